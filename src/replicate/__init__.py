@@ -1,0 +1,1 @@
+"""Four papers on the trajectories of stochastic gradient descent, every claim measured and judged."""
