@@ -1,0 +1,5 @@
+"""Optimizers: torch's own, under one roof with the methods of the sources (one file a method)."""
+
+from torch.optim import LBFGS, SGD, Adam, AdamW
+
+__all__ = ["LBFGS", "SGD", "Adam", "AdamW"]

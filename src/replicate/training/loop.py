@@ -1,0 +1,95 @@
+"""Training is a generator of steps; whoever records, averages or stops is the caller's plain code.
+
+This is the plain eager version, straight from the page: every faster one must end at the same weights.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from replicate.errors import Diverged
+from replicate.training.weights import flat_weights
+
+CHECK_EVERY = 50  # steps between two looks at the losses: a look is a synchronisation on a GPU
+
+
+@dataclass(frozen=True)
+class State:
+    """A point of a training run: everything from which it can go on. `step` counts the updates made so far."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averages: Sequence = ()
+    step: int = 0
+
+
+def steps(
+    model: nn.Module,
+    data,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int], float],
+    seed: int,
+    stream: int,
+    start: int,
+    stop: int,
+    averages: Sequence = (),
+) -> Iterator[tuple[int, Tensor]]:
+    """Train from `start` to `stop`, yielding (step, loss of its mini-batch before the update, a 0-d tensor).
+
+        theta_{i+1} = theta_i - lambda(i) u_i        i `step`, lambda `schedule`, u_i the optimizer's direction
+
+    data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over them. averages:
+    objects whose `.update(flat_weights)` is told every iterate after `start`. Raises ValueError unless
+    0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at most CHECK_EVERY steps later.
+    """
+    if not 0 <= start <= stop:
+        raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
+    losses = []
+    model.train()
+    for step in range(start, stop):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule(step)
+        images, labels = data.batch(seed, stream, step)
+        optimizer.zero_grad()
+        loss = data.loss(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        if averages:
+            weights = flat_weights(model)
+            for average in averages:
+                average.update(weights)
+        losses.append(loss.detach())
+        if len(losses) == CHECK_EVERY or step == stop - 1:
+            _refuse_divergence(losses, step, optimizer.param_groups[0]["lr"])
+            losses = []
+        yield step, loss.detach()
+
+
+def branch(
+    state: State,
+    data,
+    schedule: Callable[[int], float],
+    seed: int,
+    stream: int,
+    stop: int,
+    averages: Sequence = (),
+) -> State:
+    """The run that leaves `state` under another schedule, on the same or another stream, and ends at `stop`.
+
+    `state` itself stays as it was, momentum included; `averages` are told the iterates of the branch.
+    """
+    model, optimizer = copy.deepcopy((state.model, state.optimizer))
+    for _ in steps(model, data, optimizer, schedule, seed, stream, state.step, stop, averages):
+        pass
+    return State(model, optimizer, averages, stop)
+
+
+def _refuse_divergence(losses: list[Tensor], last: int, lr: float) -> None:
+    values = torch.stack(losses)
+    if not torch.isfinite(values).all():
+        first = int((~torch.isfinite(values)).nonzero()[0])
+        step = last - len(losses) + 1 + first
+        raise Diverged(f"loss became {float(values[first])} at step {step} (rate {lr:g})", step)

@@ -1,0 +1,30 @@
+"""A model's weights as one vector, and back."""
+
+import torch
+from torch import Tensor, nn
+
+
+def flat_weights(model: nn.Module) -> Tensor:
+    """All parameters in the order of `model.parameters()`, detached: (parameters,). Buffers are not weights."""
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+@torch.no_grad()
+def load_flat(model: nn.Module, weights: Tensor) -> None:
+    """Put a vector (parameters,) back into the parameters, rounded to their precision.
+
+    Raises ValueError if the vector has another length than the model.
+    """
+    count = sum(p.numel() for p in model.parameters())
+    if weights.shape != (count,):
+        raise ValueError(f"weights must have shape ({count},), got {tuple(weights.shape)}")
+    start = 0
+    for parameter in model.parameters():
+        end = start + parameter.numel()
+        parameter.copy_(weights[start:end].view(parameter.shape))
+        start = end
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """|a - b|, Euclidean, computed in float64. a, b: (parameters,)."""
+    return float(torch.linalg.vector_norm(a.double() - b.double()))
