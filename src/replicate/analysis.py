@@ -1,0 +1,166 @@
+"""From per-run numbers to estimates: one rule for every interval and every p.
+
+The unit is the seed if there are at least five, else (seed, branch). A mean gets Student's t interval, a ratio of means
+Fieller's. The p of an estimate answers the claim's band [a, b]:
+
+    p_in  = max(p(mean > a), p(mean < b))     p_out = min(p(mean < a), p(mean > b))     p = min(p_in, p_out)
+
+each a one-sided t test; for a ratio the test at an edge e is that of numerator - e denominator.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+SEEDS_FOR_UNITS = 5  # fewer seeds than this, and the unit is (seed, branch)
+LEVELS = {"equivalence": 0.90, "ordering": 0.95, "estimate": 0.95}  # 90 % is the interval of two one-sided tests
+GATE = 0.01  # a ratio of gains means something only if the gain is above 0 at this p
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval. An exact one has low == value == high and neither level nor p."""
+
+    value: float
+    low: float
+    high: float
+    level: float = math.nan  # share of such intervals that hold the truth
+    n: int = 1  # units
+    p: float = math.nan
+    seeds: int = 0
+    unit: str = ""  # "seed" or "branch"
+    reason: str = ""  # why no verdict can be drawn from it, if so
+
+    @classmethod
+    def exact(cls, value: float) -> "Estimate":
+        """A number that algebra or arithmetic gives, without sampling."""
+        return cls(value, value, value)
+
+
+def units(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a unit: means over branches if there are at least five seeds, else the (seed, branch) rows as they are.
+
+    table: columns seed, branch, and the numbers to be averaged.
+    """
+    keys = ["seed"] if table.seed.nunique() >= SEEDS_FOR_UNITS else ["seed", "branch"]
+    return table.groupby(keys, as_index=False).mean().drop(columns="branch" if keys == ["seed"] else [])
+
+
+def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estimate:
+    """The mean of column `value`, or the ratio of the means of `numerator` and `denominator`, with interval and p.
+
+    table: one row a (seed, branch), columns seed, branch and value, or seed, branch, numerator and denominator. kind:
+    a key of LEVELS. band: (at_least, at_most), infinite where open. Runs that diverged or too few units give an
+    estimate without bounds whose `reason` says so. Raises ValueError on an unknown kind or a missing column.
+    """
+    if kind not in LEVELS:
+        raise ValueError(f"kind must be one of {', '.join(LEVELS)}, got {kind!r}")
+    ratio = "numerator" in table
+    numbers = ["numerator", "denominator"] if ratio else ["value"]
+    if absent := {"seed", "branch", *numbers} - set(table):
+        raise ValueError(f"table must have columns seed, branch and {' and '.join(numbers)}, lacks {sorted(absent)}")
+    unit = units(table[["seed", "branch", *numbers]])
+    about = {"n": len(unit), "seeds": table.seed.nunique(), "unit": "branch" if "branch" in unit else "seed"}
+    about["level"] = LEVELS[kind]
+    values = unit[numbers].to_numpy(dtype=np.float64)
+    if lost := int((~np.isfinite(values).all(axis=1)).sum()):
+        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason=f"{lost} of {len(unit)} units diverged", **about)
+    if len(unit) < 2:
+        value = values[0, 0] / values[0, 1] if ratio else values[0, 0]
+        return Estimate(value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **about)
+    if ratio:
+        return _ratio(values[:, 0], values[:, 1], band, about)
+    low, high = _student(values[:, 0], about["level"])
+    return Estimate(values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **about)
+
+
+def closest(own: pd.DataFrame, rivals: Mapping[str, pd.DataFrame]) -> Estimate:
+    """How much nearer to its target the own arm is than the nearest rival, to be held against the band > 0.
+
+        d_j = |rival_j - target| - |own - target|, per unit
+
+    own and each rival: columns seed, branch, value (the signed distance to the target). The interval's low end is the
+    lowest of all rivals, its high end the lowest high end, so that it lies above 0 only if each rival is farther, and
+    below 0 as soon as one is nearer. p: the largest of the rivals' p's that they are farther, or the smallest that
+    one is nearer times their number, whichever is less.
+    """
+    if not rivals:
+        raise ValueError("rivals must name at least one rival, got none")
+    keys = ["seed", "branch"]
+    farther, nearer, found = [], [], []
+    for rival in rivals.values():
+        both = own.merge(rival, on=keys, suffixes=("", "_rival"), validate="one_to_one")
+        if len(both) != len(own):
+            raise ValueError(f"a rival must have the {len(own)} branches of its own arm, got {len(both)} in common")
+        table = both[keys].assign(value=both.value_rival.abs() - both.value.abs())
+        one = estimate(table, "ordering", (0.0, math.inf))
+        found.append(one)
+        if not one.reason:
+            d = units(table).value.to_numpy()
+            farther.append(_one_sided(d, above=True))
+            nearer.append(_one_sided(d, above=False))
+    for one in found:
+        if one.reason:
+            return one
+    least = min(found, key=lambda one: one.value)
+    p = min(max(farther), min(1.0, len(found) * min(nearer)))
+    low, high = min(one.low for one in found), min(one.high for one in found)
+    return Estimate(least.value, low, high, least.level, least.n, p, least.seeds, least.unit)
+
+
+def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tuple[float, float]:
+    """The interval of mean(numerator) / mean(denominator): all e at which numerator - e denominator may have mean 0.
+
+    Fieller 1954, for paired units, (n,) each. (-inf, inf) if the denominator's mean is not separated from 0 at
+    this level, where the set of such e is unbounded.
+    """
+    n = len(numerator)
+    t2 = stats.t.ppf((1 + level) / 2, n - 1) ** 2 / n
+    x, y = numerator.mean(), denominator.mean()
+    sxx, sxy, _, syy = np.cov(numerator, denominator).ravel()
+    # The e with (x - e y)^2 <= t2 (sxx - 2 e sxy + e^2 syy): the inside of a parabola's roots if it opens upwards.
+    a, b, c = y * y - t2 * syy, x * y - t2 * sxy, x * x - t2 * sxx
+    if a <= 0:
+        return -math.inf, math.inf
+    half = math.sqrt(max(0.0, b * b - a * c))
+    return (b - half) / a, (b + half) / a
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, float], about: dict) -> Estimate:
+    value = numerator.mean() / denominator.mean()
+    low, high = fieller(numerator, denominator, about["level"])
+    p = _p(lambda edge: numerator - edge * denominator, band)
+    gate = _one_sided(denominator, above=True)
+    reason = "" if gate < GATE else f"gain not above 0 at p < {GATE:g} (p = {gate:.2g})"
+    return Estimate(value, low, high, p=p, reason=reason, **about)
+
+
+def _student(values: np.ndarray, level: float) -> tuple[float, float]:
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def _p(beyond, band: tuple[float, float]) -> float:
+    """p = min(p_in, p_out); beyond(edge): per-unit numbers, positive on average if the truth lies above the edge."""
+    least, most = band
+    inside, outside = [], []
+    if math.isfinite(least):
+        inside.append(_one_sided(beyond(least), above=True))
+        outside.append(_one_sided(beyond(least), above=False))
+    if math.isfinite(most):
+        inside.append(_one_sided(beyond(most), above=False))
+        outside.append(_one_sided(beyond(most), above=True))
+    if not inside:
+        raise ValueError(f"band must have at least one finite edge, got {band}")
+    return min(max(inside), min(outside))
+
+
+def _one_sided(values: np.ndarray, above: bool) -> float:
+    """p of the t test whose alternative is mean > 0 (or < 0). Values without any spread are certain."""
+    if np.ptp(values) == 0:
+        return 0.0 if (values[0] > 0) == above and values[0] != 0 else 1.0
+    return float(stats.ttest_1samp(values, 0, alternative="greater" if above else "less").pvalue)
