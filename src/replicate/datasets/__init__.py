@@ -1,0 +1,6 @@
+"""Data sets: arrays whose bytes are known, and mini-batches that any step can be asked for again."""
+
+from replicate.datasets.batches import Batches
+from replicate.datasets.vision import NAMES, Images, at_hand, checksum, fetch, load, verify
+
+__all__ = ["NAMES", "Batches", "Images", "at_hand", "checksum", "fetch", "load", "verify"]
