@@ -1,0 +1,26 @@
+"""Ask for a run; whether it exists, where it lies and on which device it ran is settled here."""
+
+from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
+from replicate.runs.machine import commit, device, gains_by_bfloat16, jobs
+from replicate.runs.record import export, load_recorded, record, record_file
+from replicate.runs.tables import provenance_of, read_table, write_table
+
+__all__ = [
+    "Runs",
+    "cached",
+    "commit",
+    "deviations",
+    "device",
+    "each",
+    "export",
+    "gains_by_bfloat16",
+    "jobs",
+    "load_recorded",
+    "over",
+    "produce_or_load",
+    "provenance_of",
+    "read_table",
+    "record",
+    "record_file",
+    "write_table",
+]

@@ -1,0 +1,117 @@
+"""A digest of the code that can change an experiment's numbers: of nothing less, and of nothing more.
+
+It covers the syntax, without docstrings and comments, of the experiment and of the names of its module that it reaches,
+and of every module of the package that those names come from, with what these import in turn. Modules that cannot
+change a number (READERS: they look at numbers, name files or word errors) are left out. The checksums of the data sets
+are constants of `datasets`, so they are covered too.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+READERS = {f"replicate.{name}" for name in ("plots", "claims", "analysis", "runs", "errors", "paths", "progress")}
+
+
+def code_digest(experiment: Callable) -> str:
+    """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes."""
+    tree = _syntax(Path(inspect.getsourcefile(experiment)))
+    own, imported = _reached(tree, experiment.__name__)
+    modules = _with_imports(imported)
+    text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
+
+
+def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
+    """Top-level statements that `name` needs, in the order of the module, and the package's modules these name."""
+    defined: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        for bound in _bound(node):
+            defined[bound] = node
+    todo, seen, nodes = [name], set(), []
+    while todo:
+        current = todo.pop()
+        if current in seen or current not in defined:
+            continue
+        seen.add(current)
+        node = defined[current]
+        nodes.append(node)
+        todo += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
+    own = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {target for node in imports for alias, target in _targets(node) if alias in seen}
+    names |= {target for node in own for inner in ast.walk(node) for _, target in _targets(inner)}
+    return own, names
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """Names that a top-level statement binds."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.split(".")[0] for alias in node.names]
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def _targets(node: ast.AST) -> list[tuple[str, str]]:
+    """(bound name, module of this package) of an import statement; empty for anything else."""
+    if isinstance(node, ast.Import):
+        pairs = [(alias.asname or alias.name.split(".")[0], alias.name) for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        inner = [(alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names]
+        pairs = [(bound, name if _file(name) else node.module) for bound, name in inner]
+    else:
+        pairs = []
+    return [(bound, name) for bound, name in pairs if _file(name) and name != "replicate" and not _reads(name)]
+
+
+def _with_imports(names: set[str]) -> set[str]:
+    todo, seen = list(names), set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += [target for node in ast.walk(_syntax(_file(name))) for _, target in _targets(node)]
+    return seen
+
+
+def _reads(name: str) -> bool:
+    return any(name == reader or name.startswith(reader + ".") for reader in READERS)
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module of this package, or None for any other name."""
+    parts = name.split(".")
+    if parts[0] != "replicate":
+        return None
+    path = PACKAGE.joinpath(*parts[1:])
+    found = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
+    return found[0] if found else None
+
+
+def _dump(name: str) -> str:
+    return ast.dump(_syntax(_file(name)))
+
+
+@functools.cache
+def _parsed(path: Path, text: str) -> ast.Module:
+    tree = ast.parse(text, filename=str(path))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            del body[0]
+    return tree
+
+
+def _syntax(path: Path) -> ast.Module:
+    """A module's syntax without docstrings; comments are not syntax."""
+    return _parsed(path, path.read_text())

@@ -1,0 +1,102 @@
+"""Recording copies what a clean tree produced into `data/results/`, numbers to six digits, and drops nothing.
+
+data/results/<preset>/<source>/<source>-<experiment>.parquet     rows of every recorded run, provenance by key
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replicate import paths
+from replicate.errors import BadData
+from replicate.runs import machine
+from replicate.runs.cache import TABLE, cached, run_folder, source_of
+from replicate.runs.tables import provenance_of, read_table, write_table
+
+DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
+
+
+def export(experiment: Callable, settings: Mapping[str, object], preset: str, folder: Path) -> Path | None:
+    """Write what is on disk of one experiment as `folder/<source>-<experiment>.parquet`; None if nothing is on disk.
+
+    Raises Missing where the commit of the code is not known: such a file could never be recorded.
+    """
+    machine.commit()
+    table = cached(experiment, settings)
+    if table.empty:
+        return None
+    path = folder / recorded_path(experiment, preset).name
+    write_table(path, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
+    return path
+
+
+def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:
+    """Merge what is on disk of one experiment into its recorded file; the path, or None if nothing is on disk.
+
+    Raises BadData if a run was made by a tree that differed from its commit.
+    """
+    table = cached(experiment, settings)
+    if table.empty:
+        return None
+    return merge(recorded_path(experiment, preset), table, _records(experiment, settings), preset)
+
+
+def record_file(path: Path) -> tuple[str, str]:
+    """Merge a file that `export` wrote on any machine; gives its source and preset. Raises Missing or BadData."""
+    about = provenance_of(path)
+    if "preset" not in about or not about.get("records"):
+        raise BadData(f"{path} is not a table that `run --out` wrote")
+    (source,) = {one["source"] for one in about["records"].values()}
+    merge(paths.RESULTS / about["preset"] / source / path.name, read_table(path), about["records"], about["preset"])
+    return source, about["preset"]
+
+
+def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: str) -> Path:
+    """Add rows and their provenance to a recorded file. Rows of keys that are recorded already stay as they are.
+
+    table: has a column key; records: key -> what is known of that run. Raises BadData on a run by a changed tree.
+    """
+    for key, about in records.items():
+        if about["dirty"]:
+            name = f"{about['source']} {about['experiment']}"
+            raise BadData(f"{name} ({key}) was run by a changed tree; commit the change and run it again to record it")
+    if path.exists():
+        old, known = read_table(path), provenance_of(path)["records"]
+        table = pd.concat([old, table[~table.key.isin(known)]], ignore_index=True)
+        records = {**records, **known}
+    write_table(path, rounded(table), {"preset": preset, "records": dict(records)})
+    return path
+
+
+def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
+    """The recorded rows of one experiment, of each data set those written last; empty if nothing is recorded."""
+    path = recorded_path(experiment, preset)
+    if not path.exists():
+        return pd.DataFrame()
+    table, records = read_table(path), provenance_of(path)["records"]
+    newest = table.assign(written=table.key.map(lambda key: records[key]["written"]))
+    newest = newest[newest.written == newest.groupby("dataset").written.transform("max")]
+    return newest.drop(columns="written").reset_index(drop=True)
+
+
+def recorded_path(experiment: Callable, preset: str) -> Path:
+    """Where one experiment's recorded rows lie."""
+    source = source_of(experiment)
+    return paths.RESULTS / preset / source / f"{source}-{experiment.__name__}.parquet"
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its floating-point columns at DIGITS significant digits."""
+    return table.assign(**{name: _significant(table[name]) for name in table.select_dtypes("floating")})
+
+
+def _significant(column: pd.Series) -> pd.Series:
+    return column.map(lambda v: float(f"{v:.{DIGITS - 1}e}") if np.isfinite(v) else v)
+
+
+def _records(experiment: Callable, settings: Mapping[str, object]) -> dict[str, dict]:
+    """Provenance by key of the runs that are on disk."""
+    found = [run_folder(experiment, one) / TABLE for one in settings.values()]
+    return {about["key"]: about for about in map(provenance_of, filter(Path.exists, found))}
