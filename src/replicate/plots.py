@@ -1,0 +1,133 @@
+"""A table in, axes out; nothing is computed here but the intervals of what is drawn."""
+
+import functools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from scipy import stats
+
+KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
+LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
+FEW = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
+
+
+def _unless_empty(plot):
+    """The plot, or an axes that says so where its table has no rows: not everything is recorded everywhere."""
+
+    @functools.wraps(plot)
+    def drawn(table: pd.DataFrame, *args, **kwargs):
+        if not table.empty:
+            return plot(table, *args, **kwargs)
+        _, ax = plt.subplots(figsize=(4, 0.6))
+        ax.set_axis_off()
+        ax.text(0, 0.5, "nothing recorded yet")
+        return ax
+
+    return drawn
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Student's 95 % interval of the mean, or the range of fewer than five values: what error bars show."""
+    if len(values) < FEW:
+        return values.min(), values.max()
+    return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+
+
+@_unless_empty
+def side_trips(table: pd.DataFrame, dataset: str, y: str = "train_loss") -> np.ndarray:
+    """Figure 5: the main run (solid), its running averages (dashed) and the ends of the side-trips (points), by step.
+
+    table: what `figure_5` gives. One axes a kernel, (kernels,); a colour a window. Error bars: `interval` over seeds.
+    """
+    part = table[(table.dataset == dataset) & table.arm.isin(["raw", "average", "side-trip"])]
+    part = part.assign(step=part.start + part.k)
+    part = part.groupby(["seed", "branch", "step", "kernel", "k", "arm"], as_index=False)[[y]].mean()
+    kernels = [name for name in KERNELS if name in set(part.kernel)]
+    _, axes = plt.subplots(1, len(kernels), figsize=(4.6 * len(kernels), 4), sharey=True, layout="constrained")
+    windows = sorted(part[part.arm == "side-trip"].k.unique())
+    colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
+    for ax, kernel in zip(np.atleast_1d(axes), kernels, strict=True):
+        _trips_of_one_kernel(ax, part[part.kernel.isin(["", kernel])], kernel, colours, y)
+        ax.set(title=KERNELS[kernel], xlabel="step", ylabel=LABELS[y])
+    np.atleast_1d(axes)[0].legend(frameon=False, fontsize="small")
+    np.atleast_1d(axes)[0].figure.suptitle(
+        f"{dataset}: averages (dashed) and the side-trips that should equal them (points)"
+    )
+    return np.atleast_1d(axes)
+
+
+@_unless_empty
+def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> np.ndarray:
+    """Gain of the side-trip over gain of the average against the window, with 90 % intervals and the margin shaded.
+
+    contrasts: what the source's `contrasts` gives. One axes a data set, (data sets,).
+    """
+    datasets = list(contrasts.dataset.unique())
+    _, axes = plt.subplots(1, len(datasets), figsize=(5.4 * len(datasets), 3.8), squeeze=False, layout="constrained")
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        part = contrasts[contrasts.dataset == dataset]
+        ax.axhspan(*band, color="0.9", label=f"margin [{band[0]:g}, {band[1]:g}]")
+        ax.axhline(1, color="0.6", linewidth=1)
+        for place, (kernel, rows) in enumerate(part.groupby("kernel", sort=False)):
+            x = rows.k * 1.12 ** (place - 1)  # side by side, so that the bars can be told apart
+            reach = [rows["ratio"] - rows["ratio from"], rows["ratio to"] - rows["ratio"]]
+            ax.errorbar(x, rows["ratio"], np.clip(reach, 0, 10), fmt="o-", capsize=3, label=KERNELS[kernel])
+        ax.set(xscale="log", xlabel="window k [steps]", ylabel="gain of side-trip / gain of average", title=dataset)
+        ax.set_ylim(max(0, part["ratio"].min() - 0.5), part["ratio"].max() + 0.5)
+    axes[0][0].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@_unless_empty
+def end_points(table: pd.DataFrame) -> np.ndarray:
+    """How far side-trips end from their average, in units of the average's own way, by window.
+
+    table: what `figure_5` gives. One axes a data set: side-trips on the same and on other mini-batches, 95 % intervals.
+    """
+    part = table[table.arm.isin(["side-trip", "other-batches"])].copy()
+    part["apart"] = part.to_average / part.travelled
+    part["mini-batches"] = part.arm.map({"side-trip": "same", "other-batches": "other"})
+    part = part.groupby(["dataset", "seed", "kernel", "k", "mini-batches"], as_index=False).apart.mean()
+    datasets = list(part.dataset.unique())
+    _, axes = plt.subplots(1, len(datasets), figsize=(5.4 * len(datasets), 3.8), squeeze=False, layout="constrained")
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        shown = part[part.dataset == dataset]
+        sns.lineplot(shown, x="k", y="apart", hue="kernel", style="mini-batches", style_order=["same", "other"],
+                     markers=True, errorbar=interval, err_style="bars", ax=ax)  # fmt: skip
+        ax.set(xscale="log", yscale="log", xlabel="window k [steps]", title=dataset)
+        ax.set_ylabel("|side-trip - average| / |average - start|")
+        ax.legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@_unless_empty
+def late_starts(table: pd.DataFrame) -> Axes:
+    """Loss of EMA side-trips by how many steps before the end they set in, with the average and the raw end as lines.
+
+    table: what `last_steps` gives.
+    """
+    _, ax = plt.subplots(figsize=(5.4, 3.8), layout="constrained")
+    means = table.groupby(["seed", "k", "arm"], as_index=False).train_loss.mean()
+    sns.lineplot(means[means.arm == "side-trip"], x="k", y="train_loss", errorbar=interval, err_style="bars",
+                 marker="o", label="side-trip", ax=ax)  # fmt: skip
+    for arm, style in (("raw", "-"), ("average", "--")):
+        ax.axhline(means[means.arm == arm].train_loss.mean(), color="0.4", linestyle=style, label=arm)
+    ax.set(xlabel="steps before the end at which the schedule sets in", ylabel=LABELS["train_loss"])
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dict, y: str) -> None:
+    raw = part[part.arm == "raw"].groupby(["seed", "step"], as_index=False)[[y]].mean()
+    sns.lineplot(raw, x="step", y=y, color="0.3", errorbar=None, ax=ax, label="main run")
+    own = part[part.kernel == kernel]
+    for k, colour in colours.items():
+        averages, trips = (own[(own.arm == arm) & (own.k == k)] for arm in ("average", "side-trip"))
+        if trips.empty:
+            continue
+        sns.lineplot(averages, x="step", y=y, color=colour, linestyle="--", errorbar=None, ax=ax)
+        sns.lineplot(trips, x="step", y=y, color=colour, linestyle="", marker="o", errorbar=interval,
+                     err_style="bars", ax=ax, label=f"k = {k}")  # fmt: skip

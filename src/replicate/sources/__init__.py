@@ -1,0 +1,1 @@
+"""One module a source, named like its notebook and its claims file."""

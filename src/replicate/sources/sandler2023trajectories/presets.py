@@ -1,0 +1,96 @@
+"""The paper's settings and what each preset changes in them."""
+
+from dataclasses import replace
+
+from replicate.sources.sandler2023trajectories.settings import Settings
+
+PAPER = Settings()
+
+ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", ema=(10, 100, 1000), controls=())}
+
+# A net this small learns clean digits to zero loss, where an average has nothing to gain: so labels and pixels are
+# drawn anew at every step, which puts a floor under the loss.
+DIGITS = replace(
+    PAPER,
+    dataset="digits",
+    model="mlp",
+    width=96,
+    batch=64,
+    lr=0.02,
+    weight_decay=0.0,
+    warmup=0,
+    flip=False,
+    pixel_noise=0.25,
+    label_noise=0.1,
+    seeds=(0, 1, 2, 3, 4, 5, 6, 7),
+    first_branch=6000,
+    branches=4,
+    branch_every=3000,
+    two_point=(10, 100, 1000, 3000),
+    swa=(10, 100, 1000, 3000),
+    ema=(10, 100, 1000, 3000),
+    controls=(100, 1000),
+    last_windows=(100, 200, 300, 500, 700, 1000),
+    train_images=16_384,
+    noisy_draws=True,
+    norm_batches=1,
+    norm_batch=64,
+)
+
+CIFAR = replace(
+    PAPER,
+    dataset="cifar10",
+    model="resnet18",
+    stem="cifar",
+    precision="bfloat16",
+    weight_decay=5e-4,
+    warmup=488,
+    pad=4,
+    first_branch=8000,
+    branches=8,
+    branch_every=3000,
+    ema=(100, 1000, 3000),
+    controls=(100, 1000),
+    train_images=5000,
+    norm_batches=20,
+    norm_batch=256,
+)
+
+PRESETS: dict[str, dict[str, Settings]] = {
+    "smoke": {
+        "digits": replace(
+            DIGITS,
+            seeds=(0, 1),
+            first_branch=120,
+            branches=2,
+            branch_every=100,
+            two_point=(10, 100),
+            swa=(10, 100),
+            ema=(10, 100),
+            controls=(100,),
+            last_windows=(50, 100),
+            train_images=2048,
+        )
+    },
+    "cpu": {
+        "digits": DIGITS,
+        "cifar10": replace(
+            CIFAR,
+            model="resnet8",
+            width=32,
+            stem="stride2",
+            batch=128,
+            warmup=200,
+            seeds=(0, 1),
+            first_branch=1600,
+            branches=3,
+            branch_every=300,
+            two_point=(10, 100, 300),
+            swa=(100, 300),
+            ema=(100, 300),
+            controls=(100,),
+        ),
+    },
+    "gpu": {"cifar10": CIFAR, "cifar100": replace(CIFAR, dataset="cifar100")},
+    "paper": {"imagenet": PAPER},
+}

@@ -1,0 +1,222 @@
+"""A main run, the averages of its windows, and the side-trips whose schedules should lead to the same loss.
+
+Windows are anchored at their start, the branch point: a side-trip of k steps and the average over the main run's next k
+steps begin at the same weights and momentum. Every weight vector is evaluated on the same images, after BatchNorm was
+re-estimated on the same batches.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from replicate import datasets, models, runs, schedules, training
+from replicate.averaging import KernelAverages, ema, equivalent_schedule, recompute_batch_norm, swa, two_point
+from replicate.optim import SGD
+from replicate.sources.sandler2023trajectories.settings import Settings
+
+MAIN, OTHER = 0, 1  # streams of mini-batches
+NORM, DRAWS = 2**31, 2**31 + 1  # streams nobody trains on
+KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
+LOG_EVERY = 100  # steps a row of the main run's loss
+
+
+def figure_5(settings: Settings) -> pd.DataFrame:
+    """Losses of raw, averaged and side-trip weights at every window of every branch point (Figs. 1 and 5, Table 1).
+
+    Columns: seed, branch, start (step), kernel, k, arm, train_loss and test_loss (nats), train_top1 and top1
+    (fractions), to_average and travelled (Euclidean: |weights - average|, |average - start|). Arms: start, raw (the
+    window's end), average, side-trip, other-batches (the side-trip on other mini-batches), constant-rate (the main
+    schedule on other mini-batches).
+    """
+    main = runs.each(main_run, settings, [{"seed": s} for s in settings.seeds])
+    grid = [{"seed": s, "branch": b} for s in settings.seeds for b in range(settings.branches)]
+    return runs.each(side_trips, settings, grid, after=main).table
+
+
+def last_steps(settings: Settings) -> pd.DataFrame:
+    """Ends of EMA side-trips that set in k steps before one common end (Table 1's caption).
+
+    Columns: seed, branch, k, arm (raw, average, side-trip), and the losses and accuracies of `figure_5`. Without
+    `last_windows` the table is empty.
+    """
+    if not settings.last_windows:
+        return pd.DataFrame()
+    main = runs.each(main_run, settings, [{"seed": s} for s in settings.seeds])
+    grid = [{"seed": s, "branch": b} for s in settings.seeds for b in range(settings.branches)]
+    return runs.each(late_trips, settings, grid, after=main).table
+
+
+def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """Train once at the main schedule; leave states at the branch points and the averages of each window.
+
+    Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses.
+    """
+    images = datasets.load(settings.dataset)
+    data, log = _batches(settings, images, device), []
+    state = _state(settings, point["seed"], images, device)
+
+    def advance(state: training.State, stop: int, averages: tuple = ()) -> training.State:
+        rate = _schedule(settings)
+        run = training.steps(state.model, data, state.optimizer, rate, point["seed"], MAIN, state.step, stop, averages)
+        log.extend(run)
+        return training.State(state.model, state.optimizer, (), stop)
+
+    for branch, start in enumerate(settings.starts):
+        state = advance(state, start)
+        training.save_state(folder / f"branch-{branch}.ckpt", state)
+        averages = KernelAverages(_kernels(settings), training.flat_weights(state.model))
+        ends = {}
+        for k in sorted(_marks(settings)):
+            state = advance(state, start + k, (averages,))
+            ends[f"raw k={k}"] = training.flat_weights(state.model)
+            if settings.longest - k in settings.last_windows:
+                training.save_state(folder / f"branch-{branch}-last-{settings.longest - k}.ckpt", state)
+        ends |= {name: averages[name] for name in _kernels(settings)}
+        training.save_tensor_file(folder / f"branch-{branch}-ends.ckpt", ends)
+    losses = pd.DataFrame([(step, float(loss)) for step, loss in log], columns=["step", "train_loss"])
+    return losses.groupby(losses.step // LOG_EVERY * LOG_EVERY, as_index=False).mean()
+
+
+def side_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """Every side-trip from one branch point, and the worth of its end and of all it is compared with."""
+    images = datasets.load(settings.dataset)
+    data, seed, branch = _batches(settings, images, device), point["seed"], point["branch"]
+    start = _resumed(settings, seed, images, device, parents[0] / f"branch-{branch}.ckpt")
+    ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
+    origin, base = training.flat_weights(start.model), _schedule(settings)
+    worth = _worth(settings, images, data, device)
+    rows = []
+
+    def note(arm: str, kernel: str, k: int, weights) -> None:
+        average = ends.get(f"{kernel} k={k}", origin).to(device)
+        apart = {"to_average": training.distance(weights, average), "travelled": training.distance(average, origin)}
+        rows.append({"start": start.step, "kernel": kernel, "k": k, "arm": arm, **worth(weights), **apart})
+
+    note("start", "", 0, origin)
+    for k in sorted({1, *settings.two_point, *settings.swa, *settings.ema}):
+        note("raw", "", k, ends[f"raw k={k}"].to(device))
+    for name, k in [("two-point", 1), *_windows(settings)]:
+        note("average", name, k, ends[f"{name} k={k}"].to(device))
+    for arm, stream, windows in (("side-trip", MAIN, None), ("other-batches", OTHER, settings.controls)):
+        for name, k, state in _trips(settings, start, data, base, seed, stream, windows):
+            note(arm, name, k, training.flat_weights(state.model))
+    constant = start
+    for k in sorted(settings.controls):
+        constant = training.branch(constant, data, base, seed, OTHER, start.step + k)
+        note("constant-rate", "", k, training.flat_weights(constant.model))
+    return pd.DataFrame(rows)
+
+
+def late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """EMA side-trips from several points before one end, which all of them share with the average."""
+    images = datasets.load(settings.dataset)
+    data, seed, branch = _batches(settings, images, device), point["seed"], point["branch"]
+    ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
+    worth = _worth(settings, images, data, device)
+    raw, average = ends[f"raw k={settings.longest}"].to(device), ends["last"].to(device)
+    rows = [{"k": 0, "arm": "raw", **worth(raw)}, {"k": settings.longest, "arm": "average", **worth(average)}]
+    for k in settings.last_windows:
+        name = f"branch-{branch}-last-{k}.ckpt" if k < settings.longest else f"branch-{branch}.ckpt"
+        start = _resumed(settings, seed, images, device, parents[0] / name)
+        rate = equivalent_schedule(_schedule(settings), ema(k, settings.last_delta), start.step)
+        end = training.branch(start, data, rate, seed, MAIN, start.step + k)
+        rows.append({"k": k, "arm": "side-trip", **worth(training.flat_weights(end.model))})
+    return pd.DataFrame(rows)
+
+
+def _trips(settings: Settings, start, data, base, seed: int, stream: int, only: tuple | None) -> Iterable[tuple]:
+    """(kernel, k, end state) of every side-trip from `start`; `only`: these windows, None for all."""
+    # Half the rate is the two-point schedule of every window, so its windows are prefixes of one trip.
+    chosen = [k for k in sorted(settings.two_point) if only is None or k in only]
+    state, half = start, equivalent_schedule(base, two_point(max(chosen)), start.step) if chosen else None
+    for k in chosen:
+        state = training.branch(state, data, half, seed, stream, start.step + k)
+        yield "two-point", k, state
+    for name, windows in (("swa", settings.swa), ("ema", settings.ema)):
+        for k in windows:
+            if only is None or k in only:
+                rate = equivalent_schedule(base, KERNELS[name](k), start.step)
+                yield name, k, training.branch(start, data, rate, seed, stream, start.step + k)
+
+
+def _windows(settings: Settings) -> list[tuple[str, int]]:
+    families = (("two-point", settings.two_point), ("swa", settings.swa), ("ema", settings.ema))
+    return [(name, k) for name, windows in families for k in windows]
+
+
+def _kernels(settings: Settings) -> dict:
+    """Kernels by the name their averages are saved under."""
+    kernels = {f"{name} k={k}": KERNELS[name](k) for name, k in _windows(settings)}
+    kernels["two-point k=1"] = two_point(1)
+    return kernels | {"last": ema(settings.longest, settings.last_delta)}
+
+
+def _marks(settings: Settings) -> set[int]:
+    """Steps after a branch point at which the main run leaves something behind."""
+    late = {settings.longest - k for k in settings.last_windows if k < settings.longest}
+    return {1, *settings.two_point, *settings.swa, *settings.ema} | late
+
+
+def _schedule(settings: Settings) -> schedules.Schedule:
+    return schedules.warmup(schedules.constant(settings.lr), settings.warmup)
+
+
+def _batches(settings: Settings, images: datasets.Images, device: str, size: int | None = None) -> datasets.Batches:
+    return datasets.Batches(
+        images.train_x,
+        images.train_y,
+        size or settings.batch,
+        images.classes,
+        device,
+        settings.pad,
+        settings.flip,
+        settings.pixel_noise,
+        settings.label_noise,
+    )
+
+
+def _state(settings: Settings, seed: int, images: datasets.Images, device: str) -> training.State:
+    model = _network(settings, seed, images, device).to(device)
+    about = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    return training.State(model, SGD(model.parameters(), lr=settings.lr, fused=True, **about))
+
+
+def _resumed(settings: Settings, seed: int, images: datasets.Images, device: str, path: Path) -> training.State:
+    return training.load_state(path, _state(settings, seed, images, device))
+
+
+def _network(settings: Settings, seed: int, images: datasets.Images, device: str):
+    half = settings.precision == "bfloat16" and runs.gains_by_bfloat16(device)
+    match settings.model:
+        case "mlp":
+            pixels = images.train_x[0].size
+            return models.mlp(pixels, (settings.width, settings.width), images.classes, seed)
+        case "resnet8":
+            return models.resnet8(images.classes, seed, settings.width, settings.stem, half)
+        case "resnet18":
+            return models.resnet18(images.classes, seed, settings.stem, half)
+        case "resnet34":
+            return models.resnet34(images.classes, seed, settings.stem, half)
+
+
+def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, device: str):
+    """A function from weights to losses and accuracies, on images and BatchNorm batches that never change."""
+    # The same images for every seed: comparisons are paired, and no seed has easier ones.
+    if settings.noisy_draws:
+        train = data.draws(0, DRAWS, settings.train_images)
+    else:
+        train = data.plain(images.train_x[: settings.train_images], images.train_y[: settings.train_images])
+    test = data.plain(images.test_x, images.test_y)
+    norm = _batches(settings, images, device, settings.norm_batch)
+    batches = [norm.batch(0, NORM, step)[0] for step in range(settings.norm_batches)]
+    model = _network(settings, 0, images, device).to(device)
+
+    def worth(weights) -> dict[str, float]:
+        training.load_flat(model, weights)
+        recompute_batch_norm(model, batches)
+        train_loss, train_top1 = training.evaluate(model, *train)
+        test_loss, top1 = training.evaluate(model, *test)
+        return {"train_loss": train_loss, "train_top1": train_top1, "test_loss": test_loss, "top1": top1}
+
+    return worth
