@@ -1,0 +1,289 @@
+"""The command line: `python -m replicate`. Thin; what it calls is in `notebook`, `report` and `runs`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from replicate.errors import BadParameter, Busy, Failure, Missing, Unavailable, unknown
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
+app.add_typer(data_app, name="data")
+
+Preset = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="name=value, or dataset.name=value; may be repeated")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Folder = Annotated[Path | None, typer.Option(help="also write one flat parquet file an experiment there")]
+Budget = Annotated[str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")]
+
+
+@app.command("list")
+def list_sources() -> None:
+    """Sources, their experiments and presets."""
+    from replicate import report
+
+    for name in report.source_names():
+        module = report.source(name)
+        typer.echo(f"{name}\n  {module.TITLE}\n  experiments: {', '.join(e.__name__ for e in module.EXPERIMENTS)}")
+        for preset, settings in module.PRESETS.items():
+            typer.echo(f"  {preset}: {', '.join(settings)}")
+
+
+@app.command()
+def run(
+    source: str,
+    experiments: Annotated[list[str] | None, typer.Argument(help="all of them if none is named")] = None,
+    preset: Preset = "smoke",
+    assignments: Sets = None,
+    device: Device = "auto",
+    budget: Budget = None,
+    out: Folder = None,
+) -> None:
+    """Run experiments of one source; what is on disk already is not run again."""
+    from replicate import notebook, report, runs
+
+    module = report.source(source)
+    known = {e.__name__: e for e in module.EXPERIMENTS}
+    for name in experiments or ():
+        if name not in known:
+            raise unknown(f"experiment of {source}", name, known)
+    if out is not None:
+        runs.commit()
+    if budget is not None:
+        os.environ["REPLICATE_DEADLINE"] = str(time.time() + _seconds(budget))
+    overrides = notebook.parsed(assignments or [])
+    if preset == "paper":
+        _print_paper(module, notebook.overridden(module, preset, overrides))
+    settings = notebook.settings(module, preset, overrides, device)
+    for name in experiments or known:
+        start, own = time.perf_counter(), report.settings_of(module, known[name], settings)
+        rows = len(runs.over(known[name], own))
+        typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
+        if out is not None:
+            runs.export(known[name], own, preset, out)
+
+
+@app.command()
+def replicate(
+    preset: Annotated[str | None, typer.Option(help="cpu, then 30 minutes of gpu where CUDA is, if not said")] = None,
+    only: Annotated[str | None, typer.Option(help="one source")] = None,
+    assignments: Sets = None,
+    device: Device = "auto",
+) -> None:
+    """Run every source and its notebook, and print the verdicts: what `make replicate` does."""
+    from replicate import notebook, report
+
+    start, overrides = time.perf_counter(), notebook.parsed(assignments or [])
+    names = [only] if only else report.source_names()
+    for name in names:  # all is checked before anything runs
+        notebook.overridden(report.source(name), preset or "cpu", overrides)
+    for name in names:
+        run(name, preset=preset or "cpu", assignments=assignments, device=device)
+        os.environ["TQDM_DISABLE"] = "1"  # the notebook loads what was just run; a bar would stay in its outputs
+        path = notebook.execute(name, preset or "cpu", overrides, device)
+        os.environ.pop("TQDM_DISABLE")
+        typer.echo(f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", err=True)
+    for name in names:
+        verdicts(name, preset=preset or "cpu", assignments=assignments)
+    typer.echo(f"\ndone in {time.perf_counter() - start:.0f} s")
+    if preset is None:
+        _gpu_evidence_or_how(device)
+
+
+@app.command()
+def verdicts(
+    source: Annotated[str | None, typer.Argument()] = None,
+    preset: Preset = "cpu",
+    assignments: Sets = None,
+    json: Annotated[bool, typer.Option("--json", help="all rows and columns as JSON")] = False,
+    recorded: Annotated[bool, typer.Option("--recorded", help="from data/results/ instead of build/")] = False,
+) -> None:
+    """Print the verdicts of one source or all."""
+    import pandas as pd
+
+    from replicate import notebook, report
+
+    tables = []
+    for name in [source] if source else report.source_names():
+        module = report.source(name)
+        chosen = notebook.overridden(module, preset, notebook.parsed(assignments or []))
+        if recorded:
+            tables.append(report.recorded(module, preset))
+        else:
+            tables.append(report.verdicts(module, chosen, preset, notebook.missing(module, preset)))
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise Missing(f"nothing is recorded at preset {preset}; run make replicate PRESET={preset}, then make record")
+    typer.echo(table.to_json(orient="records", indent=1) if json else _shown(table))
+
+
+@app.command()
+def record(folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None) -> None:
+    """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
+    from replicate import report, runs
+
+    touched = set()
+    if folder is not None:
+        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        if not files:
+            raise Missing(f"{folder} has no tables; write them there with run SOURCE --out {folder}")
+        touched = {runs.record_file(path) for path in files}
+    else:
+        for name in report.source_names():
+            module = report.source(name)
+            for preset, settings in module.PRESETS.items():
+                found = [runs.record(e, report.settings_of(module, e, settings), preset)
+                         for e in module.EXPERIMENTS if _any_data_run(module, settings)]  # fmt: skip
+                if any(found):
+                    touched.add((name, preset))
+    if not touched:
+        raise Missing("nothing to record: no experiment has run with this code; run make replicate first")
+    for name, preset in sorted(touched):
+        report.write_recorded(report.source(name), preset)
+        typer.echo(f"recorded {name} at {preset}")
+
+
+@app.command()
+def readme(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")] = False,
+) -> None:
+    """Render the verdict tables of README.md from data/results/."""
+    from replicate import paths, report
+
+    path = paths.ROOT / "README.md"
+    old = path.read_text()
+    new = report.render(old)
+    if check and new != old:
+        raise BadParameter("README.md does not show what data/results/ holds; run make readme and commit it")
+    if new != old:
+        paths.write_atomic(path, new.encode())
+
+
+@app.command("report")
+def write_report() -> None:
+    """Build the static report from the executed notebooks in build/."""
+    from replicate import site
+
+    typer.echo(f"report: {site.build()}")
+
+
+@app.command()
+def refresh() -> None:
+    """Run the notebooks in place at their own parameters and keep the outputs as the reference."""
+    from replicate import notebook, report
+
+    for name in report.source_names():
+        notebook.refresh(name)
+
+
+@app.command()
+def evidence(budget: Budget = "30m") -> None:
+    """Run what is missing at preset gpu within a budget; say what is left."""
+    from replicate import report, runs
+
+    if runs.device() != "cuda":
+        raise Unavailable("evidence needs CUDA and this machine has none; make replicate runs what a CPU can decide")
+    os.environ["REPLICATE_DEADLINE"] = str(time.time() + _seconds(budget))
+    for name in report.source_names():
+        try:
+            run(name, preset="gpu", device="cuda")
+        except Busy as left:
+            typer.echo(f"{left}: python -m replicate evidence --budget {budget}")
+
+
+@data_app.command()
+def fetch(name: str) -> None:
+    """Download a data set, check it and put it where REPLICATE_DATA says, else into data/."""
+    from replicate import datasets
+
+    datasets.fetch(name)
+    typer.echo(f"{name} is at hand")
+
+
+@data_app.command()
+def verify(name: str) -> None:
+    """Check every file of a data set against its checksum."""
+    from replicate import datasets
+
+    for file, digest in datasets.verify(name):
+        typer.echo(f"ok  {digest[:16]}  {file}")
+
+
+def main() -> int:
+    """Run the command line; every failure is one line on stderr and its exit code."""
+    try:
+        app(standalone_mode=False)
+    except Failure as failure:
+        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+        return failure.exit_code
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
+        return BadParameter.exit_code
+    except click.ClickException as error:
+        print(f"BadParameter: {error.format_message()}", file=sys.stderr)
+        return BadParameter.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; the same command goes on where this one was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _shown(table) -> str:
+    import pandas as pd
+
+    from replicate import claims, report
+
+    tested = table[table.verdict != "not tested"]
+    numbers = {name: "{:.4g}".format for name in ("value", "low", "high")}
+    lines = []
+    for name, part in tested.groupby("source", sort=False):
+        with pd.option_context("display.max_colwidth", 60):
+            lines.append(f"{name}\n{part[report.SHOWN].to_string(index=False, formatters=numbers, na_rep='')}")
+    counts = claims.headline(table)
+    lines.append(
+        ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + " (secondary cases not counted)"
+    )
+    reasons = table[table.verdict == "not tested"].reason.value_counts()
+    lines += [f"  not tested, {reason}: {count}" for reason, count in reasons.items()]
+    return "\n".join(lines)
+
+
+def _print_paper(module, settings: dict) -> None:
+    """Settings, data and cost of the paper's own scale, which nobody runs by accident."""
+    for dataset, one in settings.items():
+        typer.echo(f"{dataset}: {one}")
+    typer.echo(module.COST)
+
+
+def _any_data_run(module, settings: dict) -> bool:
+    """Whether any experiment on data has run at these settings; algebra alone is no result of a preset but smoke."""
+    from replicate import runs
+
+    data = [e for e in module.EXPERIMENTS if e not in module.WITHOUT_DATA]
+    return any(not runs.cached(e, settings).empty for e in data)
+
+
+def _gpu_evidence_or_how(device: str) -> None:
+    from replicate import runs
+
+    if device != "cpu" and runs.device() == "cuda":
+        evidence()
+    else:
+        typer.echo("claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m")
+
+
+def _seconds(budget: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = budget[:-1], budget[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdecimal():
+        raise BadParameter(f"budget must be a number with s, m or h, such as 9m, got {budget!r}")
+    return float(number) * units[unit]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
