@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -103,12 +104,17 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     ]
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
     count = min(machine.jobs(), len(tasks)) or 1
-    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1):
+    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
+        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
+        warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
         done = joblib.Parallel(return_as="generator_unordered")(tasks)
         finished = sum(progress(done, label, total=len(tasks)))
     if finished < len(tasks):
         raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
     parts = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
+    lost = [first for first in map(_diverged_at, folders.values()) if first is not None]
+    if len(lost) == len(points):
+        raise Diverged(f"{label}: every run diverged, the first at step {min(lost)}; try a smaller rate", min(lost))
     return Runs(pd.concat(parts, ignore_index=True), folders)
 
 
@@ -137,10 +143,19 @@ def _one(run: Callable, settings, point: dict, folder: Path, parents: list[Path]
 
 
 def _or_diverged(run: Callable, settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    lost = [step for step in map(_diverged_at, parents) if step is not None]
+    if lost:
+        return pd.DataFrame([{"diverged": min(lost)}])
     try:
         return run(settings, point, folder, parents, device)
     except Diverged as error:
         return pd.DataFrame([{"diverged": error.step}])
+
+
+def _diverged_at(folder: Path) -> int | None:
+    """The step at which the run in `folder` diverged, None if it did not."""
+    table = read_table(folder / TABLE)
+    return int(table.diverged.iloc[0]) if "diverged" in table else None
 
 
 def run_folder(function: Callable, settings) -> Path:

@@ -144,8 +144,10 @@ def _exact(value: float) -> Estimate | None:
 
 
 def _wide(part: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One row a (seed, branch), one column an (arm, kernel, k). A run that diverged has no numbers."""
-    return part.dropna(subset="arm").pivot(index=["seed", "branch"], columns=["arm", "kernel", "k"], values=metric)
+    """One row a (seed, branch), one column an (arm, kernel, k). A run that diverged has NaN in all of them."""
+    keys = ["seed", "branch"]
+    wide = part.dropna(subset="arm").astype({"k": int}).pivot(index=keys, columns=["arm", "kernel", "k"], values=metric)
+    return wide.reindex(pd.MultiIndex.from_frame(part[keys].drop_duplicates()))
 
 
 def _windows(wide: pd.DataFrame) -> list[tuple[str, int]]:

@@ -1,0 +1,300 @@
+"""Side-trips, averages and controls against a dull loop; the checks against inputs whose truth is known."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from replicate import claims, datasets, models, paths, schedules, training
+from replicate.averaging import ema, kernel_weights, swa, two_point
+from replicate.sources import sandler2023trajectories as source
+from replicate.sources.sandler2023trajectories import trips
+
+KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
+SMALL = replace(
+    source.PRESETS["smoke"]["digits"],
+    width=16,
+    first_branch=30,
+    branches=2,
+    branch_every=12,
+    two_point=(8, 12),
+    swa=(8, 12),
+    ema=(8, 12),
+    controls=(8, 12),
+    last_windows=(6, 12),
+    last_delta=0.5,
+    train_images=512,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The experiment's tables and the folder of the main run of seed 1, all at settings that take a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))
+        patch.setenv("REPLICATE_JOBS", "1")
+        tables = {"figure_5": source.figure_5(SMALL), "last_steps": source.last_steps(SMALL)}
+        (main,) = paths.BUILD.glob("runs/*/main_run-*/seed1")
+        yield tables, main
+
+
+def plain_run(rate, steps: int, other_from: int | None = None) -> list[torch.Tensor]:
+    """theta_0 .. theta_steps of seed 1 by a loop that knows nothing of branches; `other_from`: then stream 1."""
+    images = datasets.load("digits")
+    noise = {"pixel_noise": SMALL.pixel_noise, "label_noise": SMALL.label_noise}
+    data = datasets.Batches(images.train_x, images.train_y, SMALL.batch, images.classes, **noise)
+    model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=SMALL.momentum)
+    path = [training.flat_weights(model).double()]
+    for step in range(steps):
+        x, y = data.batch(1, 1 if other_from is not None and step >= other_from else 0, step)
+        optimizer.param_groups[0]["lr"] = rate(step)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        path.append(training.flat_weights(model).double())
+    return path
+
+
+def row(table: pd.DataFrame, **where) -> pd.Series:
+    for name, value in where.items():
+        table = table[table[name] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_every_arm_of_every_window_is_there_once(run):
+    table = run[0]["figure_5"]
+    arms = table[(table.seed == 0) & (table.branch == 0)].groupby("arm").size()
+    assert arms.to_dict() == {
+        "start": 1, "raw": 3, "average": 7, "side-trip": 6, "other-batches": 6, "constant-rate": 2,
+    }  # fmt: skip
+    assert not table.duplicated(["seed", "branch", "kernel", "k", "arm"]).any()
+    assert table.drop(columns=["start"]).notna().all(axis=None)
+    assert set(table.start) == set(SMALL.starts)
+
+
+@pytest.mark.parametrize("name, k", [(name, k) for name in KERNELS for k in (8, 12)])
+def test_averages_are_those_of_a_loop_that_keeps_every_iterate(run, name, k):
+    start = SMALL.starts[1]
+    path = plain_run(lambda step: SMALL.lr, start + k)
+    dull = sum(float(m) * theta for m, theta in zip(KERNELS[name](k), path[start:], strict=True))
+    ends, _ = training.load_tensor_file(run[1] / "branch-1-ends.ckpt")
+    torch.testing.assert_close(ends[f"{name} k={k}"], dull, rtol=0, atol=1e-6)
+    assert training.distance(ends[f"{name} k={k}"], path[-1]) > 1e-3
+
+
+@pytest.mark.parametrize("arm", ["side-trip", "other-batches"])
+@pytest.mark.parametrize("name, k", [(name, k) for name in KERNELS for k in (8, 12)])
+def test_side_trips_end_where_a_loop_with_that_schedule_ends(run, name, k, arm):
+    start = SMALL.starts[1]
+    w = kernel_weights(KERNELS[name](k))
+    path = plain_run(
+        lambda step: SMALL.lr * (w[step - start] if step >= start else 1.0),
+        start + k,
+        start if arm == "other-batches" else None,
+    )
+    ends, _ = training.load_tensor_file(run[1] / "branch-1-ends.ckpt")
+    found = row(run[0]["figure_5"], seed=1, branch=1, kernel=name, k=k, arm=arm)
+    assert found.to_average == pytest.approx(training.distance(path[-1], ends[f"{name} k={k}"]), rel=1e-3, abs=1e-5)
+    images = datasets.load("digits")
+    model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
+    training.load_flat(model, path[-1])
+    data = datasets.Batches(images.train_x, images.train_y, 64, images.classes)
+    loss, top1 = training.evaluate(model, *data.plain(images.test_x, images.test_y))
+    assert (found.test_loss, found.top1) == (pytest.approx(loss, rel=1e-4), pytest.approx(top1))
+
+
+def test_the_main_schedule_on_the_same_stream_replays_the_main_run_bit_by_bit(run):
+    """And on another stream it does not."""
+    images = datasets.load("digits")
+    data = trips._batches(SMALL, images, "cpu")
+    start = trips._resumed(SMALL, 1, images, "cpu", run[1] / "branch-0.ckpt")
+    ends, _ = training.load_tensor_file(run[1] / "branch-0-ends.ckpt")
+    rate = schedules.constant(SMALL.lr)
+    same, other = (training.branch(start, data, rate, 1, stream, start.step + 12) for stream in (0, 1))
+    assert torch.equal(training.flat_weights(same.model), ends["raw k=12"])
+    assert not torch.equal(training.flat_weights(other.model), ends["raw k=12"])
+
+
+def test_late_side_trips_share_one_end(run):
+    """The earliest has the schedule of the EMA over the whole window; a later one that of its last k steps."""
+    start, table = SMALL.starts[1], run[0]["last_steps"]
+    images = datasets.load("digits")
+    model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
+    for k in (6, 12):
+        begin, w = start + 12 - k, kernel_weights(ema(k, 0.5))
+        path = plain_run(lambda step, b=begin, w=w: SMALL.lr * (w[step - b] if step >= b else 1.0), start + 12)
+        training.load_flat(model, path[-1])
+        data = datasets.Batches(images.train_x, images.train_y, 64, images.classes)
+        loss, _ = training.evaluate(model, *data.plain(images.test_x, images.test_y))
+        found = row(table, seed=1, branch=1, k=k, arm="side-trip")
+        assert found.test_loss == pytest.approx(loss, rel=1e-4)
+
+
+# Table 1, exactly.
+
+EXACT = source.table_1(source.ALGEBRA["quadratic"])
+
+
+def judged(tables: dict[str, pd.DataFrame], preset: str) -> pd.DataFrame:
+    empty = {e.__name__: pd.DataFrame() for e in source.EXPERIMENTS}
+    empty["table_1"] = EXACT.assign(dataset="quadratic", commit="", device="")
+    rows = claims.load(trips.__name__.split(".")[2])
+    return claims.judge("sandler2023trajectories", rows, source.measure(empty | tables), preset, source.BUILT)
+
+
+def test_end_points_agree_to_rounding_under_frozen_gradients_with_a_warm_buffer():
+    found = EXACT[EXACT.claim.isin(["TRAJ-25.frozen", "TRAJ-29.outside", "E-14.corrected"])]
+    assert len(found) == 9 + 9 + 9 and (found.value < 1e-12).all()
+    assert (found.control.dropna() > 0.1).all()
+
+
+def test_the_claim_fails_inside_the_buffer_and_the_errata_are_there():
+    table = judged({}, "smoke").set_index("claim")
+    assert set(table.loc["TRAJ-29.inside"].verdict) == {"contradicted"}
+    assert set(table.loc["TRAJ-29.outside"].verdict) == {"reproduced"}
+    errata = table[(table.kind == "erratum") & (table.verdict != "not tested")]
+    assert {i.split(".")[0] for i in errata.index} == {"E-8", "E-9", "E-14"}
+    assert set(errata.verdict) == {"reproduced"}
+
+
+# The checks on networks, on tables whose truth is known, with the seeds, branches and windows of preset cpu.
+
+
+def synthetic(side: float, constant: float, swapped: float, seeds: int = 8, branches: int = 4) -> pd.DataFrame:
+    """A `figure_5` of digits in which raw weights lie 0.01 nats above the averages; arms: share of that gain they make.
+
+    side: what a side-trip makes of it; constant: what other mini-batches alone make of it; swapped: what a kernel's
+    side-trip lacks for another kernel's average.
+    """
+    noise = np.random.Generator(np.random.Philox(7))
+    windows = [10, 100, 1000, 3000]
+    rows = []
+    for seed in range(seeds):
+        for branch in range(branches):
+            level = 0.5 + 0.02 * noise.standard_normal()
+
+            def add(arm, kernel, k, gain, apart, at=(seed, branch), level=level):
+                loss = level - 0.01 * gain + 2e-4 * noise.standard_normal()
+                top1 = 0.9 + 0.01 * gain + 2e-4 * noise.standard_normal()
+                rows.append((*at, 0, kernel, k, arm, loss, loss, top1, top1, apart * noise.uniform(0.9, 1.1), 1.0))
+
+            add("start", "", 0, 0, 1)
+            for k in (1, *windows):
+                add("raw", "", k, 0, 1)
+            add("average", "two-point", 1, 0, 1)
+            for place, kernel in enumerate(KERNELS):
+                for k in windows:
+                    add("average", kernel, k, 1 + swapped * place, 1)
+                    add("side-trip", kernel, k, side * (1 + swapped * place), 0.05)
+            for k in (100, 1000):
+                add("constant-rate", "", k, constant, 1)
+                for kernel in KERNELS:
+                    add("other-batches", kernel, k, side, 1)
+    names = "seed branch start kernel k arm train_loss test_loss train_top1 top1 to_average travelled".split()
+    return pd.DataFrame(rows, columns=names).assign(dataset="digits", commit="", device="")
+
+
+def verdict(table: pd.DataFrame, claim: str, case: str) -> tuple[str, str]:
+    found = row(judged({"figure_5": table}, "cpu"), claim=claim, case=case)
+    return found.verdict, found.control
+
+
+@functools.cache
+def known(side: float, constant: float = 0.0, swapped: float = 0.0) -> pd.DataFrame:
+    return judged({"figure_5": synthetic(side, constant, swapped)}, "cpu")
+
+
+ROWS = [("TRAJ-22", "two-point"), ("TRAJ-21", "swa"), ("TRAJ-23", "ema")]
+
+
+@pytest.mark.parametrize("claim, kernel", ROWS)
+def test_equal_gains_are_reproduced_and_the_control_fails(claim, kernel):
+    found = row(known(side=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+    assert (found.verdict, found.control) == ("reproduced", "fails as it should")
+
+
+@pytest.mark.parametrize("claim, kernel", ROWS)
+def test_half_the_gain_is_contradicted(claim, kernel):
+    found = row(known(side=0.5), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+    assert found.verdict == "contradicted"
+
+
+@pytest.mark.parametrize("claim, kernel", ROWS)
+def test_shuffled_arms_decide_nothing(claim, kernel):
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    raw, average, side = (
+        table.index[(table.arm == arm) & table.kernel.isin(["", kernel]) & (table.k == 100)].to_numpy()
+        for arm in ("raw", "average", "side-trip")
+    )
+    order = np.random.Generator(np.random.Philox(1)).permuted(np.stack([raw, average, side]), axis=0)
+    for name in ("train_loss", "test_loss", "top1"):
+        table.loc[np.concatenate([raw, average, side]), name] = table.loc[order.ravel(), name].to_numpy()
+    found, _ = verdict(table, f"{claim}.loss", f"digits {kernel} k=100")
+    assert found == "inconclusive"
+
+
+@pytest.mark.parametrize("claim, kernel", ROWS)
+def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel):
+    found = row(known(side=1.0, constant=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+    assert found.control == "passes too"
+
+
+@pytest.mark.parametrize("swapped, expected", [(0.5, "reproduced"), (0.0, "inconclusive")])
+def test_its_own_schedule_is_the_closest_only_if_the_others_end_elsewhere(swapped, expected):
+    table = known(side=1.0, swapped=swapped)
+    found = {row(table, claim=f"{claim}.closest", case=f"digits {k} k=100").verdict for claim, k in ROWS}
+    assert found == {expected}
+
+
+def test_a_rival_that_ends_nearer_contradicts():
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    table.loc[(table.arm == "side-trip") & (table.kernel == "swa"), "train_loss"] += 0.01
+    assert verdict(table, "TRAJ-21.closest", "digits swa k=100")[0] == "contradicted"
+
+
+def test_a_diverged_seed_leaves_nothing_firm():
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    lost = table.seed == 3
+    table.loc[lost, [c for c in table if c not in ("seed", "branch", "dataset", "commit", "device")]] = np.nan
+    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=100")
+    assert (found.verdict, found.reason) == ("inconclusive", "1 of 8 units diverged")
+
+
+def test_two_seeds_are_said_to_be_two_seeds():
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0, seeds=2, branches=3).assign(dataset="cifar10")
+    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="cifar10 swa k=100")
+    assert found.n == 6 and "within 2 seeds" in found.reason
+
+
+def test_nothing_on_networks_is_decided_at_smoke():
+    table = judged({"figure_5": synthetic(1.0, 0.0, 0.0, seeds=2, branches=2)}, "smoke")
+    assert set(table[table.verdict != "not tested"].kind) <= {"exact", "erratum"}
+    assert table[table.claim == "TRAJ-21.loss"].reason.tolist() == ["needs cpu"]
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": -0.1}, {"lr": float("nan")}, {"lr": "fast"}, {"batch": 0}, {"momentum": 1.0}, {"seeds": ()},
+        {"seeds": (1, 1)}, {"swa": (10, 4000)}, {"controls": (11,)}, {"last_windows": (5000,)}, {"dataset": "mnist"},
+        {"seeds": (2**32,)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_refuse_what_cannot_be_run(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(source.PRESETS["cpu"]["digits"], **change)
+
+
+def test_branch_points_stand_at_least_one_longest_window_apart():
+    for settings in source.PRESETS.values():
+        for one in settings.values():
+            assert np.diff((*one.starts, one.steps)).min() >= one.longest
