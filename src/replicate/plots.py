@@ -11,6 +11,8 @@ from scipy import stats
 
 KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
+COLOURS = dict(zip(KERNELS, sns.color_palette("colorblind", len(KERNELS)), strict=True))
+DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
 FEW = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 
 
@@ -21,7 +23,7 @@ def _unless_empty(plot):
     def drawn(table: pd.DataFrame, *args, **kwargs):
         if not table.empty:
             return plot(table, *args, **kwargs)
-        _, ax = plt.subplots(figsize=(4, 0.6))
+        _, ((ax,),) = _axes(1, 1, (4, 0.6))
         ax.set_axis_off()
         ax.text(0, 0.5, "nothing recorded yet")
         return ax
@@ -37,26 +39,28 @@ def interval(values: pd.Series) -> tuple[float, float]:
 
 
 @_unless_empty
-def side_trips(table: pd.DataFrame, dataset: str, y: str = "train_loss") -> np.ndarray:
+def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """Figure 5: the main run (solid), its running averages (dashed) and the ends of the side-trips (points), by step.
 
-    table: what `figure_5` gives. One axes a kernel, (kernels,); a colour a window. Error bars: `interval` over seeds.
+    table: what `figure_5` gives. A row of axes a data set and one a kernel, (data sets, kernels); a colour a window.
+    Error bars: `interval` over seeds.
     """
-    part = table[(table.dataset == dataset) & table.arm.isin(["raw", "average", "side-trip"])]
-    part = part.assign(step=part.start + part.k)
-    part = part.groupby(["seed", "branch", "step", "kernel", "k", "arm"], as_index=False)[[y]].mean()
-    kernels = [name for name in KERNELS if name in set(part.kernel)]
-    _, axes = plt.subplots(1, len(kernels), figsize=(4.6 * len(kernels), 4), sharey=True, layout="constrained")
-    windows = sorted(part[part.arm == "side-trip"].k.unique())
-    colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
-    for ax, kernel in zip(np.atleast_1d(axes), kernels, strict=True):
-        _trips_of_one_kernel(ax, part[part.kernel.isin(["", kernel])], kernel, colours, y)
-        ax.set(title=KERNELS[kernel], xlabel="step", ylabel=LABELS[y])
-    np.atleast_1d(axes)[0].legend(frameon=False, fontsize="small")
-    np.atleast_1d(axes)[0].figure.suptitle(
-        f"{dataset}: averages (dashed) and the side-trips that should equal them (points)"
+    part = table[table.arm.isin(["raw", "average", "side-trip"])]
+    part = (
+        part.assign(step=part.start + part.k)
+        .groupby(["dataset", "seed", "branch", "step", "kernel", "k", "arm"], as_index=False)[[y]]
+        .mean()
     )
-    return np.atleast_1d(axes)
+    datasets, windows = list(table.dataset.unique()), sorted(part[part.arm == "side-trip"].k.unique())
+    colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
+    _, axes = _axes(len(datasets), len(KERNELS), (3.8, 3.1), sharey="row")
+    for row, dataset in zip(axes, datasets, strict=True):
+        own = part[part.dataset == dataset]
+        for ax, kernel in zip(row, KERNELS, strict=True):
+            _trips_of_one_kernel(ax, own[own.kernel.isin(["", kernel])], kernel, colours, y)
+            ax.set(title=f"{dataset}, {KERNELS[kernel]}", xlabel="step", ylabel=LABELS[y])
+            ax.legend(frameon=False, fontsize="small")
+    return axes
 
 
 @_unless_empty
@@ -66,7 +70,7 @@ def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> 
     contrasts: what the source's `contrasts` gives. One axes a data set, (data sets,).
     """
     datasets = list(contrasts.dataset.unique())
-    _, axes = plt.subplots(1, len(datasets), figsize=(5.4 * len(datasets), 3.8), squeeze=False, layout="constrained")
+    _, axes = _axes(1, len(datasets), (4.6, 3.2))
     for ax, dataset in zip(axes[0], datasets, strict=True):
         part = contrasts[contrasts.dataset == dataset]
         ax.axhspan(*band, color="0.9", label=f"margin [{band[0]:g}, {band[1]:g}]")
@@ -74,7 +78,8 @@ def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> 
         for place, (kernel, rows) in enumerate(part.groupby("kernel", sort=False)):
             x = rows.k * 1.12 ** (place - 1)  # side by side, so that the bars can be told apart
             reach = [rows["ratio"] - rows["ratio from"], rows["ratio to"] - rows["ratio"]]
-            ax.errorbar(x, rows["ratio"], np.clip(reach, 0, 10), fmt="o-", capsize=3, label=KERNELS[kernel])
+            ax.errorbar(x, rows["ratio"], np.clip(reach, 0, 10), fmt="o-", capsize=3,
+                        color=COLOURS[kernel], label=KERNELS[kernel])  # fmt: skip
         ax.set(xscale="log", xlabel="window k [steps]", ylabel="gain of side-trip / gain of average", title=dataset)
         ax.set_ylim(max(0, part["ratio"].min() - 0.5), part["ratio"].max() + 0.5)
     axes[0][0].legend(frameon=False, fontsize="small")
@@ -91,12 +96,13 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
     part["apart"] = part.to_average / part.travelled
     part["mini-batches"] = part.arm.map({"side-trip": "same", "other-batches": "other"})
     part = part.groupby(["dataset", "seed", "kernel", "k", "mini-batches"], as_index=False).apart.mean()
-    datasets = list(part.dataset.unique())
-    _, axes = plt.subplots(1, len(datasets), figsize=(5.4 * len(datasets), 3.8), squeeze=False, layout="constrained")
+    datasets = list(table.dataset.unique())
+    _, axes = _axes(1, len(datasets), (4.6, 3.2))
     for ax, dataset in zip(axes[0], datasets, strict=True):
         shown = part[part.dataset == dataset]
-        sns.lineplot(shown, x="k", y="apart", hue="kernel", style="mini-batches", style_order=["same", "other"],
-                     markers=True, errorbar=interval, err_style="bars", ax=ax)  # fmt: skip
+        sns.lineplot(shown, x="k", y="apart", hue="kernel", palette=COLOURS, hue_order=list(COLOURS), markers=True,
+                     style="mini-batches", style_order=["same", "other"], errorbar=interval, err_style="bars",
+                     ax=ax)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="window k [steps]", title=dataset)
         ax.set_ylabel("|side-trip - average| / |average - start|")
         ax.legend(frameon=False, fontsize="small")
@@ -109,7 +115,7 @@ def late_starts(table: pd.DataFrame) -> Axes:
 
     table: what `last_steps` gives.
     """
-    _, ax = plt.subplots(figsize=(5.4, 3.8), layout="constrained")
+    _, ((ax,),) = _axes(1, 1, (4.6, 3.2))
     means = table.groupby(["seed", "k", "arm"], as_index=False).train_loss.mean()
     sns.lineplot(means[means.arm == "side-trip"], x="k", y="train_loss", errorbar=interval, err_style="bars",
                  marker="o", label="side-trip", ax=ax)  # fmt: skip
@@ -118,6 +124,13 @@ def late_starts(table: pd.DataFrame) -> Axes:
     ax.set(xlabel="steps before the end at which the schedule sets in", ylabel=LABELS["train_loss"])
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _axes(rows: int, columns: int, size: tuple[float, float], **about):
+    """A figure and its axes, (rows, columns), each of `size` inches."""
+    width, height = size
+    figsize = (width * columns, height * rows)
+    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about)
 
 
 def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dict, y: str) -> None:

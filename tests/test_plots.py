@@ -1,0 +1,84 @@
+"""What is drawn is what the table says, and an empty table is said to be empty."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from replicate import plots
+
+KERNELS = ("two-point", "swa", "ema")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = []
+    for dataset in ("digits", "cifar10"):
+        for seed in range(2):
+            for branch, start in enumerate((100, 200)):
+                for k in (10, 50):
+                    rows.append((dataset, seed, branch, start, "", k, "raw", 0.9 + seed, 1.0))
+                    for kernel in KERNELS:
+                        for arm, loss in (("average", 0.5), ("side-trip", 0.6), ("other-batches", 0.7)):
+                            rows.append((dataset, seed, branch, start, kernel, k, arm, loss + seed, loss))
+    names = ["dataset", "seed", "branch", "start", "kernel", "k", "arm", "train_loss", "to_average"]
+    return pd.DataFrame(rows, columns=names).assign(travelled=2.0)
+
+
+def line(ax, style: str, colour) -> np.ndarray:
+    (found,) = [x for x in ax.lines if x.get_linestyle() == style and x.get_color() == colour and len(x.get_xdata())]
+    return np.column_stack([found.get_xdata(), found.get_ydata()])
+
+
+def test_figure_5_has_a_row_a_data_set_and_a_column_a_kernel(table):
+    axes = plots.side_trips(table)
+    assert axes.shape == (2, 3)
+    assert [ax.get_title().split(",")[0] for ax in axes[:, 0]] == ["digits", "cifar10"]
+
+
+def test_figure_5_draws_means_over_seeds_at_the_windows_ends(table):
+    for ax in plots.side_trips(table).ravel():
+        colours = [x.get_color() for x in ax.lines if x.get_linestyle() == "--" and len(x.get_xdata())]
+        for k, colour in zip((10, 50), colours, strict=True):
+            np.testing.assert_allclose(line(ax, "--", colour), [(100 + k, 1.0), (200 + k, 1.0)])
+            points = [x for x in ax.lines if x.get_marker() == "o" and x.get_color() == colour and len(x.get_xdata())]
+            np.testing.assert_allclose(points[0].get_ydata(), [1.1, 1.1])
+
+
+def test_ratios_shade_the_margin_and_draw_each_kernel(table):
+    contrasts = pd.DataFrame(
+        [("digits", kernel, k, 0.9, 0.85, 0.95) for kernel in KERNELS for k in (10, 50)],
+        columns=["dataset", "kernel", "k", "ratio", "ratio from", "ratio to"],
+    )
+    (ax,) = plots.ratios(contrasts)
+    assert ax.patches[0].get_y() == 0.8 and ax.patches[0].get_height() == pytest.approx(0.45)
+    assert len(ax.containers) == 3
+    for bars in ax.containers:
+        assert list(bars[0].get_ydata()) == [0.9, 0.9]
+
+
+def test_end_points_are_in_units_of_the_way(table):
+    for ax in plots.end_points(table):
+        heights = {float(y) for x in ax.lines for y in np.ravel(x.get_ydata()) if len(x.get_xdata()) == 2}
+        assert {0.3, 0.35} <= {round(h, 6) for h in heights}
+
+
+@pytest.mark.parametrize("plot", [plots.side_trips, plots.ratios, plots.end_points, plots.late_starts])
+def test_an_empty_table_is_said_to_be_empty(plot):
+    assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"
+
+
+def test_error_bars_are_the_range_below_five_values_and_student_from_five_on():
+    assert plots.interval(pd.Series([1.0, 3.0, 2.0])) == (1.0, 3.0)
+    low, high = plots.interval(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert (low, high) == (pytest.approx(1.0367568), pytest.approx(4.9632432))
