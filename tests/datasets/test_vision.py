@@ -503,3 +503,12 @@ def test_module_needs_neither_pooch_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "unknown data set 'cifar1O'; did you mean 'cifar10'? known: cifar10, cifar100, digits\n"
+
+
+def test_the_data_page_tells_of_every_file_what_the_code_checks():
+    page = (paths.ROOT / "data" / "README.md").read_text()
+    for manifest in vision.MANIFESTS.values():
+        assert manifest.url in page
+        for file in (manifest.archive, *manifest.files):
+            assert f"| `{file.path}` | {file.size} | `{file.sha256}` |" in page
+    assert vision.DIGITS_SHA256 in page
