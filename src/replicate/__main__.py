@@ -234,23 +234,9 @@ def main() -> int:
 
 
 def _shown(table) -> str:
-    import pandas as pd
+    from replicate import report
 
-    from replicate import claims, report
-
-    tested = table[table.verdict != "not tested"]
-    numbers = {name: "{:.4g}".format for name in ("value", "low", "high")}
-    lines = []
-    for name, part in tested.groupby("source", sort=False):
-        with pd.option_context("display.max_colwidth", 60):
-            lines.append(f"{name}\n{part[report.SHOWN].to_string(index=False, formatters=numbers, na_rep='')}")
-    counts = claims.headline(table)
-    lines.append(
-        ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + " (secondary cases not counted)"
-    )
-    reasons = table[table.verdict == "not tested"].reason.value_counts()
-    lines += [f"  not tested, {reason}: {count}" for reason, count in reasons.items()]
-    return "\n".join(lines)
+    return "\n\n".join(f"{name}\n{report.plain(part)}" for name, part in table.groupby("source", sort=False))
 
 
 def _print_paper(module, settings: dict) -> None:

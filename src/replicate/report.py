@@ -11,7 +11,7 @@ from replicate import claims, paths, runs, sources
 from replicate.errors import BadData, unknown
 
 MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
-SHOWN = ["claim", "case", "verdict", "value", "low", "high", "control", "reason"]
+SHOWN = ["claim", "case", "verdict", "value", "low", "high", "control", "reason"]  # of a row, where space is short
 
 
 def source_names() -> list[str]:
@@ -77,10 +77,27 @@ def beside(experiment, preset: str) -> pd.DataFrame:
     return pd.DataFrame()
 
 
+def plain(table: pd.DataFrame) -> str:
+    """The rows of one source for a terminal: primary cases one a line, exact claims in a word each, then the counts."""
+    primary, exact = firm(table)
+    rows = [("claim", "case", "verdict", "value [interval]", "control", "reason")]
+    rows += [(r.claim, r.case, r.verdict, _number(r), r.control, r.reason) for r in primary.itertuples()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    tested = int((table.verdict != "not tested").sum())
+    lines.append(f"exact and errata: {_words(exact)}")
+    lines.append(f"secondary cases: {tested - len(primary) - len(exact)}, with --json")
+    lines.append(", ".join(f"{count} {verdict}" for verdict, count in claims.headline(table).items()))
+    reasons = table[table.verdict == "not tested"].reason.value_counts()
+    return "\n".join(lines + [f"  not tested, {reason}: {count}" for reason, count in reasons.items()])
+
+
 def markdown() -> str:
     """The tables of README.md: how many claims came out how, then every primary row that was decided."""
     rows = {(n, p): recorded(source(n), p) for n in source_names() for p in claims.PRESETS}
     rows = {key: table for key, table in rows.items() if not table.empty}
+    if not rows:
+        return "Nothing is recorded yet."
     counts = [
         "| source | preset | reproduced | contradicted | inconclusive | not tested |",
         "|---|---|---|---|---|---|",
@@ -89,14 +106,17 @@ def markdown() -> str:
         counts.append(f"| {name} | {preset} | {' | '.join(map(str, claims.headline(table)))} |")
     parts = ["\n".join(counts)]
     for (name, preset), table in rows.items():
-        firm = table[(table.verdict != "not tested") & ~table.reason.str.startswith("secondary")]
-        empirical = firm[~firm.kind.isin(claims.WITHOUT_INTERVAL)]
-        parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _table(empirical))
-        exact = firm[firm.kind.isin(claims.WITHOUT_INTERVAL)]
-        sums = exact.groupby("claim", sort=False).verdict.agg(_agreed)
-        words = ", ".join(f"{claim} {verdict}" for claim, verdict in sums.items())
-        parts.append(f"Exact rows and errata (an erratum `reproduced` is a slip confirmed): {words}.")
-    return "\n\n".join(parts) if rows else "Nothing is recorded yet."
+        primary, exact = firm(table)
+        parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _table(primary))
+        parts.append(f"Exact rows and errata (an erratum `reproduced` is a slip confirmed): {_words(exact)}.")
+    return "\n\n".join(parts)
+
+
+def firm(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that count in a headline: primary cases with intervals, and exact rows and errata."""
+    counted = table[(table.verdict != "not tested") & ~table.reason.str.startswith("secondary")]
+    exact = counted.kind.isin(claims.WITHOUT_INTERVAL)
+    return counted[~exact], counted[exact]
 
 
 def render(readme: str) -> str:
@@ -108,16 +128,23 @@ def render(readme: str) -> str:
     return f"{before}{MARKS[0]}\n{markdown()}\n{MARKS[1]}{after}"
 
 
-def _agreed(verdicts: pd.Series) -> str:
-    """One word for a claim's cases, or how many of them have each verdict."""
-    counts = verdicts.value_counts()
-    return counts.index[0] if len(counts) == 1 else " / ".join(f"{n} {v}" for v, n in counts.items())
+def _words(exact: pd.DataFrame) -> str:
+    """Each claim with one verdict, or with how many of its cases have each."""
+    words = []
+    for claim, verdicts in exact.groupby("claim", sort=False).verdict:
+        counts = verdicts.value_counts()
+        words.append(f"{claim} " + (counts.index[0] if len(counts) == 1 else f"{counts.to_dict()}"))
+    return ", ".join(words)
+
+
+def _number(row) -> str:
+    return f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
 
 
 def _table(rows: pd.DataFrame) -> str:
     lines = ["| claim | says | case | verdict | value [interval] | control |", "|---|---|---|---|---|---|"]
     for row in rows.itertuples():
         verdict = f"**{row.verdict}**" + (f" ({row.reason})" if row.reason else "")
-        number = f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}] {row.unit}"
+        number = f"{_number(row)} {row.unit}"
         lines.append(f"| {row.claim} | {row.statement} | {row.case} | {verdict} | {number} | {row.control} |")
     return "\n".join(lines)
