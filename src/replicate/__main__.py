@@ -114,6 +114,8 @@ def verdicts(
         chosen = notebook.overridden(module, preset, notebook.parsed(assignments or []))
         if recorded:
             tables.append(report.recorded(module, preset))
+            for what in report.older(module, preset):
+                typer.echo(f"older code: {name} {what}; make replicate PRESET={preset} runs it anew", err=True)
         else:
             tables.append(report.verdicts(module, chosen, preset, notebook.missing(module, preset)))
     table = pd.concat(tables, ignore_index=True)

@@ -45,6 +45,11 @@ def recorded(module: ModuleType, preset: str) -> pd.DataFrame:
     return judged(module, tables, preset)
 
 
+def older(module: ModuleType, preset: str) -> list[str]:
+    """What is recorded by older code than the one here, such as "figure_5 on digits"."""
+    return [f"{e.__name__} on {dataset}" for e in module.EXPERIMENTS for dataset in runs.older(e, preset)]
+
+
 def judged(module: ModuleType, tables: Mapping[str, pd.DataFrame], preset: str, absent=()) -> pd.DataFrame:
     """The whole claims file of a source, judged on these tables."""
     name = module.__name__.rpartition(".")[2]

@@ -2,7 +2,7 @@
 
 from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
 from replicate.runs.machine import commit, device, gains_by_bfloat16, jobs
-from replicate.runs.record import export, load_recorded, record, record_file
+from replicate.runs.record import export, load_recorded, older, record, record_file
 from replicate.runs.tables import provenance_of, read_table, write_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "gains_by_bfloat16",
     "jobs",
     "load_recorded",
+    "older",
     "over",
     "produce_or_load",
     "provenance_of",

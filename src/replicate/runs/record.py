@@ -13,6 +13,7 @@ from replicate import paths
 from replicate.errors import BadData
 from replicate.runs import machine
 from replicate.runs.cache import TABLE, cached, run_folder, source_of
+from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_table, write_table
 
 DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
@@ -79,6 +80,15 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     newest = table.assign(written=table.key.map(lambda key: records[key]["written"]))
     newest = newest[newest.written == newest.groupby("dataset").written.transform("max")]
     return newest.drop(columns="written").reset_index(drop=True)
+
+
+def older(experiment: Callable, preset: str) -> list[str]:
+    """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
+    table, now = load_recorded(experiment, preset), code_digest(experiment)
+    if table.empty:
+        return []
+    records = provenance_of(recorded_path(experiment, preset))["records"]
+    return list(table[table.key.map(lambda key: records[key]["code"] != now)].dataset.unique())
 
 
 def recorded_path(experiment: Callable, preset: str) -> Path:
