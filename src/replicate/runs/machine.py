@@ -54,6 +54,7 @@ def numerics(settings, device: str) -> dict:
         "device": torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
         "precision": "bfloat16" if half else "float32",
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "denormals": "flushed",
         "lanes": 1,
         "torch": ".".join(version("torch").split(".")[:2]),
         "jax": ".".join(version("jax").split(".")[:2]),
