@@ -56,8 +56,11 @@ class Diverged(Failure, ArithmeticError):
     exit_code = 76
 
     def __init__(self, message: str, step: int):
-        super().__init__(message)
+        super().__init__(message, step)  # both, so that it survives the way back from a worker
         self.step = step
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 class Killed(Failure):

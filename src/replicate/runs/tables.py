@@ -1,5 +1,9 @@
-"""A table on disk is one parquet file that carries its provenance and whose every page has a checksum."""
+"""A table on disk is one parquet file that carries its provenance and a checksum of both.
 
+The checksum is of the values, not of the bytes: parquet's own covers the pages, but neither names nor provenance.
+"""
+
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -11,16 +15,17 @@ import pyarrow.parquet as pq
 from replicate.errors import BadData, Missing
 from replicate.paths import write_atomic
 
-FIELD = b"replicate"  # the schema metadata key
+FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's metadata
 
 
 def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Write `table` and a JSON-able provenance to `path`, whole or not at all."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     about = json.dumps(provenance, sort_keys=True).encode()
+    own = {FIELD: about, CHECKSUM: _checksum(arrow, about)}
     buffer = io.BytesIO()
     pq.write_table(
-        arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), FIELD: about}),
+        arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own}),
         buffer,
         compression="zstd",
         write_page_checksum=True,
@@ -35,17 +40,27 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def provenance_of(path: Path) -> dict:
     """What `write_table` was told about the table. Raises Missing or BadData."""
-    about = (_read(path).schema.metadata or {}).get(FIELD)
-    if about is None:
-        raise BadData(f"{path} carries no provenance; it was not written by this program")
-    return json.loads(about)
+    return json.loads(_read(path).schema.metadata[FIELD])
 
 
 def _read(path: Path) -> pa.Table:
     if not path.exists():
         raise Missing(f"table {path} is not there")
     try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        line = str(error).splitlines()[0]
+        arrow = pq.read_table(path, page_checksum_verification=True)
+        own = arrow.schema.metadata or {}
+        whole = own[CHECKSUM] == _checksum(arrow, own[FIELD])
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
         raise BadData(f"{path} is damaged ({line}); delete it and run the same command again") from None
+    if not whole:
+        raise BadData(f"{path} is damaged (wrong checksum); delete it and run the same command again")
+    return arrow
+
+
+def _checksum(arrow: pa.Table, about: bytes) -> bytes:
+    """SHA-256 of names, types, values and provenance: the same whatever version of parquet wrote them."""
+    types = [(field.name, str(field.type)) for field in arrow.schema]
+    layout = arrow.schema.metadata or {}
+    content = json.dumps([types, arrow.to_pydict(), layout.get(b"pandas", b"").decode()], default=str)
+    return hashlib.sha256(content.encode() + about).hexdigest().encode()

@@ -1,0 +1,232 @@
+"""A run is made once, goes on after whatever stopped it, and says what went wrong in the words of its own failure."""
+
+import os
+import pickle
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import filelock
+import pandas as pd
+import pytest
+import torch
+
+from replicate import errors, paths, runs
+from replicate.runs import machine
+from replicate.runs.cache import TABLE, run_folder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the runs below are told; `dataset` is part of every source's settings."""
+
+    dataset: str = "digits"
+    lr: float = 0.1
+    precision: str = "float32"
+
+
+@pytest.fixture(autouse=True)
+def build(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setenv("REPLICATE_JOBS", "1")
+    monkeypatch.delenv("REPLICATE_DEADLINE", raising=False)
+    return tmp_path
+
+
+CALLS = []
+TROUBLE = {}
+
+
+def squares(settings: Settings) -> pd.DataFrame:
+    """An experiment without a grid."""
+    CALLS.append(settings)
+    return pd.DataFrame({"x": [1.0, 2.0], "y": [settings.lr, 2 * settings.lr]})
+
+
+def trained(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """A run of a grid; TROUBLE says at which seed what goes wrong."""
+    CALLS.append(point)
+    if point["seed"] in TROUBLE:
+        raise TROUBLE[point["seed"]]
+    (folder / "note").write_text(str(point["seed"]))
+    inherited = [(p / "note").read_text() for p in parents]
+    pid, threads = os.getpid(), torch.get_num_threads()
+    return pd.DataFrame({"loss": [settings.lr * point["seed"]], "inherited": [",".join(inherited)], "threads": threads,
+                         "elsewhere": pid != int(os.environ["ASKED_BY"])})  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def calm(monkeypatch):
+    CALLS.clear()
+    TROUBLE.clear()
+    monkeypatch.setenv("ASKED_BY", str(os.getpid()))
+
+
+GRID = [{"seed": s} for s in range(3)]
+
+
+def test_the_second_time_an_experiment_is_read_from_disk():
+    first, second = (runs.produce_or_load(squares, Settings()) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert len(CALLS) == 1
+
+
+@pytest.mark.parametrize("change", ["settings", "code", "numerics"])
+def test_other_settings_code_or_numerics_are_another_run(monkeypatch, change):
+    first = run_folder(squares, Settings())
+    if change == "code":
+        monkeypatch.setattr("replicate.runs.cache.code_digest", lambda function: "other")
+    if change == "numerics":
+        monkeypatch.setattr(machine, "numerics", lambda settings, device: {"device": "another"})
+    assert run_folder(squares, Settings(lr=0.2) if change == "settings" else Settings()) != first
+
+
+def test_jobs_change_nothing_but_where_a_run_happens(monkeypatch, tmp_path):
+    one = runs.each(trained, Settings(), GRID).table
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "two")
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    two = runs.each(trained, Settings(), GRID).table
+    pd.testing.assert_frame_equal(one.drop(columns="elsewhere"), two.drop(columns="elsewhere"))
+    assert (one.elsewhere.any(), two.elsewhere.all()) == (False, True)
+    assert set(one.threads) == set(two.threads) == {1}
+
+
+def test_threads_and_denormals_are_put_back():
+    threads = torch.get_num_threads()
+    runs.each(trained, Settings(), GRID)
+    assert torch.get_num_threads() == threads
+    assert float(torch.tensor([1e-40]) * 1.0) > 0
+
+
+def test_rows_carry_their_point_and_find_their_parents():
+    main = runs.each(trained, Settings(), GRID)
+    side = runs.each(trained, replace(Settings(), lr=0.2), [{"seed": s, "branch": b} for s in range(3) for b in (0, 1)],
+                     after=main)  # fmt: skip
+    assert side.table.inherited.tolist() == ["0", "0", "1", "1", "2", "2"]
+    assert side.table[["seed", "branch"]].to_numpy().tolist() == [[s, b] for s in range(3) for b in (0, 1)]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_run_that_failed_leaves_the_others_and_is_the_only_one_to_run_again(monkeypatch, jobs):
+    monkeypatch.setenv("REPLICATE_JOBS", jobs)
+    TROUBLE[2] = errors.BadData("x.bin is cut short")
+    failing = trained if jobs == "1" else failing_at_two
+    with pytest.raises(errors.BadData, match="^x.bin is cut short$"):
+        runs.each(failing, Settings(), GRID)
+    done = sorted(path.parent.name for path in paths.BUILD.rglob(TABLE))
+    assert done == ["seed0", "seed1"]
+    if jobs == "1":
+        TROUBLE.clear()
+        CALLS.clear()
+        assert len(runs.each(trained, Settings(), GRID).table) == 3
+        assert CALLS == [{"seed": 2}]
+
+
+def failing_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
+    """In another process, where TROUBLE is empty. The last run waits, so that the others are done."""
+    if point["seed"] == 2:
+        time.sleep(1)
+        raise errors.BadData("x.bin is cut short")
+    return pd.DataFrame({"loss": [0.0]})
+
+
+def diverging_at_one(settings, point, folder, parents, device) -> pd.DataFrame:
+    if point["seed"] == 1:
+        raise errors.Diverged("loss became nan at step 14", 14)
+    return pd.DataFrame({"loss": [0.0]})
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_diverged_run_is_a_row_with_its_step_and_so_are_its_children(monkeypatch, jobs):
+    monkeypatch.setenv("REPLICATE_JOBS", jobs)
+    main = runs.each(diverging_at_one, Settings(), GRID)
+    assert main.table.set_index("seed").diverged.fillna(-1).tolist() == [-1, 14, -1]
+    side = runs.each(trained_alone, Settings(), GRID, after=main)
+    assert side.table.set_index("seed").diverged.fillna(-1).tolist() == [-1, 14, -1]
+
+
+def trained_alone(settings, point, folder, parents, device) -> pd.DataFrame:
+    return pd.DataFrame({"loss": [1.0]})
+
+
+def test_if_every_run_diverges_that_is_a_failure():
+    TROUBLE.update({s: errors.Diverged("nan", 7 + s) for s in range(3)})
+    with pytest.raises(errors.Diverged, match="every run diverged, the first at step 7") as found:
+        runs.each(trained, Settings(), GRID)
+    assert found.value.step == 7
+
+
+@pytest.mark.parametrize("kind", [errors.BadParameter, errors.BadData, errors.Missing, errors.DiskFull, errors.Busy])
+def test_a_failure_keeps_its_class_and_its_line_between_processes(kind):
+    back = pickle.loads(pickle.dumps(kind("one line")))
+    assert (type(back), str(back), back.exit_code) == (kind, "one line", kind.exit_code)
+
+
+def test_divergence_keeps_its_step_between_processes():
+    back = pickle.loads(pickle.dumps(errors.Diverged("nan at step 3", 3)))
+    assert (type(back), str(back), back.step) == (errors.Diverged, "nan at step 3", 3)
+
+
+def test_past_the_deadline_no_run_is_started_and_a_later_call_goes_on(monkeypatch):
+    monkeypatch.setenv("REPLICATE_DEADLINE", str(time.time() - 1))
+    with pytest.raises(errors.Busy, match="3 of 3 runs are left"):
+        runs.each(trained, Settings(), GRID)
+    assert CALLS == []
+    monkeypatch.delenv("REPLICATE_DEADLINE")
+    assert len(runs.each(trained, Settings(), GRID).table) == 3
+
+
+def test_a_run_that_another_process_is_making_is_left_alone():
+    folder = run_folder(trained, Settings()) / "seed0"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / "lock"), pytest.raises(errors.Busy, match="another process"):
+        runs.each(trained, Settings(), GRID[:1])
+    assert CALLS == []
+
+
+def test_a_table_that_was_cut_is_named():
+    runs.produce_or_load(squares, Settings())
+    path = run_folder(squares, Settings()) / TABLE
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(errors.BadData, match="table.parquet is damaged"):
+        runs.produce_or_load(squares, Settings())
+
+
+def test_no_flipped_bit_is_ever_believed(tmp_path):
+    table, about, path = pd.DataFrame({"a": [0.1, 0.2], "b": ["x", "y"]}), {"commit": "abc"}, tmp_path / "t.parquet"
+    runs.write_table(path, table, about)
+    content, refused = path.read_bytes(), 0
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :])
+        try:
+            assert runs.read_table(path).equals(table) and runs.provenance_of(path) == about
+        except errors.BadData:
+            refused += 1
+    assert refused > len(content) / 6
+
+
+def absent(settings: Settings) -> pd.DataFrame:
+    if settings.dataset == "cifar10":
+        raise errors.Missing("cifar10 is not at hand")
+    return squares(settings)
+
+
+def test_a_data_set_that_is_missing_is_left_out_and_said_to_be(capsys):
+    table = runs.over(absent, {"digits": Settings(), "cifar10": Settings(dataset="cifar10")})
+    assert set(table.dataset) == {"digits"}
+    assert capsys.readouterr().err == "going on without cifar10: cifar10 is not at hand\n"
+
+
+def test_provenance_says_what_made_the_table(monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: ("abc123", True))
+    runs.produce_or_load(squares, Settings())
+    about = runs.provenance_of(run_folder(squares, Settings()) / TABLE)
+    assert about["settings"] == {"dataset": "digits", "lr": 0.1, "precision": "float32"}
+    assert (about["commit"], about["dirty"]) == ("abc123", True)
+    assert about["versions"]["torch"] == torch.__version__ and about["numerics"]["denormals"] == "flushed"
+    assert runs.cached(squares, {"digits": Settings()}).commit.tolist() == ["abc123+"] * 2
+
+
+def test_deviations_name_field_and_both_values():
+    table = runs.deviations(Settings(lr=0.5), Settings())
+    assert table.to_dict("records") == [{"field": "lr", "paper": 0.1, "here": 0.5}]
