@@ -53,7 +53,7 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     )
     datasets, windows = list(table.dataset.unique()), sorted(part[part.arm == "side-trip"].k.unique())
     colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
-    _, axes = _axes(len(datasets), len(KERNELS), (3.8, 3.1), sharey="row")
+    _, axes = _axes(len(datasets), len(KERNELS), (3.4, 2.8), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         own = part[part.dataset == dataset]
         for ax, kernel in zip(row, KERNELS, strict=True):

@@ -1,0 +1,152 @@
+"""The report: every verdict and every executed notebook as pages that need neither a server nor a network."""
+
+import html
+import io
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from replicate import claims, paths, report
+from replicate.errors import Failure, Unavailable
+
+COLUMNS = ("claim", "where", "statement", "case", "verdict", "reason", "value", "unit", "n", "p", "control", "device")
+OPTIONS = {
+    "project": "replicate",
+    "extensions": ["myst_nb", "replicate.site"],
+    "html_theme": "pydata_sphinx_theme",
+    "html_theme_options": {"secondary_sidebar_items": [], "footer_start": [], "footer_end": [], "icon_links": []},
+    "html_math_renderer": "drawn",
+    "html_show_sourcelink": False,
+    "html_copy_source": False,
+    "myst_enable_extensions": ["dollarmath"],
+    "nb_execution_mode": "off",
+    "nb_ipywidgets_js": {},  # would be fetched from a server
+    "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"],
+}
+
+
+def build() -> Path:
+    """Write the report to `build/report/html/`; the path of its first page.
+
+    An older report stays until the new one is whole. Raises Unavailable without the extra `report`, and Failure, which
+    names the log, if a page cannot be built.
+    """
+    try:
+        from sphinx.application import Sphinx
+        from sphinx.errors import SphinxError
+    except ImportError as error:
+        raise Unavailable(f"the report needs {error.name}; install the extra with pip install -e .[report]") from None
+    home = paths.BUILD / "report"
+    pages, part, log = home / "source", home / "html.part", home / "log.txt"
+    for folder in (pages, part, home / "doctrees"):
+        shutil.rmtree(folder, ignore_errors=True)
+    pages.mkdir(parents=True)
+    write_pages(pages)
+    said = io.StringIO()
+    try:
+        app = Sphinx(
+            pages, None, part, home / "doctrees", "html", dict(OPTIONS), status=said, warning=said, warningiserror=True
+        )
+        app.build()
+    except (SphinxError, OSError) as error:
+        raise Failure(f"the report could not be built ({str(error).splitlines()[0]}); see {log}") from None
+    finally:
+        paths.write_atomic(log, said.getvalue().encode())
+    if app.statuscode:
+        raise Failure(f"the report could not be built; see {log}")
+    shutil.rmtree(home / "html", ignore_errors=True)
+    part.rename(home / "html")
+    return home / "html" / "index.html"
+
+
+def write_pages(folder: Path) -> None:
+    """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a source."""
+    names = report.source_names()
+    entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
+    toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
+    readme = (paths.ROOT / "README.md").read_text()
+    start = f"# replicate\n\n{toc}\n\n{report.markdown()}\n\n{section(readme, 'How to read a verdict')}"
+    (folder / "index.md").write_text(start)
+    for name in names:
+        module = report.source(name)
+        (folder / f"verdicts-{name}.md").write_text(verdict_page(module))
+        shutil.copyfile(largest_notebook(name), folder / f"{name}.ipynb")
+
+
+def section(text: str, title: str) -> str:
+    """One section of a Markdown text, with its title, up to the next one of the same level."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return found.group(0) if found else ""
+
+
+def largest_notebook(name: str) -> Path:
+    """The notebook that was executed at the largest preset, else the stored one."""
+    executed = [paths.BUILD / preset / f"{name}.ipynb" for preset in reversed(claims.PRESETS)]
+    return next((path for path in executed if path.exists()), paths.NOTEBOOKS / f"{name}.ipynb")
+
+
+def verdict_page(module: ModuleType) -> str:
+    """All rows of a source at every preset that is recorded, or what stands in its claims file if none is."""
+    name = module.__name__.rpartition(".")[2]
+    parts = [f"# Verdicts: {name}", html.escape(module.TITLE)]
+    tables = {preset: report.recorded(module, preset) for preset in claims.PRESETS}
+    tables = {preset: table for preset, table in tables.items() if not table.empty}
+    if not tables:
+        parts.append("Nothing is recorded yet; these are the claims.")
+        tables = {"cpu": claims.judge(name, claims.load(name), [], "cpu", module.BUILT)}
+    anchored: set[str] = set()
+    for preset, table in tables.items():
+        parts.append(f"## Preset {preset}")
+        parts += [f"Older code made: {what}." for what in report.older(module, preset)]
+        parts.append(html_table(table, anchored))
+    return "\n\n".join(parts) + "\n"
+
+
+def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
+    """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in `anchored`."""
+    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+    rows = []
+    for row in table.to_dict("records"):
+        anchor = "" if row["claim"] in anchored else f' id="{html.escape(row["claim"])}"'
+        anchored.add(row["claim"])
+        cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in COLUMNS)
+        rows.append(f"<tr{anchor}>{cells}</tr>")
+    body = "\n".join(rows)
+    return f'<div class="pst-scrollable-table-container"><table class="table">\n<tr>{head}</tr>\n{body}\n</table></div>'
+
+
+def _text(row: dict, column: str) -> str:
+    if column == "value":
+        return "" if pd.isna(row["value"]) else f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+    if column == "p":
+        return "" if pd.isna(row["p"]) else f"{row['p']:.2g}"
+    return str(row[column])
+
+
+def setup(app) -> dict:
+    """What Sphinx calls: formulas are drawn here, because MathJax would be fetched from a server."""
+    app.add_html_math_renderer("drawn", (_visit_math, None), (_visit_math, None))
+    return {"parallel_read_safe": True}
+
+
+def _visit_math(writer, node) -> None:
+    from docutils.nodes import SkipNode
+
+    writer.body.append(_drawn(node.astext()))
+    raise SkipNode
+
+
+def _drawn(formula: str) -> str:
+    """A formula as a picture within the page, or as its source where matplotlib cannot draw it."""
+    from matplotlib.mathtext import math_to_image
+
+    picture = io.StringIO()
+    try:
+        math_to_image(f"${formula}$", picture, format="svg")
+    except ValueError:
+        return f"<code>{html.escape(formula)}</code>"
+    svg = picture.getvalue()
+    return svg[svg.index("<svg") :].replace("<svg ", '<svg style="vertical-align: middle" ', 1)
