@@ -3,14 +3,16 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from replicate.errors import BadParameter, Busy, Failure, Missing, Unavailable, unknown
 
+click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
 app.add_typer(data_app, name="data")
@@ -54,15 +56,15 @@ def run(
             raise unknown(f"experiment of {source}", name, known)
     if out is not None:
         runs.commit()
-    if budget is not None:
-        os.environ["REPLICATE_DEADLINE"] = str(time.time() + _seconds(budget))
+    deadline = os.environ.get("REPLICATE_DEADLINE") if budget is None else str(time.time() + _seconds(budget))
     overrides = notebook.parsed(assignments or [])
     if preset == "paper":
         _print_paper(module, notebook.overridden(module, preset, overrides))
     settings = notebook.settings(module, preset, overrides, device)
     for name in experiments or known:
         start, own = time.perf_counter(), report.settings_of(module, known[name], settings)
-        rows = len(runs.over(known[name], own))
+        with _environment("REPLICATE_DEADLINE", deadline):
+            rows = len(runs.over(known[name], own))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
         if out is not None:
             runs.export(known[name], own, preset, out)
@@ -84,9 +86,8 @@ def replicate(
         notebook.overridden(report.source(name), preset or "cpu", overrides)
     for name in names:
         run(name, preset=preset or "cpu", assignments=assignments, device=device)
-        os.environ["TQDM_DISABLE"] = "1"  # the notebook loads what was just run; a bar would stay in its outputs
-        path = notebook.execute(name, preset or "cpu", overrides, device)
-        os.environ.pop("TQDM_DISABLE")
+        with _environment("TQDM_DISABLE", "1"):  # the notebook loads what was just run; a bar would stay in its outputs
+            path = notebook.execute(name, preset or "cpu", overrides, device)
         typer.echo(f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", err=True)
     for name in names:
         verdicts(name, preset=preset or "cpu", assignments=assignments)
@@ -190,12 +191,12 @@ def evidence(budget: Budget = "30m") -> None:
 
     if runs.device() != "cuda":
         raise Unavailable("evidence needs CUDA and this machine has none; make replicate runs what a CPU can decide")
-    os.environ["REPLICATE_DEADLINE"] = str(time.time() + _seconds(budget))
-    for name in report.source_names():
-        try:
-            run(name, preset="gpu", device="cuda")
-        except Busy as left:
-            typer.echo(f"{left}: python -m replicate evidence --budget {budget}")
+    with _environment("REPLICATE_DEADLINE", str(time.time() + _seconds(budget))):
+        for name in report.source_names():
+            try:
+                run(name, preset="gpu", device="cuda")
+            except Busy as left:
+                typer.echo(f"{left}: python -m replicate evidence --budget {budget}")
 
 
 @data_app.command()
@@ -223,7 +224,7 @@ def main() -> int:
     except Failure as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         return failure.exit_code
-    except click.exceptions.NoArgsIsHelpError as help_text:
+    except click.NoArgsIsHelpError as help_text:
         print(help_text.format_message())
         return BadParameter.exit_code
     except click.ClickException as error:
@@ -239,6 +240,20 @@ def _shown(table) -> str:
     from replicate import report
 
     return "\n\n".join(f"{name}\n{report.plain(part)}" for name, part in table.groupby("source", sort=False))
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """An environment variable as workers and kernels should see it (None: unset), and afterwards as it was."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _print_paper(module, settings: dict) -> None:

@@ -18,6 +18,8 @@ OPTIONS = {
     "extensions": ["myst_nb", "replicate.site"],
     "html_theme": "pydata_sphinx_theme",
     "html_theme_options": {"secondary_sidebar_items": [], "footer_start": [], "footer_end": [], "icon_links": []},
+    "html_title": "replicate",
+    "html_sidebars": {"**": []},
     "html_math_renderer": "drawn",
     "html_show_sourcelink": False,
     "html_copy_source": False,
@@ -101,7 +103,8 @@ def verdict_page(module: ModuleType) -> str:
     for preset, table in tables.items():
         parts.append(f"## Preset {preset}")
         parts += [f"Older code made: {what}." for what in report.older(module, preset)]
-        parts.append(html_table(table, anchored))
+        untested = table.verdict == "not tested"
+        parts.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
     return "\n\n".join(parts) + "\n"
 
 

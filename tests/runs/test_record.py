@@ -1,0 +1,134 @@
+"""What is recorded comes from a clean tree, keeps six digits, drops nothing and knows its code."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from replicate import paths, runs
+from replicate.errors import BadData, BadParameter, Missing, Unavailable
+from replicate.runs import machine
+from replicate.runs.record import merge, recorded_path, rounded
+
+
+@dataclass(frozen=True)
+class Settings:
+    dataset: str = "digits"
+    lr: float = 0.1
+
+
+def thirds(settings: Settings) -> pd.DataFrame:
+    return pd.DataFrame({"seed": [0, 1], "loss": [settings.lr / 3, np.nan]})
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", False))
+    return tmp_path
+
+
+def test_recorded_numbers_have_six_digits():
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    table = runs.load_recorded(thirds, "cpu")
+    assert table.loss[0] == 0.0333333 and np.isnan(table.loss[1])
+    assert table[["dataset", "commit"]].drop_duplicates().to_numpy().tolist() == [["digits", "abc"]]
+
+
+@pytest.mark.parametrize("value", [0.0, -1234567.0, 1e-30, np.inf])
+def test_rounding_keeps_the_size(value):
+    found = rounded(pd.DataFrame({"x": [value]})).x[0]
+    assert found == pytest.approx(value, rel=5e-6)
+
+
+def test_what_a_changed_tree_ran_is_refused(monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", True))
+    runs.produce_or_load(thirds, Settings())
+    with pytest.raises(BadData, match="changed tree; commit"):
+        runs.record(thirds, {"digits": Settings()}, "cpu")
+    assert not paths.RESULTS.exists()
+
+
+def test_nothing_on_disk_records_nothing():
+    assert runs.record(thirds, {"digits": Settings()}, "cpu") is None and not paths.RESULTS.exists()
+
+
+def test_recording_again_drops_nothing_and_changes_nothing():
+    for lr in (0.1, 0.2):
+        runs.produce_or_load(thirds, Settings(lr=lr))
+        path = runs.record(thirds, {"digits": Settings(lr=lr)}, "cpu")
+    before = path.read_bytes()
+    runs.record(thirds, {"digits": Settings(lr=0.1)}, "cpu")
+    assert path.read_bytes() == before
+    assert runs.read_table(path).key.nunique() == 2 and len(runs.provenance_of(path)["records"]) == 2
+
+
+def test_the_newest_of_each_data_set_is_what_counts():
+    path = recorded_path(thirds, "cpu")
+    for key, when, loss in (("old", "2026-01-01T00:00:00Z", 1.0), ("new", "2026-02-01T00:00:00Z", 2.0)):
+        table = pd.DataFrame({"dataset": ["digits"], "loss": [loss], "key": [key]})
+        merge(path, table, {key: {"written": when, "dirty": False, "code": "x"}}, "cpu")
+    assert runs.load_recorded(thirds, "cpu").loss.tolist() == [2.0]
+
+
+def test_code_that_changed_since_is_older_code(monkeypatch):
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    assert runs.older(thirds, "cpu") == []
+    monkeypatch.setattr("replicate.runs.record.code_digest", lambda experiment: "another")
+    assert runs.older(thirds, "cpu") == ["digits"]
+
+
+def test_a_file_from_another_machine_is_merged_by_key(folders):
+    runs.produce_or_load(thirds, Settings())
+    exported = runs.export(thirds, {"digits": Settings()}, "gpu", folders / "out")
+    assert runs.record_file(exported)[1] == "gpu"
+    (found,) = paths.RESULTS.glob("gpu/*/*.parquet")
+    pd.testing.assert_frame_equal(runs.read_table(found), runs.read_table(exported))
+
+
+def test_a_table_that_nobody_exported_is_refused(folders):
+    runs.write_table(folders / "t.parquet", pd.DataFrame({"x": [1]}), {})
+    with pytest.raises(BadData, match="run --out"):
+        runs.record_file(folders / "t.parquet")
+    with pytest.raises(Missing):
+        runs.record_file(folders / "absent.parquet")
+
+
+# The machine.
+
+
+def test_the_commit_is_gits_else_the_environments_else_missing(monkeypatch, tmp_path):
+    monkeypatch.undo()
+    machine.commit.cache_clear()
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setenv("REPLICATE_COMMIT", "0123456789abcdef")
+    assert machine.commit() == ("0123456789ab", False)
+    machine.commit.cache_clear()
+    monkeypatch.delenv("REPLICATE_COMMIT")
+    with pytest.raises(Missing, match="REPLICATE_COMMIT"):
+        machine.commit()
+    machine.commit.cache_clear()
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5"])
+def test_jobs_are_a_whole_number(monkeypatch, asked):
+    monkeypatch.setenv("REPLICATE_JOBS", asked)
+    with pytest.raises(BadParameter, match="REPLICATE_JOBS"):
+        runs.jobs()
+
+
+def test_a_device_is_what_was_asked_for_or_an_error(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for asked, found in (("", "cpu"), ("auto", "cpu"), ("cpu", "cpu")):
+        monkeypatch.setenv("REPLICATE_DEVICE", asked)
+        assert runs.device() == found
+    monkeypatch.setenv("REPLICATE_DEVICE", "cuda")
+    with pytest.raises(Unavailable, match="--device cpu"):
+        runs.device()
+    monkeypatch.setenv("REPLICATE_DEVICE", "gpu")
+    with pytest.raises(BadParameter, match="got 'gpu'"):
+        runs.device()

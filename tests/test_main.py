@@ -1,0 +1,174 @@
+"""The command line says in one line what was wrong, with its exit code, in seconds, and writes nothing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from replicate import __main__, paths, runs
+
+NAME = "sandler2023trajectories"
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """A build folder of its own, no data sets and no server."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setenv("REPLICATE_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("replicate.datasets.vision.REACH", 0.2)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    for name in ("REPLICATE_DEVICE", "REPLICATE_JOBS", "REPLICATE_DEADLINE", "REPLICATE_COMMIT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def refuse(*_):
+    raise ConnectionRefusedError("no network in this test")
+
+
+def called(monkeypatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["replicate", *words])
+    return __main__.main()
+
+
+def set_to(*assignments: str) -> list[str]:
+    return ["run", NAME, *(word for text in assignments for word in ("--set", text))]
+
+
+WRONG = {
+    "preset": (["run", NAME, "--preset", "smok"], 64, "did you mean 'smoke'"),
+    "source": (["run", "sandler2023trajectorie"], 64, f"did you mean '{NAME}'"),
+    "experiment": (["run", NAME, "figure_4"], 64, "did you mean 'figure_5'"),
+    "field": (set_to("momentun=0.5"), 64, "did you mean 'momentum'"),
+    "data set of a preset": (set_to("cifar10.lr=0.1"), 64, "known: digits"),
+    "text for a number": (set_to("lr=fast"), 64, "lr: "),
+    "number for a list": (set_to("seeds=3"), 64, "seeds: "),
+    "nan": (set_to("lr=nan"), 64, "lr: "),
+    "infinity": (set_to("lr=inf"), 64, "lr: "),
+    "negative rate": (set_to("lr=-0.1"), 64, "greater than 0, got -0.1"),
+    "seed beyond 32 bits": (set_to("seeds=(4294967296,)"), 64, "seeds: "),
+    "window longer than the run": (
+        set_to("swa=(10, 5000)"),
+        64,
+        "branch_every must be at least the longest window, 5000",
+    ),
+    "no equals sign": (set_to("lr"), 64, "got 'lr'"),
+    "budget": (["run", NAME, "--budget", "soon"], 64, "got 'soon'"),
+    "device": (["run", NAME, "--device", "tpu"], 64, "got 'tpu'"),
+    "gpu preset": (["run", NAME, "--preset", "gpu"], 64, "--device cpu"),
+    "missing gpu": (["run", NAME, "--device", "cuda"], 69, "has none"),
+    "missing data set": (["run", NAME, "--preset", "cpu", "--set", "cifar10.lr=0.1"], 66, "cifar10"),
+    "data set to fetch": (["data", "fetch", "cifar11"], 64, "did you mean 'cifar10'"),
+    "data set to verify": (["data", "verify", "cifar10"], 66, "cifar10"),
+    "word": (["runn"], 64, "runn"),
+    "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
+    "nothing to record": (["record"], 66, "make replicate"),
+    "folder without tables": (["record", "nowhere"], 66, "nowhere"),
+    "evidence": (["evidence"], 69, "CUDA"),
+    "replicate": (["replicate", "--only", "zhang"], 64, "unknown source 'zhang'"),
+    "replicate's preset": (["replicate", "--preset", "pcu"], 64, "unknown preset 'pcu'"),
+}
+
+
+@pytest.mark.skipif(runs.device() == "cuda", reason="asks for a GPU that is not there")
+@pytest.mark.parametrize("words, code, line", WRONG.values(), ids=WRONG)
+def test_a_mistake_is_one_line_and_an_exit_code_and_leaves_nothing(monkeypatch, capsys, alone, words, code, line):
+    assert called(monkeypatch, *words) == code
+    out, err = capsys.readouterr()
+    assert line in err and err.count("\n") == 1 and "Traceback" not in err and out == ""
+    assert not list(alone.rglob("*"))
+
+
+def test_the_number_of_jobs_has_to_be_a_number(monkeypatch, capsys):
+    monkeypatch.setenv("REPLICATE_JOBS", "many")
+    assert called(monkeypatch, "run", NAME, "figure_5") == 64
+    assert "REPLICATE_JOBS must be a whole number of at least 1, got 'many'" in capsys.readouterr().err
+
+
+def test_a_table_nobody_could_record_is_refused_before_anything_runs(monkeypatch, capsys, alone):
+    monkeypatch.setattr("replicate.runs.machine.ROOT", alone)
+    runs.commit.cache_clear()
+    assert called(monkeypatch, "run", NAME, "--out", str(alone / "out")) == 66
+    runs.commit.cache_clear()
+    assert "REPLICATE_COMMIT" in capsys.readouterr().err and not (alone / "build").exists()
+
+
+def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
+    assert called(monkeypatch, "list") == 0
+    out = capsys.readouterr().out
+    assert NAME in out and "table_1, figure_5, last_steps" in out and "cpu: digits, cifar10" in out
+
+
+def test_exact_claims_run_and_are_judged(monkeypatch, capsys):
+    assert called(monkeypatch, "run", NAME, "table_1") == 0
+    assert called(monkeypatch, "verdicts", NAME, "--preset", "smoke") == 0
+    out = capsys.readouterr().out
+    assert "TRAJ-29.outside reproduced" in out and "TRAJ-29.inside contradicted" in out and "needs cpu" in out
+
+
+def test_preset_paper_prints_settings_and_cost_and_runs_no_network(monkeypatch, capsys):
+    assert called(monkeypatch, "run", NAME, "figure_5", "--preset", "paper") == 0
+    out, err = capsys.readouterr()
+    assert "resnet34" in out and "floating-point operations" in out and "going on without imagenet" in err
+
+
+def test_a_deadline_holds_for_its_command_only(monkeypatch, capsys):
+    assert called(monkeypatch, "run", NAME, "figure_5", "--budget", "0s") == 75
+    assert "runs are left" in capsys.readouterr().err
+    assert "REPLICATE_DEADLINE" not in os.environ
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_the_environment_is_as_it_was(monkeypatch, before):
+    monkeypatch.delenv("X_TEST", raising=False)
+    if before:
+        monkeypatch.setenv("X_TEST", before)
+    with __main__._environment("X_TEST", "1"):
+        assert os.environ["X_TEST"] == "1"
+    assert os.environ.get("X_TEST") == before
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    found = python("import replicate, sys; print([m for m in ('torch', 'jax', 'pandas', 'numpy') if m in sys.modules])")
+    assert found.stdout.strip() == "[]", found.stderr
+
+
+BLOCKED = """
+import sys
+TOOLS = ("pooch", "papermill", "jupyterlab", "nbval", "nbclient", "nbformat", "playwright", "sphinx")
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in TOOLS:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Block())
+import replicate, replicate.optim
+from pathlib import Path
+from replicate import paths
+paths.BUILD = Path(sys.argv[1])
+sys.argv = ["replicate", "run", "sandler2023trajectories", "table_1"]
+from replicate.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_optimizers_and_runs_need_no_notebook_tools(alone):
+    found = subprocess.run([sys.executable, "-c", BLOCKED, str(alone / "b")], capture_output=True, text=True)
+    assert found.returncode == 0 and "table_1 [smoke]: 46 rows" in found.stderr, found.stderr
+
+
+def test_make_refuses_a_misspelt_variable():
+    found = subprocess.run(["make", "-n", "replicate", "PRESETS=smoke"], cwd=paths.ROOT, capture_output=True, text=True)
+    assert found.returncode == 2 and "unknown variable PRESETS" in found.stderr
+
+
+def test_make_lists_its_targets():
+    named = "env replicate test test-long lab report data bench record readme refresh lock clean".split()
+    found = subprocess.run(["make"], cwd=paths.ROOT, capture_output=True, text=True)
+    listed = [line.split()[1] for line in found.stdout.splitlines()]
+    assert set(named) | {"help"} == set(listed)
