@@ -2,4 +2,6 @@
 
 from torch.optim import LBFGS, SGD, Adam, AdamW
 
-__all__ = ["LBFGS", "SGD", "Adam", "AdamW"]
+from replicate.optim.lookahead import Lookahead
+
+__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "Lookahead"]
