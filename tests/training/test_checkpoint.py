@@ -7,7 +7,7 @@ import torch
 from replicate.datasets import Batches
 from replicate.errors import BadData, Missing
 from replicate.models import mlp, resnet8
-from replicate.optim import SGD, AdamW
+from replicate.optim import SGD, AdamW, Lookahead
 from replicate.schedules import constant
 from replicate.training import State, branch, load_state, load_tensor_file, save_state, save_tensor_file
 
@@ -17,6 +17,7 @@ OPTIMIZERS = {
     "sgd": lambda p: SGD(p, lr=1.0),
     "momentum": lambda p: SGD(p, lr=1.0, momentum=0.9, fused=True),
     "adamw": lambda p: AdamW(p),
+    "lookahead": lambda p: Lookahead(SGD(p, lr=1.0, momentum=0.9, fused=True), k=4, inner_state="interpolate"),
 }
 
 
@@ -36,21 +37,39 @@ def test_a_run_resumed_from_a_file_ends_at_the_same_bits(tmp_path, optimizer):
         assert torch.equal(value, end.model.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("lost", ["model/conv1", "model/bn1.running_mean", "optimizer/"])
-def test_a_checkpoint_without_one_of_its_parts_ends_elsewhere_or_is_refused(tmp_path, lost):
-    save_state(tmp_path / "state.ckpt", branch(fresh(), DATA, constant(0.05), 0, 0, 7))
+@pytest.mark.parametrize(
+    "lost, names",
+    [("model/conv1", "model"), ("model/bn1.running_mean", "model"), ("optimizer/state", "optimizer"),
+     ("optimizer/inner", "optimizer")],
+)  # fmt: skip
+def test_a_checkpoint_without_one_of_its_tensors_is_refused(tmp_path, lost, names):
+    save_state(tmp_path / "state.ckpt", branch(fresh("lookahead"), DATA, constant(0.05), 0, 0, 7))
     tensors, about = load_tensor_file(tmp_path / "state.ckpt")
     kept = {name: t for name, t in tensors.items() if not name.startswith(lost)}
     assert len(kept) < len(tensors)
     save_tensor_file(tmp_path / "less.ckpt", kept, about)
-    if lost.startswith("model/"):
-        with pytest.raises(BadData, match="another model"):
-            load_state(tmp_path / "less.ckpt", fresh())
-        return
-    ends = [
-        branch(load_state(tmp_path / f, fresh()), DATA, constant(0.05), 0, 0, 9) for f in ("state.ckpt", "less.ckpt")
-    ]
-    assert not torch.equal(*(end.model.state_dict()["conv1.weight"] for end in ends))
+    with pytest.raises(BadData, match=f"another {names}"):
+        load_state(tmp_path / "less.ckpt", fresh("lookahead"))
+
+
+@pytest.mark.parametrize("part", ["momentum_buffer", "slow", "slow momentum_buffer", "running_var", "weight"])
+def test_a_checkpoint_with_one_part_forgotten_ends_elsewhere(tmp_path, part):
+    save_state(tmp_path / "state.ckpt", branch(fresh("lookahead"), DATA, constant(0.05), 0, 0, 7))
+    tensors, about = load_tensor_file(tmp_path / "state.ckpt")
+    forgotten = {name: torch.zeros_like(t) if name.endswith(part) else t for name, t in tensors.items()}
+    save_tensor_file(tmp_path / "less.ckpt", forgotten, about)
+    ends = [branch(load_state(tmp_path / f, fresh("lookahead")), DATA, constant(0.05), 0, 0, 9).model.state_dict()
+            for f in ("state.ckpt", "less.ckpt")]  # fmt: skip
+    assert not all(torch.equal(*(end[name] for end in ends)) for name in ends[0])
+
+
+def test_the_optimizer_of_a_file_has_to_be_the_one_asked_for(tmp_path):
+    save_state(tmp_path / "state.ckpt", branch(fresh("momentum"), DATA, constant(0.05), 0, 0, 3))
+    target = fresh("lookahead")
+    before = {name: t.clone() for name, t in target.model.state_dict().items()}
+    with pytest.raises(BadData, match="another optimizer"):
+        load_state(tmp_path / "state.ckpt", target)
+    assert all(torch.equal(before[name], t) for name, t in target.model.state_dict().items())
 
 
 def test_every_flipped_bit_and_every_cut_is_seen(tmp_path):

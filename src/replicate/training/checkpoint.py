@@ -45,39 +45,56 @@ def load_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write model (buffers included), optimizer slots by parameter name, and step. Averages are not part of it."""
+    """Write model (buffers included), optimizer and step. Averages are not part of it.
+
+    The optimizer is what its `state_dict` says, nested as it may be, so any torch optimizer can be saved.
+    """
     if state.averages:
         raise ValueError(f"averages must be finished before a state is saved, got {len(state.averages)} open ones")
     tensors = {f"model/{name}": t for name, t in state.model.state_dict().items()}
-    plain = {}
-    for name, parameter in state.model.named_parameters():
-        for slot, value in state.optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{name}/{slot}"] = value
-            elif value is not None:
-                plain[f"{name}/{slot}"] = value
-    save_tensor_file(path, tensors, {"step": state.step, "slots": plain})
+    optimizer = _split(state.optimizer.state_dict(), "optimizer", tensors)
+    save_tensor_file(path, tensors, {"step": state.step, "optimizer": optimizer})
 
 
 @torch.no_grad()
 def load_state(path: Path, state: State) -> State:
     """Fill the model and optimizer of `state` with what `save_state` wrote; returns it with the step of the file.
 
-    Raises Missing or BadData, also if the file belongs to another model; the model is then unchanged.
+    Raises Missing or BadData, also if the file belongs to another model or optimizer; the model is then unchanged.
     """
     tensors, about = load_tensor_file(path)
     model = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
     own = state.model.state_dict()
     if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in own.items()}:
         raise BadData(f"{path} holds another model than the one asked for")
+    try:
+        state.optimizer.load_state_dict(_joined(about["optimizer"], tensors))
+    except (KeyError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise BadData(f"{path} holds another optimizer than the one asked for ({line})") from None
     state.model.load_state_dict(model)
-    for name, parameter in state.model.named_parameters():
-        prefix = f"optimizer/{name}/"
-        slots = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        slots |= {n.rpartition("/")[2]: v for n, v in about["slots"].items() if n.rpartition("/")[0] == name}
-        # A copy in the parameter's own memory format, so that a resumed run's arithmetic is the uninterrupted run's.
-        state.optimizer.state[parameter] = {
-            n: torch.empty_like(parameter, dtype=v.dtype).copy_(v) if isinstance(v, Tensor) and v.dim() else v
-            for n, v in slots.items()
-        }
     return State(state.model, state.optimizer, state.averages, about["step"])
+
+
+def _split(value, path: str, tensors: dict[str, Tensor]):
+    """`value` as JSON, its tensors moved to `tensors` under their path in it."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": [path, value.stride()]}
+    if isinstance(value, dict):
+        return {"dict": [[key, _split(one, f"{path}/{key}", tensors)] for key, one in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_split(one, f"{path}/{i}", tensors) for i, one in enumerate(value)]}
+    return {"plain": value}
+
+
+def _joined(value: dict, tensors: dict[str, Tensor]):
+    """What `_split` was given. Raises KeyError if a tensor is not there."""
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        path, strides = content
+        # In the layout it had: torch's fused optimizers pair parameter and state by their place in memory.
+        return torch.empty_strided(tensors[path].shape, strides, dtype=tensors[path].dtype).copy_(tensors[path])
+    if kind == "dict":
+        return {key: _joined(one, tensors) for key, one in content}
+    return [_joined(one, tensors) for one in content] if kind == "list" else content
