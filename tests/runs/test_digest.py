@@ -10,6 +10,7 @@ from replicate.runs import digest
 SOURCE = '''"""A source."""
 from replicate import leaf, plots
 from replicate.other import helper
+from replicate.optim import SGD, first
 
 RATE = 0.1
 UNUSED = 3
@@ -17,7 +18,7 @@ UNUSED = 3
 
 def experiment(settings):
     """What it does."""
-    return inner(settings) * RATE + leaf.f()
+    return inner(settings) * RATE + leaf.f() + first(SGD)
 
 
 def inner(settings):
@@ -34,6 +35,9 @@ FILES = {
     "other.py": "def helper(x):\n    return x\n",
     "plots.py": "def draw():\n    return 1\n",
     "__init__.py": "",
+    "optim/__init__.py": "from torch.optim import SGD\n\nfrom replicate.optim.one import first\n",
+    "optim/one.py": "def first(x):\n    return x\n",
+    "optim/two.py": "def second(x):\n    return x\n",
 }
 
 
@@ -41,6 +45,7 @@ FILES = {
 def package(tmp_path, monkeypatch):
     """A package of its own; `package(name, old, new)` edits a file and gives the digest of `experiment`."""
     for name, text in (FILES | {"source.py": SOURCE}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(digest, "PACKAGE", tmp_path)
 
@@ -68,6 +73,8 @@ def package(tmp_path, monkeypatch):
         ("source.py", "return UNUSED", "return 7"),
         ("source.py", "\n\n\ndef inner", "\n\n\n\n\ndef inner"),
         ("plots.py", "return 1", "return 2"),
+        ("optim/two.py", "return x", "return -x"),
+        ("optim/__init__.py", "first\n", "first\nfrom replicate.optim.two import second\n"),
     ],
 )
 def test_what_cannot_change_a_number_changes_nothing(package, name, old, new):
@@ -83,6 +90,7 @@ def test_what_cannot_change_a_number_changes_nothing(package, name, old, new):
         ("leaf.py", "return deep.g()", "return deep.g() + 1"),
         ("deep.py", "return 1", "return 2"),
         ("other.py", "return x", "return -x"),
+        ("optim/one.py", "return x", "return -x"),
     ],
 )
 def test_whatever_the_experiment_reaches_changes_it(package, name, old, new):

@@ -62,11 +62,24 @@ def _targets(node: ast.AST) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import):
         pairs = [(alias.asname or alias.name.split(".")[0], alias.name) for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
-        inner = [(alias.asname or alias.name, f"{node.module}.{alias.name}") for alias in node.names]
-        pairs = [(bound, name if _file(name) else node.module) for bound, name in inner]
+        pairs = [(alias.asname or alias.name, _home(node.module, alias.name)) for alias in node.names]
     else:
         pairs = []
     return [(bound, name) for bound, name in pairs if _file(name) and name != "replicate" and not _reads(name)]
+
+
+def _home(module: str, name: str) -> str:
+    """The module that `from module import name` gets it from, through what a package's `__init__` hands on."""
+    if _file(f"{module}.{name}"):
+        return f"{module}.{name}"
+    path = _file(module)
+    if path is not None and path.name == "__init__.py":
+        for node in _syntax(path).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    if name == (alias.asname or alias.name):
+                        return _home(node.module, alias.name)
+    return module
 
 
 def _with_imports(names: set[str]) -> set[str]:
