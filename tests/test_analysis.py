@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from replicate.analysis import closest, estimate, fieller, units
+from replicate.analysis import GATE, closest, estimate, fieller, units
 
 POSITIVE = (0.0, math.inf)
 MARGIN = (0.8, 1.25)
@@ -73,10 +73,20 @@ def test_p_is_below_a_half_level_exactly_where_the_interval_decides(values):
 
 
 def test_intervals_of_a_mean_hold_the_truth_as_often_as_they_say():
-    values = 0.3 + draws(3, 3000, 8)
-    found = [estimate(table(v), "estimate", POSITIVE) for v in values[:600]]
+    rows = table(np.zeros(8))
+    found = [estimate(rows.assign(value=v), "estimate", POSITIVE) for v in 0.3 + draws(3, 1000, 8)]
     held = sum(one.low <= 0.3 <= one.high for one in found)
-    assert stats.binomtest(held, 600, 0.95).pvalue > 0.001
+    assert stats.binomtest(held, 1000, 0.95).pvalue > 0.001
+
+
+@pytest.mark.parametrize("truth", [-1.0, 1.0])
+def test_at_the_edge_of_the_band_one_in_twenty_is_decided_wrongly_on_either_side(truth):
+    """5 % outside and 5 % inside: what the p of two one-sided tests at an edge promises."""
+    rows = table(np.zeros(8))
+    found = [estimate(rows.assign(value=v), "equivalence", (-1.0, 1.0)) for v in truth + 0.3 * draws(5, 500, 8)]
+    inside = sum(-1 <= one.low and one.high <= 1 for one in found)
+    outside = sum(one.high < -1 or one.low > 1 for one in found)
+    assert all(stats.binomtest(count, 500, 0.05).pvalue > 0.001 for count in (inside, outside))
 
 
 # Ratios.
@@ -102,11 +112,42 @@ def test_fiellers_interval_is_that_of_brute_force(seed, level):
     )
 
 
+def test_the_interval_of_a_ratio_to_one_is_students():
+    values = draws(6, 8)
+    low, high = stats.t.interval(0.9, 7, values.mean(), stats.sem(values))
+    assert fieller(values, np.ones(8), 0.9) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_ratio_weighs_units_by_their_gain():
+    """A ratio of means, not a mean of ratios, which one small denominator would rule."""
+    found = estimate(ratio([1.0, 1.0, 1.0, 1.0, 1.0, 0.1], [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]), "equivalence", MARGIN)
+    assert found.value == pytest.approx(5.1 / 5.5) and found.n == 6
+
+
+@given(st.integers(0, 10_000), st.floats(-0.2, 2.0), st.sampled_from([0.90, 0.95, 0.99]))
+@settings(max_examples=100, deadline=None)
+def test_a_ratio_is_bounded_exactly_where_its_denominator_is_separated_from_zero(seed, mean, level):
+    numerator, denominator = draws(seed, 2, 8) + np.array([[0.0], [mean]])
+    separated = stats.ttest_1samp(denominator, 0).pvalue < 1 - level
+    assert np.isfinite(fieller(numerator, denominator, level)).all() == separated
+
+
 def test_a_denominator_near_zero_has_no_bounded_interval_and_no_verdict():
     noise = draws(0, 2, 8)
     assert fieller(noise[0], noise[1] - noise[1].mean() + 0.01, 0.9) == (-math.inf, math.inf)
     found = estimate(ratio(noise[0], noise[1] - noise[1].mean() + 0.01), "equivalence", MARGIN)
     assert found.reason.startswith("gain not above 0")
+
+
+@pytest.mark.parametrize("kind", ["equivalence", "ordering", "estimate"])
+def test_the_gate_on_the_gain_is_one_sided_at_one_percent(kind):
+    noise = draws(7, 8) / stats.sem(draws(7, 8))  # a gain of t standard errors
+    noise -= noise.mean()
+    for t in (stats.t.isf(GATE, 7) * 0.99, stats.t.isf(GATE, 7) * 1.01):
+        found = estimate(ratio(noise + t, noise + t), kind, MARGIN)
+        p = stats.t.sf(t, 7)
+        assert found.reason == ("" if p < 0.01 else f"gain not above 0 at p < 0.01 (p = {p:.2g})")
+        assert found.reason or math.isfinite(found.low) and math.isfinite(found.high)
 
 
 def test_a_gain_below_zero_is_no_gain():
@@ -115,12 +156,35 @@ def test_a_gain_below_zero_is_no_gain():
 
 
 def test_intervals_of_a_ratio_hold_the_truth_as_often_as_they_say():
-    noise = draws(4, 600, 2, 8)
     held = 0
-    for y, e in noise:
+    for y, e in draws(4, 2000, 2, 8):
         low, high = fieller(0.9 * (1 + 0.3 * y) + 0.2 * e, 1 + 0.3 * y, 0.90)
         held += low <= 0.9 <= high
-    assert stats.binomtest(held, 600, 0.90).pvalue > 0.001
+    assert stats.binomtest(held, 2000, 0.90).pvalue > 0.001
+
+
+@given(st.integers(0, 10_000), st.floats(0.3, 2.0), st.floats(0.001, 0.4), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_p_at_an_edge_of_a_ratio_is_below_a_exactly_where_the_interval_at_1_minus_2a_excludes_it(seed, edge, a, above):
+    noise = draws(seed, 2, 8)
+    denominator = 1 + 0.1 * noise[0]
+    numerator = denominator + 0.4 * noise[1]
+    found = estimate(ratio(numerator, denominator), "equivalence", (edge, math.inf) if above else (-math.inf, edge))
+    low, high = fieller(numerator, denominator, 1 - 2 * a)
+    assume(math.isfinite(low) and not found.reason and abs(found.p - a) > 1e-9)
+    assert (found.p < a) == (edge < low or edge > high)
+
+
+@given(st.integers(0, 10_000), st.floats(-0.5, 1.5))
+@settings(max_examples=60, deadline=None)
+def test_p_is_the_larger_of_two_edges_inside_and_the_smaller_outside(seed, shift):
+    noise = draws(seed, 2, 8)
+    denominator = 1 + 0.1 * noise[0]
+    numerator = shift * denominator + 0.25 * noise[1]
+    below, above = (stats.ttest_1samp(numerator - e * denominator, 0, alternative="less").pvalue for e in MARGIN)
+    p_in, p_out = max(1 - below, above), min(below, 1 - above)
+    found = estimate(ratio(numerator, denominator), "equivalence", MARGIN)
+    assert found.p == pytest.approx(min(p_in, p_out), abs=1e-9)
 
 
 @given(st.integers(0, 10_000))
@@ -142,9 +206,32 @@ def test_diverged_units_leave_an_estimate_without_bounds_that_says_so():
     assert (found.low, found.high, found.p, found.reason) == (-math.inf, math.inf, 1.0, "2 of 6 units diverged")
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_one_diverged_branch_is_not_left_out_of_the_mean_of_its_seed(lost):
+    values = draws(8, 8, 4)
+    values[3, 1] = lost
+    found = estimate(table(values, branches=4), "estimate", POSITIVE)
+    assert (found.n, found.p, found.reason) == (8, 1.0, "1 of 8 units diverged") and math.isnan(found.value)
+
+
+def test_of_few_seeds_a_diverged_branch_is_one_unit():
+    values = draws(8, 6)
+    values[4] = math.nan
+    assert estimate(table(values, branches=3), "estimate", POSITIVE).reason == "1 of 6 units diverged"
+
+
+@pytest.mark.parametrize("column", ["numerator", "denominator"])
+def test_either_arm_that_diverges_loses_the_unit(column):
+    rows = ratio(1 + 0.1 * draws(9, 8), 1 + 0.1 * draws(10, 8))
+    rows.loc[2, column] = math.nan
+    assert estimate(rows, "equivalence", MARGIN).reason == "1 of 8 units diverged"
+
+
 def test_one_unit_has_no_interval():
     found = estimate(table([2.0]), "estimate", POSITIVE)
     assert (found.value, found.low, found.reason) == (2.0, -math.inf, "one unit has no interval")
+    found = estimate(ratio([1.0], [2.0]), "equivalence", MARGIN)
+    assert (found.value, found.high, found.p, found.reason) == (0.5, math.inf, 1.0, "one unit has no interval")
 
 
 def test_values_without_spread_are_certain():
@@ -153,9 +240,20 @@ def test_values_without_spread_are_certain():
     assert estimate(table([0.0] * 6), "ordering", POSITIVE).p == 1.0
 
 
+def test_equal_gains_without_spread_are_certain_and_bounded():
+    found = estimate(ratio(0.5 * np.ones(6), 0.5 * np.ones(6)), "equivalence", MARGIN)
+    assert (found.low, found.high, found.p, found.reason) == (1.0, 1.0, 0.0, "")
+
+
 @pytest.mark.parametrize(
     "frame, kind, named",
-    [(table([1.0]), "guess", "guess"), (table([1.0]).drop(columns="seed"), "estimate", "seed")],
+    [
+        (table([1.0]), "guess", "guess"),
+        (table([1.0]), "exact", "exact"),
+        (table([1.0]).drop(columns="seed"), "estimate", "seed"),
+        (table([1.0], name="numerator"), "estimate", "denominator"),
+        (table([1.0], name="ratio"), "estimate", "value"),
+    ],
 )
 def test_a_wrong_kind_or_a_missing_column_is_named(frame, kind, named):
     with pytest.raises(ValueError, match=named):
@@ -187,6 +285,40 @@ def test_closest_is_below_zero_as_soon_as_one_rival_is_nearer():
 def test_closest_decides_nothing_between_equals():
     found = closest(near(0.5, 0), {"a": near(0.5, 1), "b": near(-0.5, 2)})
     assert found.low < 0 < found.high and found.p > 0.05
+
+
+def test_a_nearer_rival_pays_for_the_number_of_rivals():
+    own, nearer, far = near(0.5, 0), near(0.45, 1), near(-0.9, 2)
+    found = closest(own, {"nearer": nearer, "far": far})
+    d = nearer.value.abs() - own.value.abs()
+    assert found.p == pytest.approx(2 * stats.ttest_1samp(d, 0, alternative="less").pvalue)
+
+
+def test_arms_shuffled_with_a_rival_decide_nothing():
+    own, rival = near(0.1, 0), near(0.5, 1)
+    swap = np.arange(8) % 2 == 0
+    mixed = [one.assign(value=np.where(swap, one.value, two.value)) for one, two in ((own, rival), (rival, own))]
+    found = closest(mixed[0], {"a": mixed[1], "b": near(-0.9, 2)})
+    assert found.low < 0 < found.high and found.p > 0.05
+
+
+def test_closest_measures_distance_whatever_the_sign():
+    own, rival = near(0.1, 0), near(-0.5, 1)
+    flipped = closest(own.assign(value=-own.value), {"a": rival.assign(value=-rival.value)})
+    assert flipped == closest(own, {"a": rival}) and flipped.low > 0
+
+
+def test_closest_has_the_units_of_any_estimate():
+    own, rival = (table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12)))
+    found = closest(own, {"a": rival})
+    assert (found.n, found.seeds, found.unit, found.level) == (6, 2, "branch", 0.95)
+
+
+def test_a_rival_that_diverged_leaves_the_closest_open():
+    lost = near(0.9, 1)
+    lost.loc[5, "value"] = math.nan
+    found = closest(near(0.1, 0), {"a": near(0.5, 2), "lost": lost})
+    assert (found.p, found.reason) == (1.0, "1 of 8 units diverged")
 
 
 def test_closest_takes_the_largest_p_of_its_rivals():

@@ -129,7 +129,7 @@ def files_below(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
 
 
-def refused(call, kind, exit_code, *words):
+def assert_refused(call, kind, exit_code, *words):
     """The error's line, after checking that it is one line of the right class and code with these words in it."""
     with pytest.raises(errors.Failure) as caught:
         call()
@@ -164,7 +164,7 @@ def test_another_scikit_learns_digits_would_be_noticed(monkeypatch):
     changed.images[1000, 4, 4] += 1
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: changed)
     vision._digits.cache_clear()
-    line = refused(lambda: vision.load("digits"), errors.BadData, 65, "scikit-learn", vision.DIGITS_SHA256[:12])
+    line = assert_refused(lambda: vision.load("digits"), errors.BadData, 65, "scikit-learn", vision.DIGITS_SHA256[:12])
     assert line.endswith("install the version in requirements.lock")
 
 
@@ -260,7 +260,7 @@ def test_missing_set_says_where_it_was_looked_for_and_what_helps(declare, conten
     assert not vision.at_hand("cifar10")
     where = f"cifar10 is not at hand in {tmp_path / 'data'}"
     helps = ("run make data", f"set REPLICATE_DATA to a folder that has {FOLDER}/")
-    refused(lambda: call("cifar10"), errors.Missing, 66, where, *helps)
+    assert_refused(lambda: call("cifar10"), errors.Missing, 66, where, *helps)
     assert files_below(tmp_path) == []
 
 
@@ -269,7 +269,7 @@ def test_one_absent_file_is_named(declare, put, contents, tmp_path):
     put(contents)
     (tmp_path / "data" / FOLDER / "data_batch_2.bin").unlink()
     assert not vision.at_hand("cifar10")
-    refused(lambda: vision.load("cifar10"), errors.Missing, 66, "data_batch_2.bin")
+    assert_refused(lambda: vision.load("cifar10"), errors.Missing, 66, "data_batch_2.bin")
 
 
 def cut(content):
@@ -288,7 +288,7 @@ def test_damaged_file_is_refused_and_left_alone(declare, put, contents, tmp_path
     damaged = {**contents, f"{FOLDER}/{file}": damage(contents[f"{FOLDER}/{file}"])}
     put(damaged)
     fetched = "delete it and run python -m replicate data fetch cifar10"
-    refused(lambda: call("cifar10"), errors.BadData, 65, f"{FOLDER}/{file} has", *words, fetched)
+    assert_refused(lambda: call("cifar10"), errors.BadData, 65, f"{FOLDER}/{file} has", *words, fetched)
     assert {path: (tmp_path / "data" / path).read_bytes() for path in contents} == damaged
 
 
@@ -298,7 +298,7 @@ def test_a_pipe_in_place_of_a_file_is_not_read(declare, put, contents, tmp_path)
     pipe = tmp_path / "data" / FOLDER / "test_batch.bin"
     pipe.unlink()
     os.mkfifo(pipe)
-    refused(lambda: vision.load("cifar10"), errors.BadData, 65, "not a plain file")
+    assert_refused(lambda: vision.load("cifar10"), errors.BadData, 65, "not a plain file")
 
 
 def test_label_outside_the_classes_is_refused_even_with_the_right_checksum(declare, put, contents):
@@ -306,19 +306,21 @@ def test_label_outside_the_classes_is_refused_even_with_the_right_checksum(decla
     contents[path] = bytes([10]) + contents[path][1:]
     declare(contents)
     put(contents)
-    refused(lambda: vision.load("cifar10"), errors.BadData, 65, "data_batch_2.bin has label 10", "less than 10")
+    assert_refused(lambda: vision.load("cifar10"), errors.BadData, 65, "data_batch_2.bin has label 10", "less than 10")
 
 
 def test_file_of_other_records_is_refused_even_with_the_right_checksum(declare, put, contents):
     contents[f"{FOLDER}/test_batch.bin"] = records(10, 3, width=3074)
     declare(contents)
     put(contents)
-    refused(lambda: vision.load("cifar10"), errors.BadData, 65, "test_batch.bin has 30740 bytes", "multiple of 3073")
+    assert_refused(
+        lambda: vision.load("cifar10"), errors.BadData, 65, "test_batch.bin has 30740 bytes", "multiple of 3073"
+    )
 
 
 @pytest.mark.parametrize("call", [vision.load, vision.at_hand, vision.fetch, vision.verify, vision.checksum])
 def test_unknown_name_is_answered_with_the_nearest(call):
-    refused(
+    assert_refused(
         lambda: call("cifar-10"), errors.BadParameter, 64, "data set 'cifar-10'", "did you mean 'cifar10'?", "digits"
     )
 
@@ -377,7 +379,9 @@ def test_archive_with_another_checksum_is_not_kept(declare, server, contents, tm
     right = tar(contents)
     declare(contents, right, server.url)
     server.body = damage(right)
-    refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cifar-10-binary.tar.gz has", *words, "try again")
+    assert_refused(
+        lambda: vision.fetch("cifar10"), errors.BadData, 65, "cifar-10-binary.tar.gz has", *words, "try again"
+    )
     assert files_below(tmp_path) == []
 
 
@@ -402,7 +406,7 @@ def test_hostile_archive_is_refused_even_with_the_right_checksum(declare, server
     members, words = HOSTILE[what]
     server.body = tar({**contents, **members})
     declare(contents, server.body, server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cifar-10-binary.tar.gz", words, "refused")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cifar-10-binary.tar.gz", words, "refused")
     assert files_below(tmp_path) == []
 
 
@@ -412,7 +416,7 @@ def test_bomb_is_stopped_at_its_bound(declare, server, contents, monkeypatch):
     monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size: read.append(size) or gzip_read(self, size))
     server.body = tar({f"{FOLDER}/zeros": bytes(2**25), **contents})
     declare(contents, server.body, server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "honestly hold")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "honestly hold")
     assert sum(read) < 2 * vision.SLACK
 
 
@@ -420,14 +424,14 @@ def test_bomb_is_stopped_at_its_bound(declare, server, contents, monkeypatch):
 def test_something_else_than_an_archive_is_refused(declare, server, contents, tmp_path, body):
     server.body = body
     declare(contents, body, server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cut short or not a gzipped tar archive")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cut short or not a gzipped tar archive")
     assert files_below(tmp_path) == []
 
 
 def test_archive_that_ends_within_a_file_is_refused(declare, server, contents, tmp_path):
     server.body = tar(contents)[:40000]
     declare(contents, server.body, server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cut short")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.BadData, 65, "cut short")
     assert files_below(tmp_path) == []
 
 
@@ -436,7 +440,7 @@ def test_closed_port_is_one_line_at_once(declare, contents, tmp_path):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/cifar-10-binary.tar.gz"
     declare(contents, url=url)
-    line = refused(
+    line = assert_refused(
         lambda: vision.fetch("cifar10"), errors.Missing, 66, f"REPLICATE_DATA to a folder that has {FOLDER}/"
     )
     assert line.startswith("cifar10 could not be fetched within 10 s (127.0.0.1: Connection refused);")
@@ -448,21 +452,21 @@ def test_name_that_is_looked_up_for_ever_is_given_up(declare, contents, tmp_path
     monkeypatch.setattr(vision, "REACH", 0.2)
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(2))
     started = time.monotonic()
-    refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "within 0.2 s (cifar.invalid: no answer)")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "within 0.2 s (cifar.invalid: no answer)")
     assert time.monotonic() - started < 1.5 and files_below(tmp_path) == []
 
 
 def test_server_without_the_archive_is_missing(declare, server, contents, tmp_path):
     server.status = 404
     declare(contents, tar(contents), server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "could not be fetched (127.0.0.1: 404")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "could not be fetched (127.0.0.1: 404")
     assert files_below(tmp_path) == []
 
 
 def test_connection_that_breaks_off_leaves_nothing(declare, server, contents, tmp_path):
     server.body, server.sent = tar(contents), 20000
     declare(contents, server.body, server.url)
-    refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "could not be fetched (127.0.0.1: ")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "could not be fetched (127.0.0.1: ")
     assert files_below(tmp_path) == []
 
 
@@ -470,7 +474,7 @@ def test_folder_that_cannot_be_written_is_said(declare, server, contents, tmp_pa
     server.body = tar(contents)
     declare(contents, server.body, server.url)
     (tmp_path / "data").write_text("a file")
-    refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "cannot be written", "REPLICATE_DATA")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.Missing, 66, "cannot be written", "REPLICATE_DATA")
     assert files_below(tmp_path) == ["data"] and (tmp_path / "data").read_text() == "a file"
 
 
@@ -479,7 +483,7 @@ def test_full_disk_is_said(declare, server, contents, tmp_path, monkeypatch):
     declare(contents, server.body, server.url)
     full = OSError(28, "No space left on device")
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(full))
-    refused(lambda: vision.fetch("cifar10"), errors.DiskFull, 74, "No space left on device", FOLDER)
+    assert_refused(lambda: vision.fetch("cifar10"), errors.DiskFull, 74, "No space left on device", FOLDER)
     assert files_below(tmp_path) == []
 
 
@@ -488,7 +492,7 @@ def test_full_temporary_disk_is_said(declare, server, contents, tmp_path, monkey
     declare(contents, server.body, server.url)
     full = OSError(28, "No space left on device")
     monkeypatch.setattr("pooch.HTTPDownloader.__call__", lambda *_: (_ for _ in ()).throw(full))
-    refused(lambda: vision.fetch("cifar10"), errors.DiskFull, 74, "No space left on device", "TMPDIR")
+    assert_refused(lambda: vision.fetch("cifar10"), errors.DiskFull, 74, "No space left on device", "TMPDIR")
     assert files_below(tmp_path) == []
 
 
