@@ -1,0 +1,80 @@
+"""Goal C1: a Lookahead cycle of five steps against a plain one over a list of tensors, on ResNet-18's parameters.
+
+The plain version is a loop over the parameters around torch's SGD as it comes. Ours around the same SGD is there too,
+so that what the fused inner step gains is not taken for a gain of the wrapper.
+"""
+
+import sys
+
+import torch
+from _interleaved import ratios, table
+
+from replicate.models import resnet18
+from replicate.optim import SGD, Lookahead
+
+K, ALPHA, GOAL = 5, 0.5, 2.3
+
+
+class Plain:
+    """Lookahead as one writes it first: slow copies in a list, and a loop at every k-th step."""
+
+    def __init__(self, inner, parameters):
+        self.inner, self.fast, self.slow, self.steps = inner, parameters, [p.detach().clone() for p in parameters], 0
+
+    @torch.no_grad()
+    def step(self):
+        """One inner step, and the pull after every K-th."""
+        self.inner.step()
+        self.steps += 1
+        if self.steps % K == 0:
+            for fast, slow in zip(self.fast, self.slow, strict=True):
+                slow.add_(fast - slow, alpha=ALPHA)
+                fast.copy_(slow)
+
+
+def parameters() -> list[torch.Tensor]:
+    """The 62 tensors of ResNet-18 with gradients that are the same for every version."""
+    found = list(resnet18(10, seed=0).parameters())
+    generator = torch.Generator().manual_seed(0)
+    for one in found:
+        one.grad = torch.randn(one.shape, generator=generator) * 1e-3
+    return found
+
+
+def versions() -> dict:
+    """name -> (optimizer, its parameters); the last one is what the others are compared with."""
+    lists = [parameters() for _ in range(4)]
+    about = {"lr": 0.05, "momentum": 0.9}
+    made = {
+        "SGD alone": SGD(lists[0], **about),
+        "plain loop on SGD": Plain(SGD(lists[1], **about), lists[1]),
+        "Lookahead on SGD": Lookahead(SGD(lists[2], **about), K, ALPHA),
+        "Lookahead on fused SGD": Lookahead(SGD(lists[3], fused=True, **about), K, ALPHA),
+    }
+    return {name: (one, own) for (name, one), own in zip(made.items(), lists, strict=True)}
+
+
+def cycle(optimizer) -> None:
+    """K steps with the gradients that are there."""
+    for _ in range(K):
+        optimizer.step()
+
+
+def main() -> int:
+    """Equal results first, then the ratios; 1 if results differ."""
+    made = versions()
+    for optimizer, _ in made.values():
+        cycle(optimizer)
+        cycle(optimizer)
+    (_, reference), *others = list(made.values())[1:]
+    for _, own in others:
+        for a, b in zip(reference, own, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+    found = ratios({name: lambda one=one: cycle(one) for name, (one, _) in made.items()})
+    print(table("Lookahead, a cycle of 5 steps, ResNet-18's 62 tensors", found))
+    print(f"  goal C1: plain loop at least {GOAL}x")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
