@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replicate import claims, paths
@@ -153,7 +153,7 @@ def test_the_fifth_seed_makes_the_seed_the_unit():
 
 @pytest.mark.parametrize("at_least, at_most, low, high, expected", [
     (0.8, 1.25, 0.8, 1.25, "reproduced"), (0.8, 1.25, 0.79, 1.0, "inconclusive"),
-    (0.8, 1.25, 0.1, 0.79, "contradicted"),
+    (0.8, 1.25, 0.1, 0.79, "contradicted"), (0.8, 1.25, 0.1, 0.8, "inconclusive"), (0.8, 1.25, 1.25, 2.0, "inconclusive"),
     (0.0, math.inf, 0.0, 5.0, "reproduced"), (0.0, math.inf, -1.0, -0.1, "contradicted"),
     (0.8, 1.25, -math.inf, math.inf, "inconclusive"),
 ])  # fmt: skip
@@ -194,6 +194,7 @@ def at(p: float) -> Estimate:
 
 
 @given(st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=6))
+@example([0.04, 0.01, 0.02, 0.03])  # 0.06, 0.04, 0.06, 0.06
 @settings(max_examples=25, deadline=None)
 def test_primary_cases_share_one_error_rate(ps):
     family = [claim(f"A-{i}") for i in range(len(ps))]

@@ -44,10 +44,12 @@ class Estimate:
 def units(table: pd.DataFrame) -> pd.DataFrame:
     """One row a unit: means over branches if there are at least five seeds, else the (seed, branch) rows as they are.
 
-    table: columns seed, branch, and the numbers to be averaged.
+    table: columns seed, branch, and the numbers to be averaged. A NaN is a run that diverged and makes its unit NaN.
     """
-    keys = ["seed"] if table.seed.nunique() >= SEEDS_FOR_UNITS else ["seed", "branch"]
-    return table.groupby(keys, as_index=False).mean().drop(columns="branch" if keys == ["seed"] else [])
+    by_seed = table.seed.nunique() >= SEEDS_FOR_UNITS
+    groups = table.drop(columns="branch").groupby("seed") if by_seed else table.groupby(["seed", "branch"])
+    complete = groups.count().eq(groups.size(), axis=0)  # pandas would leave a NaN out of the mean
+    return groups.mean().where(complete).reset_index()
 
 
 def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estimate:

@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
@@ -49,7 +50,7 @@ class Claim:
         for name, value, known in (("kind", self.kind, KINDS), ("needs", self.needs, PRESETS)):
             if value not in known:
                 raise BadData(f"claim {self.id}: {name} must be one of {', '.join(known)}, got {value!r}")
-        if not (math.isfinite(self.at_least) or math.isfinite(self.at_most)) or self.at_least > self.at_most:
+        if not (math.isfinite(self.at_least) or math.isfinite(self.at_most)) or not self.at_least <= self.at_most:
             raise BadData(f"claim {self.id}: band must have an edge, got [{self.at_least}, {self.at_most}]")
         if bad := set(self.primary_case) - set(PRESETS):
             raise BadData(f"claim {self.id}: primary_case names unknown presets {sorted(bad)}")
@@ -87,7 +88,7 @@ def load(source: str) -> list[Claim]:
         raise unknown("source", source, (p.stem for p in CLAIMS.glob("*.toml")))
     known = {f.name for f in fields(Claim)}
     claims = []
-    for row in tomllib.loads(path.read_text())["claim"]:
+    for row in _rows(path):
         if strange := set(row) - known:
             raise BadData(f"{path.name}: claim {row.get('id')}: unknown field {sorted(strange)[0]!r}")
         try:
@@ -99,6 +100,13 @@ def load(source: str) -> list[Claim]:
     return claims
 
 
+def _rows(path: Path) -> list[dict]:
+    try:
+        return tomllib.loads(path.read_text())["claim"]
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise BadData(f"{path.name}: no list of [[claim]] in TOML: {error}") from None
+
+
 def judge(
     source: str,
     claims: Iterable[Claim],
@@ -107,7 +115,7 @@ def judge(
     built: Collection[str] = (),
     absent: Collection[str] = (),
 ) -> pd.DataFrame:
-    """One row a case that was measured and one a claim that was not, with the columns COLUMNS.
+    """One row a case that was measured and one a claim whose primary case was not, with the columns COLUMNS.
 
     built: ids the source has code for; absent: data sets that are not at hand. Raises KeyError if something was
     measured that no claim asks for.
@@ -124,7 +132,7 @@ def judge(
         reason = _untested(claim, cases[claim.id], preset, built, absent)
         if reason:
             rows.append(_row(source, claim, preset, claim.primary_case.get(preset, ""), "not tested", reason))
-        else:
+        if not _below(preset, claim):
             rows += [_judged(source, claim, one, preset, adjusted) for one in cases[claim.id]]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -150,15 +158,24 @@ def _holm(claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str)
 
 
 def _untested(claim: Claim, cases: list, preset: str, built: Collection[str], absent: Collection[str]) -> str:
-    """Why a claim has no verdict at this preset, or "" if it has one."""
+    """Why the primary case of a claim has no verdict at this preset, or "" if it has one.
+
+    A claim without an interval, or without a primary case here, has its verdict from any case.
+    """
     if claim.id not in built and not cases:
         return "not built yet"
-    if PRESETS.index(preset) < PRESETS.index(claim.needs):
+    if _below(preset, claim):
         return f"needs {claim.needs}"
-    if cases:
+    primary = claim.primary_case.get(preset, "")
+    anyone = claim.kind in WITHOUT_INTERVAL or preset not in claim.primary_case
+    if any(anyone or one.case == primary for one in cases):
         return ""
-    data = claim.primary_case.get(preset, "").split(" ")[0]
+    data = primary.split(" ")[0]
     return f"{data} not at hand (make data)" if data in absent else f"needs {preset} (not run yet)"
+
+
+def _below(preset: str, claim: Claim) -> bool:
+    return PRESETS.index(preset) < PRESETS.index(claim.needs)
 
 
 def _judged(source: str, claim: Claim, one: Measured, preset: str, adjusted: Mapping[str, float]) -> dict:
