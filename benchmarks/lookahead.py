@@ -37,7 +37,8 @@ def parameters() -> list[torch.Tensor]:
     found = list(resnet18(10, seed=0).parameters())
     generator = torch.Generator().manual_seed(0)
     for one in found:
-        one.grad = torch.randn(one.shape, generator=generator) * 1e-3
+        # In the parameter's layout, as autograd gives it: fused SGD pairs the two by their place in memory.
+        one.grad = torch.empty_like(one).normal_(std=1e-3, generator=generator)
     return found
 
 

@@ -153,7 +153,8 @@ def test_the_fifth_seed_makes_the_seed_the_unit():
 
 @pytest.mark.parametrize("at_least, at_most, low, high, expected", [
     (0.8, 1.25, 0.8, 1.25, "reproduced"), (0.8, 1.25, 0.79, 1.0, "inconclusive"),
-    (0.8, 1.25, 0.1, 0.79, "contradicted"), (0.8, 1.25, 0.1, 0.8, "inconclusive"), (0.8, 1.25, 1.25, 2.0, "inconclusive"),
+    (0.8, 1.25, 0.1, 0.79, "contradicted"), (0.8, 1.25, 0.1, 0.8, "inconclusive"),
+    (0.8, 1.25, 1.25, 2.0, "inconclusive"),
     (0.0, math.inf, 0.0, 5.0, "reproduced"), (0.0, math.inf, -1.0, -0.1, "contradicted"),
     (0.8, 1.25, -math.inf, math.inf, "inconclusive"),
 ])  # fmt: skip

@@ -169,6 +169,6 @@ def test_make_refuses_a_misspelt_variable():
 
 def test_make_lists_its_targets():
     named = "env replicate test test-long lab report data bench record readme refresh lock clean".split()
-    found = subprocess.run(["make"], cwd=paths.ROOT, capture_output=True, text=True)
+    found = subprocess.run(["make", "--no-print-directory"], cwd=paths.ROOT, capture_output=True, text=True)
     listed = [line.split()[1] for line in found.stdout.splitlines()]
     assert set(named) | {"help"} == set(listed)
