@@ -298,3 +298,38 @@ def test_branch_points_stand_at_least_one_longest_window_apart():
     for settings in source.PRESETS.values():
         for one in settings.values():
             assert np.diff((*one.starts, one.steps)).min() >= one.longest
+
+
+# On real photographs, with BatchNorm and whatever precision the machine gains by.
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not datasets.at_hand("cifar10"), reason="cifar10 not at hand (make data)")
+def test_on_cifar10_the_same_schedule_and_stream_replay_the_main_run_bit_by_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    settings = replace(
+        source.PRESETS["cpu"]["cifar10"],
+        seeds=(0,),
+        first_branch=60,
+        branches=1,
+        branch_every=24,
+        two_point=(8, 24),
+        swa=(8, 24),
+        ema=(8, 24),
+        controls=(24,),
+    )
+    table = source.figure_5(settings)
+    (main,) = tmp_path.glob("runs/*/main_run-*/seed0")
+    images = datasets.load("cifar10")
+    torch.set_flush_denormal(True)  # as a run has it
+    try:
+        start = trips._resumed(settings, 0, images, "cpu", main / "branch-0.ckpt")
+        data, rate = trips._batches(settings, images, "cpu"), trips._schedule(settings)
+        ends, _ = training.load_tensor_file(main / "branch-0-ends.ckpt")
+        same, other = (training.branch(start, data, rate, 0, stream, start.step + 24) for stream in (0, 1))
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(training.flat_weights(same.model), ends["raw k=24"])
+    assert not torch.equal(training.flat_weights(other.model), ends["raw k=24"])
+    near, far = (row(table, arm=arm, kernel="swa", k=24).to_average for arm in ("side-trip", "other-batches"))
+    assert near < far
