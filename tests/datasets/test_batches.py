@@ -9,7 +9,7 @@ from replicate.streams import rng
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (50, 9, 7, 3), dtype=np.uint8), DRAW.integers(0, 10, 50)
-ALL = {"size": 8, "classes": 10, "pad": 2, "flip": True, "pixel_noise": 0.3, "label_noise": 0.4}
+ALL = {"size": 8, "classes": 10, "pad": 2, "flip": True, "pixel_noise": 0.3, "label_noise": 0.4, "cutout": 4}
 
 
 def plainly(seed, stream, step, size=8, pad=2):
@@ -18,6 +18,7 @@ def plainly(seed, stream, step, size=8, pad=2):
     order = rng(seed, "order", epoch, stream).permutation(len(X))
     crop, noise = rng(seed, "augment", epoch, stream), rng(seed, "noise", epoch, stream)
     corners, mirrored = crop.integers(0, 2 * pad + 1, (2, len(X))), crop.random(len(X)) < 0.5
+    middles = np.stack([crop.integers(0, 9, len(X)), crop.integers(0, 7, len(X))])
     pixels = noise.standard_normal(X.shape, dtype=np.float32)
     wrong, label = noise.random(len(X)) < 0.4, noise.integers(0, 10, len(X))
     mean, deviation = X.reshape(-1, 3).mean(0), X.reshape(-1, 3).std(0)
@@ -26,7 +27,10 @@ def plainly(seed, stream, step, size=8, pad=2):
         top, left = corners[:, row]
         image = np.pad(X[order[row]], ((pad, pad), (pad, pad), (0, 0)))[top : top + 9, left : left + 7]
         image = image[:, ::-1] if mirrored[row] else image
-        images.append(((image - mean) / deviation + 0.3 * pixels[row]).transpose(2, 0, 1))
+        image = (image - mean) / deviation
+        down, right = middles[:, row]
+        image[max(0, down - 2) : down + 2, max(0, right - 2) : right + 2] = 0
+        images.append((image + 0.3 * pixels[row]).transpose(2, 0, 1))
         labels.append(label[row] if wrong[row] else Y[order[row]])
     return np.array(images), np.array(labels)
 
@@ -38,6 +42,41 @@ def test_a_batch_is_the_plain_definition_image_by_image(seed, stream, step):
     assert np.abs(x.numpy() - images).max() < 2e-5
     assert np.array_equal(y.numpy(), labels)
     assert x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("pad", [0, 2])
+@pytest.mark.parametrize("flip", [False, True])
+def test_crop_and_flip_move_pixels_and_change_none(pad, flip):
+    data = Batches(X, Y, 8, 10, pad=pad, flip=flip)
+    image, label = (part[5] for part in data.batch(0, 0, 3))
+    row = 3 * 8 + 5
+    number = rng(0, "order", 0).permutation(50)[row]
+    draw = rng(0, "augment", 0)
+    top, left = draw.integers(0, 2 * pad + 1, (2, 50))[:, row] if pad else (0, 0)
+    whole = np.pad(X[number], ((pad, pad), (pad, pad), (0, 0)))
+    window = data.plain(whole[None, top : top + 9, left : left + 7], Y[:1])[0][0]
+    mirrored = flip and (draw.random(50) < 0.5)[row]
+    assert torch.equal(image, window.flip(2) if mirrored else window) and label == Y[number]
+
+
+def test_runs_side_by_side_have_the_batches_they_have_alone():
+    data, alone = Batches(X, Y, **ALL), Batches(X, Y, **ALL)
+    runs = [(0, 0), (3, 1), (0, 0), (3, 0)]
+    for step in (0, 5, 6):
+        x, y = data.batches(runs, step)
+        assert x.shape == (4, 8, 3, 9, 7) and y.shape == (4, 8)
+        for lane, run in enumerate(runs):
+            images, labels = alone.batch(*run, step)
+            assert torch.equal(x[lane], images) and torch.equal(y[lane], labels)
+
+
+def test_batches_of_another_size_are_those_that_were_made_with_it_and_share_the_pixels():
+    data = Batches(X, Y, **ALL)
+    other, fresh = data.resized(12), Batches(X, Y, **(ALL | {"size": 12}))
+    assert all(torch.equal(a, b) for a, b in zip(other.batch(0, 0, 5), fresh.batch(0, 0, 5), strict=True))
+    assert other._x is data._x and data.batch(0, 0, 0)[0].shape[0] == 8
+    with pytest.raises(ValueError, match=r"size must be in \[1, 50\], got 51"):
+        data.resized(51)
 
 
 def test_an_epoch_holds_each_image_once_but_for_its_incomplete_batch():
@@ -89,6 +128,8 @@ def test_plain_images_are_standardised_and_otherwise_untouched():
     [
         ({"size": 51}, r"size must be in \[1, 50\], got 51"),
         ({"size": 0}, "size must be"),
+        ({"cutout": 3}, r"cutout must be even and in \[0, 9\], got 3"),
+        ({"cutout": 10}, "cutout must be"),
         ({"label_noise": 1.1}, r"label_noise must be in \[0, 1\], got 1.1"),
         ({"pixel_noise": -1.0}, "pixel_noise and pad must be at least 0"),
     ],
