@@ -106,15 +106,80 @@ def test_the_same_check_fails_for_another_kernels_schedule_other_batches_and_a_c
     assert all((flat_weights(end.model) - averages["swa"]).abs().max() > 1e-3 for end in ends)
 
 
-def test_many_kernels_at_once_are_the_plain_sums_in_float64():
-    path = torch.randn(31, 1000, generator=torch.Generator().manual_seed(0))
-    kernels = KERNELS | {"short": swa(3), "adjacent": two_point(1)}
+MANY = KERNELS | {"short": swa(3), "adjacent": two_point(1), "long": ema(70, 0.1), "block": swa(16)}
+
+
+def walk(dtype=torch.float64, steps=90, size=1000):
+    """A trajectory whose displacements are small beside its weights, as in training: (steps + 1, size)."""
+    generator = torch.Generator().manual_seed(0)
+    steps = 1e-3 * torch.randn(steps, size, generator=generator, dtype=torch.float64)
+    start = torch.randn(1, size, generator=generator, dtype=torch.float64)
+    return torch.cat([start, start + steps.cumsum(0)]).to(dtype)
+
+
+def told(path, kernels=MANY):
     averages = KernelAverages(kernels, path[0])
     for weights in path[1:]:
         averages.update(weights)
-    for name, mu in kernels.items():
+    return averages
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-14), (torch.float32, 1e-8)])
+def test_many_kernels_at_once_are_the_plain_sums_in_float64(dtype, error):
+    path = walk(dtype)
+    averages = told(path)
+    for name, mu in MANY.items():
         expected = mu @ path[: len(mu)].double().numpy()
-        assert np.abs(averages[name].numpy() - expected).max() < 1e-13, name
+        assert np.abs(averages[name].numpy() - expected).max() < error, name  # weights of size 1, ways of 1e-2
+
+
+def test_an_average_is_ready_as_soon_as_its_window_is_over_and_stays():
+    path = walk()
+    averages = KernelAverages(MANY, path[0])
+    for step, weights in enumerate(path[1:], 1):
+        averages.update(weights)
+        for name, mu in MANY.items():
+            if step >= len(mu) - 1:
+                expected = mu @ path[: len(mu)].numpy()
+                assert np.abs(averages[name].numpy() - expected).max() < 1e-14, (name, step)
+
+
+def test_sums_are_float32_whatever_precision_the_training_asks_for():
+    path, before = walk(torch.float32), torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            lower = told(path)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert all(torch.equal(lower[name], told(path)[name]) for name in MANY)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 16, 37])
+def test_averages_go_on_from_their_state_to_the_bit(cut):
+    path = walk(torch.float32)
+    first, second = KernelAverages(MANY, path[0]), KernelAverages(MANY, torch.zeros_like(path[0]))
+    for weights in path[1 : cut + 1]:
+        first.update(weights)
+    second.load_state_dict(first.state_dict())
+    for weights in path[cut + 1 :]:
+        second.update(weights)
+    assert all(torch.equal(second[name], told(path)[name]) for name in MANY)
+
+
+@pytest.mark.parametrize("kernels", [{"swa": swa(4)}, {"other": swa(3)}, {"swa": ema(3)}, {"swa": swa(3), "b": swa(3)}])
+def test_a_state_of_other_averages_is_refused(kernels):
+    with pytest.raises(ValueError, match="state_dict must be of the"):
+        KernelAverages({"swa": swa(3)}, torch.zeros(2)).load_state_dict(
+            KernelAverages(kernels, torch.zeros(2)).state_dict()
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_in_half_precision_are_refused(dtype):
+    with pytest.raises(ValueError, match="weights must be float32 or float64, sums lose digits in less"):
+        KernelAverages({"swa": swa(3)}, torch.zeros(2, dtype=dtype))
 
 
 def test_an_average_whose_window_is_open_is_refused():

@@ -7,7 +7,8 @@ lambda(i) w_{i - t1} the schedule that leads to the average if every gradient st
 Sandler et al. 2023, Table 1 and Lemma 2, are three choices of mu.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -75,40 +76,92 @@ def equivalent_schedule(base: Callable[[int], float], mu: np.ndarray, start: int
 
 
 class KernelAverages:
-    """avg_j = sum_s mu_j[s] theta_{t1+s} for many kernels mu_j at once, in one pass over the trajectory.
+    """avg_j = theta_t1 + sum_s mu_j[s] (theta_{t1+s} - theta_t1) for many kernels mu_j at once.
 
     Made at theta_t1 and told of every later iterate by `update`; `averages[name]` is ready once its window is over.
-    The sums are float64: 3000 fp32 additions would lose the digits in which an average differs from its side-trip.
+    The displacements go into a ring, and one matrix product adds BLOCK of them to every sum: for 32 kernels a tenth
+    of the time of 32 running averages. They are sums of displacements, so float32 loses digits of the way travelled,
+    which is what an average and its side-trip differ by, and not of the weights.
     """
 
+    BLOCK = 16  # iterates a product: 3 + 2 kernels / BLOCK passes over the weights a step
+
     def __init__(self, kernels: Mapping[str, np.ndarray], weights: Tensor):
-        """kernels: name -> mu, (k_j + 1,); weights: theta_t1, flat (parameters,)."""
+        """kernels: name -> mu, (k_j + 1,); weights: theta_t1, flat (parameters,), whose precision the sums have.
+
+        Raises ValueError without kernels, if one is not a kernel, or unless the weights are float32 or float64.
+        """
         if not kernels:
             raise ValueError("kernels must name at least one kernel, got none")
+        if weights.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"weights must be float32 or float64, sums lose digits in less, got {weights.dtype}")
         # By length, so that the kernels whose window is not over are always the last rows of the sums.
         self._names = sorted(kernels, key=lambda name: len(kernels[name]))
         self._last = np.array([len(kernels[name]) - 1 for name in self._names])
-        table = np.zeros((self._last[-1] + 1, len(self._names)))
-        for column, name in enumerate(self._names):
+        table = np.zeros((len(self._names), self._last[-1] + 1))
+        for row, name in enumerate(self._names):
             kernel_weights(kernels[name])
-            table[: len(kernels[name]), column] = kernels[name]
-        self._mu = torch.from_numpy(table).to(weights.device)
-        self._sums = torch.outer(self._mu[0], weights.detach().double())
-        self.steps = 0
+            table[row, : len(kernels[name])] = kernels[name]
+        self._mu = torch.from_numpy(table).to(weights)
+        self._start = weights.detach().clone()
+        self._ring = weights.new_zeros(self.BLOCK, len(weights))
+        self._sums = weights.new_zeros(len(self._names), len(weights))
+        self.steps = self._summed = 0
 
     def update(self, weights: Tensor) -> None:
         """Take in the next iterate, flat (parameters,)."""
+        if self.steps < self._last[-1]:
+            torch.sub(weights.detach(), self._start, out=self._ring[self.steps - self._summed])
         self.steps += 1
-        live = int(np.searchsorted(self._last, self.steps))
-        if live < len(self._names):
-            self._sums[live:].addr_(self._mu[self.steps, live:], weights.detach().double())
+        if self.steps - self._summed == self.BLOCK:
+            self._add()
 
     def __getitem__(self, name: str) -> Tensor:
         """The finished average, flat (parameters,) float64. Raises ValueError while its window is still open."""
         row = self._names.index(name)
         if self.steps < self._last[row]:
             raise ValueError(f"average {name!r} needs {self._last[row]} steps, got {self.steps}")
-        return self._sums[row]
+        if self._summed < self._last[row]:
+            self._add()
+        return self._start.double() + self._sums[row].double()
+
+    def state_dict(self) -> dict:
+        """Everything from which `load_state_dict` goes on, in the middle of a block too."""
+        tensors = {"start": self._start, "ring": self._ring, "sums": self._sums, "mu": self._mu}
+        return tensors | {"names": list(self._names), "steps": self.steps, "summed": self._summed}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Go on where `state_dict` was made. Raises ValueError if it is of other kernels or another model."""
+        own = self.state_dict()
+        same = state_dict.keys() == own.keys() and state_dict["names"] == own["names"]
+        if not same or any(state_dict[n].shape != own[n].shape for n in ("start", "ring", "sums", "mu")):
+            raise ValueError(f"state_dict must be of the kernels {self._names} and {len(self._start)} weights")
+        if not torch.equal(state_dict["mu"].to(self._mu), self._mu):
+            raise ValueError(f"state_dict must be of the same weights mu of {self._names}, got others")
+        for name in ("start", "ring", "sums"):
+            own[name].copy_(state_dict[name])
+        self.steps, self._summed = state_dict["steps"], state_dict["summed"]
+
+    def _add(self) -> None:
+        """The displacements that are in the ring, into the sums of the windows they lie in."""
+        live, end = int(np.searchsorted(self._last, self._summed + 1)), min(self.steps, int(self._last[-1]))
+        if end > self._summed:
+            mu, ring = self._mu[live:, self._summed + 1 : end + 1], self._ring[: end - self._summed]
+            with _full_precision(ring.device.type):
+                self._sums[live:].addmm_(mu, ring)
+        self._summed = self.steps
+
+
+@contextmanager
+def _full_precision(device: str) -> Iterator[None]:
+    """Products of float32 in float32: neither TF32 nor bfloat16, whatever the training around them uses."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @torch.no_grad()
