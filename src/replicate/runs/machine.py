@@ -55,7 +55,7 @@ def numerics(settings, device: str) -> dict:
         "precision": "bfloat16" if half else "float32",
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "denormals": "flushed",
-        "lanes": 1,
+        "lanes": getattr(settings, "lanes", 1),
         "torch": ".".join(version("torch").split(".")[:2]),
         "jax": ".".join(version("jax").split(".")[:2]),
     }

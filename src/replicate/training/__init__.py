@@ -1,16 +1,27 @@
 """Training runs, their branches, and what their weights are worth."""
 
-from replicate.training.checkpoint import load_state, load_tensor_file, save_state, save_tensor_file
+from replicate.training.checkpoint import (
+    load_state,
+    load_tensor_file,
+    save_state,
+    save_tensor_file,
+)
 from replicate.training.evaluation import evaluate
-from replicate.training.loop import State, branch, steps
+from replicate.training.flat import Flat
+from replicate.training.lanes import Lanes, lane_steps
+from replicate.training.loop import State, advance, branch, steps
 from replicate.training.weights import distance, flat_weights, load_flat
 
 __all__ = [
+    "Flat",
+    "Lanes",
     "State",
+    "advance",
     "branch",
     "distance",
     "evaluate",
     "flat_weights",
+    "lane_steps",
     "load_flat",
     "load_state",
     "load_tensor_file",

@@ -5,13 +5,14 @@ This is the plain eager version, straight from the page: every faster one must e
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from replicate.errors import Diverged
-from replicate.training.weights import flat_weights
+from replicate.training.weights import live_weights
 
 CHECK_EVERY = 50  # steps between two looks at the losses: a look is a synchronisation on a GPU
 
@@ -42,8 +43,9 @@ def steps(
         theta_{i+1} = theta_i - lambda(i) u_i        i `step`, lambda `schedule`, u_i the optimizer's direction
 
     data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over them. averages:
-    objects whose `.update(flat_weights)` is told every iterate after `start`. Raises ValueError unless
-    0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at most CHECK_EVERY steps later.
+    objects whose `.update(flat_weights)` is told every iterate after `start`; the tensor is lent for the call only.
+    Raises ValueError unless 0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at most
+    CHECK_EVERY steps later.
     """
     if not 0 <= start <= stop:
         raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
@@ -58,7 +60,7 @@ def steps(
         loss.backward()
         optimizer.step()
         if averages:
-            weights = flat_weights(model)
+            weights = live_weights(model)
             for average in averages:
                 average.update(weights)
         losses.append(loss.detach())
@@ -66,6 +68,19 @@ def steps(
             _refuse_divergence(losses, step, optimizer.param_groups[0]["lr"])
             losses = []
         yield step, loss.detach()
+
+
+def advance(
+    state: State, data, schedule: Callable[[int], float], seed: int, stream: int, stop: int
+) -> tuple[State, np.ndarray]:
+    """`steps` from `state` to `stop`, in place: the state there, and the losses on the way, (stop - state.step,).
+
+    The averages of the state are told the iterates.
+    """
+    run = steps(state.model, data, state.optimizer, schedule, seed, stream, state.step, stop, state.averages)
+    losses = [loss for _, loss in run]
+    values = torch.stack(losses).double().cpu().numpy() if losses else np.empty(0)
+    return replace(state, step=stop), values
 
 
 def branch(
@@ -82,9 +97,7 @@ def branch(
     `state` itself stays as it was, momentum included; `averages` are told the iterates of the branch.
     """
     model, optimizer = copy.deepcopy((state.model, state.optimizer))
-    for _ in steps(model, data, optimizer, schedule, seed, stream, state.step, stop, averages):
-        pass
-    return State(model, optimizer, averages, stop)
+    return advance(State(model, optimizer, averages, state.step), data, schedule, seed, stream, stop)[0]
 
 
 def _refuse_divergence(losses: list[Tensor], last: int, lr: float) -> None:

@@ -3,10 +3,23 @@
 import torch
 from torch import Tensor, nn
 
+from replicate.training.flat import Flat
+
 
 def flat_weights(model: nn.Module) -> Tensor:
-    """All parameters in the order of `model.parameters()`, detached: (parameters,). Buffers are not weights."""
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    """A copy of all parameters in the order of `model.parameters()`: (parameters,). Buffers are not weights.
+
+    Raises ValueError if there are none.
+    """
+    parts = [p.detach().reshape(-1) for p in model.parameters()]
+    if not parts:
+        raise ValueError(f"model must have parameters, got {type(model).__name__} with none")
+    return torch.cat(parts)
+
+
+def live_weights(model: nn.Module) -> Tensor:
+    """`flat_weights` to be read before the next update: of a `Flat` model it is the vector itself, without a copy."""
+    return model.weights.detach() if isinstance(model, Flat) else flat_weights(model)
 
 
 @torch.no_grad()

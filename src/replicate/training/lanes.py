@@ -1,0 +1,93 @@
+"""Many small runs side by side: row l of one matrix (lanes, parameters) holds the weights of run l.
+
+    L(W) = sum_l loss(model(W_l, x_l), y_l),      dL/dW_l = gradient of run l alone
+
+so one backward pass gives every run its own gradient, and any optimizer that works element by element (SGD, Adam,
+AdamW, Lookahead around them) makes every run's own update in one pass. The products are batched ones, which round
+differently: a lane equals the run alone up to rounding, and the number of lanes is part of a run's numerics.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from replicate.errors import Diverged
+from replicate.training.flat import Flat
+
+
+class Lanes(nn.Module):
+    """`model` at many weight vectors at once. Lanes that share a schedule lie next to each other, in one block.
+
+    Optimizers take `groups()`, one parameter group a block. After training `rows()` are the weights, for `load_flat`.
+    """
+
+    def __init__(self, model: Flat, weights: Tensor, blocks: Sequence[int] | None = None):
+        """weights: where each lane starts, (lanes, parameters); blocks: lanes of each block, by default all in one.
+
+        Raises ValueError if the model has BatchNorm, whose running statistics would be one for all lanes, if the
+        weights do not fit, or if the blocks do not add up to the lanes.
+        """
+        super().__init__()
+        blocks = [len(weights)] if blocks is None else list(blocks)
+        if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
+            raise ValueError("lanes need a model without BatchNorm: its running statistics would be shared")
+        if weights.dim() != 2 or weights.shape[1] != len(model.weights):
+            raise ValueError(f"weights must have shape (lanes, {len(model.weights)}), got {tuple(weights.shape)}")
+        if sum(blocks) != len(weights) or min(blocks) < 1:
+            raise ValueError(f"blocks must be at least 1 each and add up to {len(weights)}, got {blocks}")
+        self._model = (model,)  # hidden in a tuple, so that its own weights are no parameters of this one
+        self.blocks = nn.ParameterList(nn.Parameter(part.detach().clone()) for part in weights.split(blocks))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(lanes, batch, ...) -> (lanes, batch, classes): every lane its own images."""
+        weights = self.blocks[0] if len(self.blocks) == 1 else torch.cat(list(self.blocks))
+        return torch.vmap(self._model[0].at)(weights, images)
+
+    def groups(self) -> list[dict]:
+        """One parameter group a block."""
+        return [{"params": [block]} for block in self.blocks]
+
+    def rows(self) -> Tensor:
+        """A copy of the weights, (lanes, parameters)."""
+        return torch.cat([block.detach() for block in self.blocks])
+
+
+def lane_steps(
+    lanes: Lanes,
+    data,
+    optimizer: torch.optim.Optimizer,
+    schedules: Sequence[Callable[[int], float]],
+    runs: Sequence[tuple[int, int]],
+    start: int,
+    stop: int,
+    averages: Sequence = (),
+) -> Iterator[tuple[int, Tensor]]:
+    """`steps` for every lane at once, yielding (step, losses before the update (lanes,)).
+
+    schedules: one a block; runs: (seed, stream) of each lane's mini-batches; averages: told `rows()` as one vector.
+    A lane whose loss stops being finite is lost and the others go on; Diverged if none is left at the end.
+    Raises ValueError unless 0 <= start <= stop and the numbers of schedules and runs fit.
+    """
+    if not 0 <= start <= stop:
+        raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
+    count = sum(len(block) for block in lanes.blocks)
+    if len(schedules) != len(lanes.blocks) or len(runs) != count:
+        raise ValueError(
+            f"there must be {len(lanes.blocks)} schedules and {count} runs, got {len(schedules)} and {len(runs)}"
+        )
+    loss_of_each = torch.vmap(data.loss)
+    lanes.train()
+    for step in range(start, stop):
+        for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
+            group["lr"] = schedule(step)
+        images, labels = data.batches(runs, step)
+        optimizer.zero_grad()
+        losses = loss_of_each(lanes(images), labels)
+        losses.sum().backward()
+        optimizer.step()
+        for average in averages:
+            average.update(lanes.rows().view(-1))
+        yield step, losses.detach()
+    if stop > start and not torch.isfinite(losses).any():
+        raise Diverged(f"every lane diverged before step {stop}", stop - 1)
