@@ -41,6 +41,35 @@ def run(tmp_path_factory):
         yield tables, main
 
 
+class Stopped(Exception):
+    """The machine went away."""
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 5])
+def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypatch, left):
+    monkeypatch.setattr(trips, "SAVE_SECONDS", 0)
+    folder, whole = tmp_path / run[1].parent.name / run[1].name, training.Checkpoints.save
+    folder.mkdir(parents=True)
+    saves = []
+
+    def save(self, state, records):
+        whole(self, state, records)
+        saves.append(state.step)
+        if len(saves) == left + 1:
+            raise Stopped
+
+    monkeypatch.setattr(training.Checkpoints, "save", save)
+    with pytest.raises(Stopped):
+        trips.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
+    table = trips.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
+    assert 0 < saves[left] < SMALL.steps and saves[left + 1] > saves[left]
+    pd.testing.assert_frame_equal(table, pd.read_parquet(run[1] / "table.parquet"), check_like=True)
+    ends = sorted(run[1].glob("branch-*.ckpt"))
+    assert len(ends) > 4
+    for path in ends:
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
 def plain_run(rate, steps: int, other_from: int | None = None) -> list[torch.Tensor]:
     """theta_0 .. theta_steps of seed 1 by a loop that knows nothing of branches; `other_from`: then stream 1."""
     images = datasets.load("digits")

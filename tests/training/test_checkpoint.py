@@ -1,15 +1,30 @@
 """A checkpoint gives back every bit, and a damaged one is never believed."""
 
+import resource
+import signal
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from replicate.averaging import KernelAverages, ema, swa, two_point
 from replicate.datasets import Batches
-from replicate.errors import BadData, Missing
+from replicate.errors import BadData, DiskFull, Diverged, Missing
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD, AdamW, Lookahead
 from replicate.schedules import constant
-from replicate.training import State, branch, load_state, load_tensor_file, save_state, save_tensor_file
+from replicate.training import (
+    Checkpoints,
+    State,
+    advance,
+    branch,
+    flat_weights,
+    load_state,
+    load_tensor_file,
+    save_state,
+    save_tensor_file,
+)
 
 DRAW = np.random.default_rng(0)
 DATA = Batches(DRAW.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 64), 16, 4, flip=True)
@@ -101,8 +116,99 @@ def test_a_file_of_another_kind_or_another_model_is_refused_in_one_line(tmp_path
     assert all(torch.equal(before[name], t) for name, t in target.model.state_dict().items())
 
 
-def test_open_averages_are_not_saved_silently(tmp_path):
-    state = fresh()
-    with pytest.raises(ValueError, match="averages must be finished"):
-        save_state(tmp_path / "state.ckpt", State(state.model, state.optimizer, (object(),), 3))
-    assert not (tmp_path / "state.ckpt").exists()
+def averaged(seed=0):
+    state = fresh("lookahead", seed)
+    kernels = {"swa": swa(13), "two-point": two_point(15), "ema": ema(15, 0.3)}
+    return replace(state, averages=(KernelAverages(kernels, flat_weights(state.model)),))
+
+
+def on(state, stop):
+    return advance(state, DATA, constant(0.05), 0, 0, stop)[0]
+
+
+def test_open_averages_go_on_to_the_same_bits(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "a")
+    checkpoints.save(on(averaged(), 7))
+    whole, resumed = on(averaged(), 17), on(checkpoints.load(7, averaged(seed=9)), 17)
+    for name in ("swa", "two-point", "ema"):
+        assert torch.equal(whole.averages[0][name], resumed.averages[0][name]), name
+
+
+@pytest.mark.parametrize("part", ["start", "ring", "sums"])
+def test_averages_with_one_part_forgotten_end_elsewhere(tmp_path, part):
+    state = averaged()
+    state.averages[0].BLOCK = 4  # so that by step 7 there are sums
+    save_state(tmp_path / "state.ckpt", on(state, 7))
+    tensors, about = load_tensor_file(tmp_path / "state.ckpt")
+    forgotten = {name: torch.zeros_like(t) if name == f"averages/0/{part}" else t for name, t in tensors.items()}
+    save_tensor_file(tmp_path / "less.ckpt", forgotten, about)
+    ends = [on(load_state(tmp_path / f, averaged()), 17).averages[0]["swa"] for f in ("state.ckpt", "less.ckpt")]
+    assert not torch.equal(*ends)
+
+
+def test_a_branch_may_leave_the_averages_of_a_checkpoint_alone_but_not_ask_for_others(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "a")
+    checkpoints.save(on(averaged(), 7))
+    assert checkpoints.load(7, fresh("lookahead")).step == 7
+    other = replace(averaged(), averages=(KernelAverages({"swa": swa(3)}, flat_weights(averaged().model)),))
+    for wrong in (other, replace(other, averages=other.averages * 2)):
+        with pytest.raises(BadData, match="another averages than the one asked for"):
+            checkpoints.load(7, wrong)
+
+
+def test_the_newest_two_and_the_named_stay(tmp_path):
+    checkpoints, state = Checkpoints(tmp_path, "a"), fresh()
+    assert checkpoints.newest() is None
+    for step in (3, 5, 8, 13):
+        state = on(state, step)
+        checkpoints.save(state, {"losses": np.arange(float(step))})
+        if step == 5:
+            checkpoints.keep("branch", state)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["branch.ckpt", "step-000000008.ckpt", "step-000000013.ckpt"]
+    assert checkpoints.newest() == 13 and checkpoints.load("branch", fresh()).step == 5
+    assert np.array_equal(checkpoints.records(8)["losses"], np.arange(8.0))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:900] + bytes([b[900] ^ 1]) + b[901:], lambda b: b""])
+def test_a_damaged_newest_is_named_and_the_one_before_is_taken(tmp_path, capsys, damage):
+    checkpoints = Checkpoints(tmp_path, "a")
+    for step in (3, 5):
+        checkpoints.save(on(fresh(), step))
+    newest = tmp_path / "step-000000005.ckpt"
+    newest.write_bytes(damage(newest.read_bytes()))
+    assert checkpoints.newest() == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"skipped: {newest}")
+    assert newest.exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    Checkpoints(tmp_path, "a").save(on(fresh(), 3))
+    for ask in (Checkpoints(tmp_path, "b").newest, lambda: Checkpoints(tmp_path, "b").load(3, fresh())):
+        with pytest.raises(BadData, match=r"is a checkpoint of another run \('a', not 'b'\)"):
+            ask()
+
+
+def test_on_a_full_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, "a")
+    for step in (3, 5):
+        checkpoints.save(on(fresh(), step))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        with pytest.raises(DiskFull, match=r"while writing .*step-000000008.ckpt; what was there before is kept"):
+            checkpoints.save(on(fresh(), 8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert checkpoints.newest() == 5 and len(list(tmp_path.iterdir())) == 2
+    assert checkpoints.load(5, fresh()).step == 5
+
+
+def test_a_run_that_diverges_leaves_its_last_good_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "a")
+    checkpoints.save(on(fresh(), 5))
+    with pytest.raises(Diverged) as failure:
+        advance(checkpoints.load(5, fresh()), DATA, constant(1e30), 0, 0, 60)
+    assert 5 < failure.value.step < 60 and checkpoints.newest() == 5

@@ -1,6 +1,8 @@
 """Training runs, their branches, and what their weights are worth."""
 
 from replicate.training.checkpoint import (
+    Checkpoints,
+    load_records,
     load_state,
     load_tensor_file,
     save_state,
@@ -13,6 +15,7 @@ from replicate.training.loop import State, advance, branch, steps
 from replicate.training.weights import distance, flat_weights, load_flat
 
 __all__ = [
+    "Checkpoints",
     "Flat",
     "Lanes",
     "State",
@@ -23,6 +26,7 @@ __all__ = [
     "flat_weights",
     "lane_steps",
     "load_flat",
+    "load_records",
     "load_state",
     "load_tensor_file",
     "save_state",

@@ -1,9 +1,15 @@
-"""A checkpoint is one safetensors file with a checksum behind it, written whole or not at all."""
+"""A checkpoint is one safetensors file with a checksum behind it, written whole or not at all.
+
+A run keeps its newest two, so that one that is damaged costs the steps since the other, and those it gave a name.
+"""
 
 import hashlib
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -44,36 +50,104 @@ def load_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, about
 
 
-def save_state(path: Path, state: State) -> None:
-    """Write model (buffers included), optimizer and step. Averages are not part of it.
+def save_state(path: Path, state: State, run: str = "", records: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write model (buffers included), optimizer, averages and step: all from which a run goes on to the same bits.
 
-    The optimizer is what its `state_dict` says, nested as it may be, so any torch optimizer can be saved.
+    Optimizer and averages are what their `state_dict` says, nested as it may be. run: a name of the run, which has to
+    be told again to load the file; records: arrays to keep with it, such as the losses so far.
     """
-    if state.averages:
-        raise ValueError(f"averages must be finished before a state is saved, got {len(state.averages)} open ones")
     tensors = {f"model/{name}": t for name, t in state.model.state_dict().items()}
+    tensors |= {f"records/{name}": torch.from_numpy(values) for name, values in (records or {}).items()}
     optimizer = _split(state.optimizer.state_dict(), "optimizer", tensors)
-    save_tensor_file(path, tensors, {"step": state.step, "optimizer": optimizer})
+    averages = _split([one.state_dict() for one in state.averages], "averages", tensors)
+    about = {"run": run, "step": state.step, "optimizer": optimizer, "averages": averages}
+    save_tensor_file(path, tensors, about)
 
 
 @torch.no_grad()
-def load_state(path: Path, state: State) -> State:
-    """Fill the model and optimizer of `state` with what `save_state` wrote; returns it with the step of the file.
+def load_state(path: Path, state: State, run: str = "") -> State:
+    """Fill model, optimizer and averages of `state` with what `save_state` wrote; returns it with the step of the file.
 
-    Raises Missing or BadData, also if the file belongs to another model or optimizer; the model is then unchanged.
+    A state without averages leaves those of the file alone: a branch needs none. Raises Missing or BadData, also if the
+    file belongs to another run, model, optimizer or other averages; the model is then unchanged.
     """
     tensors, about = load_tensor_file(path)
-    model = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+    model = _under("model/", tensors)
     own = state.model.state_dict()
+    if about["run"] != run:
+        raise BadData(f"{path} is a checkpoint of another run ({about['run']!r}, not {run!r})")
     if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in own.items()}:
         raise BadData(f"{path} holds another model than the one asked for")
     try:
+        kind = "averages"
+        if state.averages:
+            for average, saved in zip(state.averages, _joined(about["averages"], tensors), strict=True):
+                average.load_state_dict(saved)
+        kind = "optimizer"
         state.optimizer.load_state_dict(_joined(about["optimizer"], tensors))
     except (KeyError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise BadData(f"{path} holds another optimizer than the one asked for ({line})") from None
+        raise BadData(f"{path} holds another {kind} than the one asked for ({line})") from None
     state.model.load_state_dict(model)
     return State(state.model, state.optimizer, state.averages, about["step"])
+
+
+def load_records(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that `save_state` was given as records. Raises Missing or BadData."""
+    return {name: values.numpy() for name, values in _under("records/", load_tensor_file(path)[0]).items()}
+
+
+class Checkpoints:
+    """The states of one run in one folder: `step-<step>.ckpt`, the newest two, and `<name>.ckpt`, for ever."""
+
+    KEPT = 2
+
+    def __init__(self, folder: Path, run: str):
+        """run: what tells this run from every other, such as the key of its settings and code, and its seed."""
+        self.folder, self.run = folder, run
+
+    def save(self, state: State, records: Mapping[str, np.ndarray] | None = None) -> None:
+        """Write the state of its step, then remove all but the newest two. Raises DiskFull; the older ones are kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_state(self._path(state.step), state, self.run, records)
+        for old in self._steps()[: -self.KEPT]:
+            self._path(old).unlink()
+
+    def keep(self, name: str, state: State) -> None:
+        """Write a state that stays, to branch from."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_state(self.folder / f"{name}.ckpt", state, self.run)
+
+    def newest(self) -> int | None:
+        """The step of the newest whole checkpoint, None without one; a line on stderr names each damaged one."""
+        for step in reversed(self._steps()):
+            try:
+                _, about = load_tensor_file(self._path(step))
+            except BadData as error:
+                print(f"skipped: {error}", file=sys.stderr)
+                continue
+            if about["run"] != self.run:
+                raise BadData(f"{self._path(step)} is a checkpoint of another run ({about['run']!r}, not {self.run!r})")
+            return step
+        return None
+
+    def load(self, at: int | str, state: State) -> State:
+        """`load_state` of a step or a name."""
+        return load_state(self._path(at), state, self.run)
+
+    def records(self, at: int | str) -> dict[str, np.ndarray]:
+        """`load_records` of a step or a name."""
+        return load_records(self._path(at))
+
+    def _path(self, at: int | str) -> Path:
+        return self.folder / (f"step-{at:09d}.ckpt" if isinstance(at, int) else f"{at}.ckpt")
+
+    def _steps(self) -> list[int]:
+        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _split(value, path: str, tensors: dict[str, Tensor]):

@@ -5,9 +5,12 @@ steps begin at the same weights and momentum. Every weight vector is evaluated o
 re-estimated on the same batches.
 """
 
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from replicate import datasets, models, runs, schedules, training
@@ -19,6 +22,7 @@ MAIN, OTHER = 0, 1  # streams of mini-batches
 NORM, DRAWS = 2**31, 2**31 + 1  # streams nobody trains on
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 LOG_EVERY = 100  # steps a row of the main run's loss
+SAVE_SECONDS = 60  # what a main run that is killed loses at most, and a stop
 
 
 def figure_5(settings: Settings) -> pd.DataFrame:
@@ -50,31 +54,22 @@ def last_steps(settings: Settings) -> pd.DataFrame:
 def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
     """Train once at the main schedule; leave states at the branch points and the averages of each window.
 
-    Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses.
+    Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses. A run that was
+    killed goes on from its newest checkpoint and ends at the same bits.
     """
-    images = datasets.load(settings.dataset)
-    data, log = _batches(settings, images, device), []
-    state = _state(settings, point["seed"], images, device)
-
-    def advance(state: training.State, stop: int, averages: tuple = ()) -> training.State:
-        rate = _schedule(settings)
-        run = training.steps(state.model, data, state.optimizer, rate, point["seed"], MAIN, state.step, stop, averages)
-        log.extend(run)
-        return training.State(state.model, state.optimizer, (), stop)
-
-    for branch, start in enumerate(settings.starts):
-        state = advance(state, start)
-        training.save_state(folder / f"branch-{branch}.ckpt", state)
-        averages = KernelAverages(_kernels(settings), training.flat_weights(state.model))
-        ends = {}
-        for k in sorted(_marks(settings)):
-            state = advance(state, start + k, (averages,))
-            ends[f"raw k={k}"] = training.flat_weights(state.model)
-            if settings.longest - k in settings.last_windows:
-                training.save_state(folder / f"branch-{branch}-last-{settings.longest - k}.ckpt", state)
-        ends |= {name: averages[name] for name in _kernels(settings)}
-        training.save_tensor_file(folder / f"branch-{branch}-ends.ckpt", ends)
-    losses = pd.DataFrame([(step, float(loss)) for step, loss in log], columns=["step", "train_loss"])
+    images, rate = datasets.load(settings.dataset), _schedule(settings)
+    data, seed = _batches(settings, images, device), point["seed"]
+    checkpoints = training.Checkpoints(folder / "checkpoints", f"{folder.parent.name} {folder.name}")
+    state, log = _begun(settings, seed, images, device, checkpoints)
+    saved = time.monotonic()
+    for stop in _stops(settings, state.step):
+        state, losses = training.advance(state, data, rate, seed, MAIN, stop)
+        log = np.concatenate([log, losses])
+        state = _left_behind(state, settings, folder)
+        if time.monotonic() - saved > SAVE_SECONDS:
+            checkpoints.save(state, {"losses": log})
+            saved = time.monotonic()
+    losses = pd.DataFrame({"step": range(len(log)), "train_loss": log})
     return losses.groupby(losses.step // LOG_EVERY * LOG_EVERY, as_index=False).mean()
 
 
@@ -125,6 +120,43 @@ def late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path
     return pd.DataFrame(rows)
 
 
+def _begun(settings: Settings, seed: int, images, device: str, checkpoints) -> tuple[training.State, np.ndarray]:
+    """Where the main run begins or goes on, and the losses of the steps before."""
+    state, at = _state(settings, seed, images, device), checkpoints.newest()
+    if at is None:
+        return state, np.empty(0)
+    if any(start <= at < start + settings.longest for start in settings.starts):
+        state = replace(state, averages=(KernelAverages(_kernels(settings), training.flat_weights(state.model)),))
+    return checkpoints.load(at, state), checkpoints.records(at)["losses"]
+
+
+def _stops(settings: Settings, begun: int) -> list[int]:
+    """The steps after `begun` at which the main run leaves something behind, and every LOG_EVERY-th."""
+    own = {start + k for start in settings.starts for k in (0, *_marks(settings), settings.longest)}
+    return sorted(stop for stop in own | set(range(0, settings.steps, LOG_EVERY)) if stop > begun)
+
+
+def _left_behind(state: training.State, settings: Settings, folder: Path) -> training.State:
+    """Write what belongs to this step; the same state, with the averages that are open after it."""
+    for branch, start in enumerate(settings.starts):
+        k, name = state.step - start, f"branch-{branch}"
+        if k in _marks(settings):
+            training.save_tensor_file(folder / f"{name}-raw-{k}.ckpt", {"raw": training.flat_weights(state.model)})
+        if settings.longest - k in settings.last_windows and 0 < k:
+            training.save_state(folder / f"{name}-last-{settings.longest - k}.ckpt", replace(state, averages=()))
+        if k == settings.longest:
+            raw = {f"raw k={k}": folder / f"{name}-raw-{k}.ckpt" for k in _marks(settings)}
+            ends = {name: training.load_tensor_file(path)[0]["raw"] for name, path in raw.items()}
+            ends |= {name: state.averages[0][name] for name in _kernels(settings)}
+            training.save_tensor_file(folder / f"{name}-ends.ckpt", ends)
+            state = replace(state, averages=())
+        if k == 0:
+            training.save_state(folder / f"{name}.ckpt", state)
+            averages = KernelAverages(_kernels(settings), training.flat_weights(state.model))
+            state = replace(state, averages=(averages,))
+    return state
+
+
 def _trips(settings: Settings, start, data, base, seed: int, stream: int, only: tuple | None) -> Iterable[tuple]:
     """(kernel, k, end state) of every side-trip from `start`; `only`: these windows, None for all."""
     # Half the rate is the two-point schedule of every window, so its windows are prefixes of one trip.
@@ -162,11 +194,11 @@ def _schedule(settings: Settings) -> schedules.Schedule:
     return schedules.warmup(schedules.constant(settings.lr), settings.warmup)
 
 
-def _batches(settings: Settings, images: datasets.Images, device: str, size: int | None = None) -> datasets.Batches:
+def _batches(settings: Settings, images: datasets.Images, device: str) -> datasets.Batches:
     return datasets.Batches(
         images.train_x,
         images.train_y,
-        size or settings.batch,
+        settings.batch,
         images.classes,
         device,
         settings.pad,
@@ -208,7 +240,7 @@ def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, 
     else:
         train = data.plain(images.train_x[: settings.train_images], images.train_y[: settings.train_images])
     test = data.plain(images.test_x, images.test_y)
-    norm = _batches(settings, images, device, settings.norm_batch)
+    norm = data.resized(settings.norm_batch)
     batches = [norm.batch(0, NORM, step)[0] for step in range(settings.norm_batches)]
     model = _network(settings, 0, images, device).to(device)
 
