@@ -35,7 +35,7 @@ def plain_steps(x, y, data, model):
     for step in itertools.count():
         epoch, index = divmod(step, data.per_epoch)
         rows = slice(index * SIZE, (index + 1) * SIZE)
-        tables = {name: one[0].numpy() for name, one in data._tables_of(((0, 0),), epoch).items()}
+        tables = {name: one.numpy() for name, one in data.tables(0, 0, epoch).items()}
         images = per_image(x, tables, mean, deviation, rows)
         labels = torch.from_numpy(y[tables["order"][rows]])
         optimizer.zero_grad()

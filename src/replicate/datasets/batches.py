@@ -93,11 +93,15 @@ class Batches:
         rows = slice(index * self.size, (index + 1) * self.size)
         once = tuple(dict.fromkeys(runs))
         tables = {name: table[:, rows].flatten(0, 1) for name, table in self._tables_of(once, epoch).items()}
-        images, labels = (part.unflatten(0, (len(once), -1)) for part in self._gather(tables))
+        images, labels = (part.unflatten(0, (len(once), -1)) for part in self.gather(tables))
         if len(once) == len(runs):
             return images, labels
         lanes = torch.tensor([once.index(run) for run in runs], device=self.device)
         return images[lanes], labels[lanes]
+
+    def tables(self, seed: int, stream: int, epoch: int) -> dict[str, Tensor]:
+        """Every random choice of one epoch, in its order: (images, ...) each, on the device, for `gather`."""
+        return {name: table[0] for name, table in self._tables_of(((seed, stream),), epoch).items()}
 
     def draws(self, seed: int, stream: int, count: int) -> tuple[Tensor, Tensor]:
         """The first `count` images and labels of a stream, noise and all: fixed draws of the training distribution."""
@@ -135,7 +139,8 @@ class Batches:
             tables["wrong"], tables["label"] = noise.random(n) < self.label_noise, noise.integers(0, self.classes, n)
         return tables
 
-    def _gather(self, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def gather(self, tables: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The images and labels of some rows of an epoch's tables, as `batch` gives them."""
         images = self._standardised(self._pixels(tables))
         if self.cutout:
             images.flatten(2).masked_fill_(self._covered(tables), 0)

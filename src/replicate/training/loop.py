@@ -1,6 +1,7 @@
 """Training is a generator of steps; whoever records, averages or stops is the caller's plain code.
 
-This is the plain eager version, straight from the page: every faster one must end at the same weights.
+On a CPU this is the plain eager version, straight from the page; on CUDA the gradient is one graph, and no host waits
+inside an epoch. Both end at the same weights.
 """
 
 import copy
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from replicate.errors import Diverged
+from replicate.training.gradient import gradient_of
 from replicate.training.weights import live_weights
 
-CHECK_EVERY = 50  # steps between two looks at the losses: a look is a synchronisation on a GPU
+CHECK_EVERY = 50  # steps between two looks at the losses, at least: a look is a synchronisation on a GPU
 
 
 @dataclass(frozen=True)
@@ -44,30 +46,28 @@ def steps(
 
     data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over them. averages:
     objects whose `.update(flat_weights)` is told every iterate after `start`; the tensor is lent for the call only.
-    Raises ValueError unless 0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at most
-    CHECK_EVERY steps later.
+    Raises ValueError unless 0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at the
+    latest when CHECK_EVERY steps or an epoch have gone by, whichever is longer.
     """
     if not 0 <= start <= stop:
         raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
-    losses = []
+    losses, gradient = [], gradient_of(model, data)
+    patience = max(CHECK_EVERY, getattr(data, "per_epoch", 0))
     model.train()
     for step in range(start, stop):
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)
-        images, labels = data.batch(seed, stream, step)
-        optimizer.zero_grad()
-        loss = data.loss(model(images), labels)
-        loss.backward()
+        loss = gradient(seed, stream, step)
         optimizer.step()
         if averages:
             weights = live_weights(model)
             for average in averages:
                 average.update(weights)
-        losses.append(loss.detach())
-        if len(losses) == CHECK_EVERY or step == stop - 1:
+        losses.append(loss)
+        if len(losses) == patience or step == stop - 1:
             _refuse_divergence(losses, step, optimizer.param_groups[0]["lr"])
             losses = []
-        yield step, loss.detach()
+        yield step, loss
 
 
 def advance(

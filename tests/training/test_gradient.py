@@ -1,0 +1,77 @@
+"""The graph's gradient is the plain one: same batches, same BatchNorm statistics, whoever touches `.grad` meanwhile."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from replicate.datasets import Batches
+from replicate.models import mlp, resnet8
+from replicate.optim import SGD
+from replicate.training import Flat, flat_weights
+from replicate.training.gradient import WARM, GraphedGradient, cuda_graph, gradient_of, plain_gradient
+
+DRAW = np.random.default_rng(0)
+X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)
+STEPS = [(0, 0, 0), (0, 0, 1), (0, 0, 7), (3, 0, 7), (3, 2, 8), (0, 0, 0)]
+
+
+def data(device="cpu"):
+    about = {"pad": 1, "flip": True, "pixel_noise": 0.1, "label_noise": 0.3, "cutout": 2}
+    return Batches(X, Y, 16, 4, device, **about)
+
+
+def replayed(compute):
+    """A capture without a GPU: the runs that warm up, and then the computation itself, in place of its graph."""
+    for _ in range(WARM):
+        compute()
+    return compute
+
+
+def network(kind):
+    model = mlp(192, (16,), 4, 0) if kind == "mlp" else resnet8(4, 0, width=4)
+    return Flat(model) if kind == "flat resnet8" else model
+
+
+@pytest.mark.parametrize("kind", ["mlp", "resnet8", "flat resnet8"])
+def test_steps_with_the_graphs_gradient_are_the_plain_steps_to_the_bit(kind):
+    models = [network(kind), network(kind)]
+    optimizers = [SGD(model.parameters(), lr=0.05, momentum=0.9) for model in models]
+    graph, plain = GraphedGradient(models[0], data(), replayed), data()
+    for where in STEPS:
+        losses = [graph(*where), plain_gradient(models[1], plain, *where)]
+        for optimizer in optimizers:
+            optimizer.step()
+        optimizers[0].zero_grad()
+        assert torch.equal(*losses)
+    assert torch.equal(*(flat_weights(model) for model in models))
+    assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True))
+
+
+def test_losses_that_were_given_out_stay_what_they_were():
+    model = network("mlp")
+    graph = GraphedGradient(model, data(), replayed)
+    first = graph(0, 0, 0)
+    value = first.clone()
+    graph(0, 0, 1)
+    assert torch.equal(first, value)
+
+
+def test_on_a_cpu_the_gradient_is_the_plain_one():
+    model, twin = network("resnet8"), network("resnet8")
+    assert torch.equal(gradient_of(model, data())(3, 1, 4), plain_gradient(twin, data(), 3, 1, 4))
+    assert not isinstance(gradient_of(model, data()), GraphedGradient)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.parametrize("kind", ["mlp", "resnet8", "flat resnet8"])
+def test_on_cuda_the_graph_is_the_plain_gradient(kind):
+    model = network(kind).to("cuda")
+    twin = copy.deepcopy(model)
+    graph, plain = GraphedGradient(model, data("cuda"), cuda_graph), data("cuda")
+    for where in STEPS:
+        torch.testing.assert_close(graph(*where), plain_gradient(twin, plain, *where), rtol=1e-4, atol=1e-5)
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+    assert gradient_of(model, plain) is gradient_of(model, plain)
