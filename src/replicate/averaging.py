@@ -147,19 +147,19 @@ class KernelAverages:
         live, end = int(np.searchsorted(self._last, self._summed + 1)), min(self.steps, int(self._last[-1]))
         if end > self._summed:
             mu, ring = self._mu[live:, self._summed + 1 : end + 1], self._ring[: end - self._summed]
-            with _full_precision(ring.device.type):
+            with _full_precision():
                 self._sums[live:].addmm_(mu, ring)
         self._summed = self.steps
 
 
 @contextmanager
-def _full_precision(device: str) -> Iterator[None]:
+def _full_precision() -> Iterator[None]:
     """Products of float32 in float32: neither TF32 nor bfloat16, whatever the training around them uses."""
+    # Autocast is no matter: it leaves operations in place alone.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device, enabled=False):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
 

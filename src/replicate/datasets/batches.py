@@ -76,7 +76,7 @@ class Batches:
         if not 1 <= size <= len(self._y):
             raise ValueError(f"size must be in [1, {len(self._y)}], got {size}")
         other = copy.copy(self)
-        other.size, other.per_epoch, other._epoch = size, len(self._y) // size, ()
+        other.size, other.per_epoch = size, len(self._y) // size
         return other
 
     def batch(self, seed: int, stream: int, step: int) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,7 @@ class GraphedGradient:
         self.data, self._capture, self._model = data, capture, weakref.ref(model)
         self._first = torch.zeros((), dtype=torch.int64, device=data.device)
         self._offsets = torch.arange(data.size, device=data.device)
+        self._loss = torch.zeros((), device=data.device)
         self._tables: dict[str, Tensor] = {}
         self._epoch: tuple = ()
         self._replay: Callable[[], None] | None = None
@@ -92,4 +93,5 @@ class GraphedGradient:
         model.zero_grad()
         loss = self.data.loss(model(images), labels)
         loss.backward()
-        self._loss, self._gradients = loss.detach(), [parameter.grad for parameter in model.parameters()]
+        self._loss.copy_(loss.detach())
+        self._gradients = [parameter.grad for parameter in model.parameters()]
