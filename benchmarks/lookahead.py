@@ -4,7 +4,10 @@ The plain version is a loop over the parameters around torch's SGD as it comes. 
 so that what the fused inner step gains is not taken for a gain of the wrapper.
 """
 
+import importlib.util
+import os
 import sys
+from pathlib import Path
 
 import torch
 from _interleaved import ratios, table
@@ -43,6 +46,22 @@ def parameters() -> list[torch.Tensor]:
     return found
 
 
+def peers() -> dict:
+    """name -> wrapper of an inner optimizer: what is installed, and the authors' file in the folder REPLICATE_PEERS."""
+    found = {}
+    if importlib.util.find_spec("pytorch_optimizer"):
+        from pytorch_optimizer import Lookahead as Packaged
+
+        found["pytorch_optimizer on SGD"] = lambda inner: Packaged(inner, k=K, alpha=ALPHA)
+    file = Path(os.environ.get("REPLICATE_PEERS", "")) / "lookahead_pytorch.py"
+    if "REPLICATE_PEERS" in os.environ and file.exists():
+        spec = importlib.util.spec_from_file_location("lookahead_pytorch", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        found["the authors' own on SGD"] = lambda inner: module.Lookahead(inner, la_steps=K, la_alpha=ALPHA)
+    return found
+
+
 def versions() -> dict:
     """name -> (optimizer, its parameters); the last one is what the others are compared with."""
     lists = [parameters() for _ in range(4)]
@@ -57,6 +76,10 @@ def versions() -> dict:
         "Lookahead on fused SGD": Lookahead(SGD(lists[3], fused=True, **about), K, ALPHA),
         "Lookahead on fused SGD, one vector": Lookahead(SGD(lists[4], fused=True, **about), K, ALPHA),
     }
+    for name, wrap in peers().items():
+        own = parameters()
+        made = {name: wrap(SGD(own, **about))} | made
+        lists.insert(0, own)
     return {name: (one, own) for (name, one), own in zip(made.items(), lists, strict=True)}
 
 
@@ -72,8 +95,8 @@ def main() -> int:
     for optimizer, _ in made.values():
         cycle(optimizer)
         cycle(optimizer)
-    (_, reference), *others = list(made.values())[1:]
-    for _, own in others:
+    reference = made["plain loop on SGD"][1]
+    for own in (own for name, (_, own) in made.items() if name != "SGD alone"):
         whole = [torch.cat([p.detach().reshape(-1) for p in one]) for one in (reference, own)]
         torch.testing.assert_close(*whole, rtol=1e-5, atol=1e-7)
     found = ratios({name: lambda one=one: cycle(one) for name, (one, _) in made.items()})

@@ -22,6 +22,7 @@ from replicate.averaging import KernelAverages, ema, swa, two_point
 from replicate.datasets import Batches
 from replicate.models import resnet8
 from replicate.optim import SGD, AdamW, Lookahead
+from replicate.runs import machine
 from replicate.schedules import cosine
 from replicate.training import (
     Checkpoints,
@@ -169,7 +170,8 @@ def test_twenty_killed_runs_of_each_kind_end_at_the_same_bits(in_peace, tmp_path
     rows = [
         trial(case, number, tmp_path_factory.mktemp("trial"), in_peace[case]) for case in CASES for number in range(20)
     ]
-    table = pd.DataFrame(rows)
+    (commit, dirty), device = machine.commit(), machine.device_name("cpu")
+    table = pd.DataFrame(rows).assign(commit=commit + "+" * dirty, device=device, torch=machine.versions()["torch"])
     paths.write_atomic(paths.BUILD / "kill-trials.csv", table.to_csv(index=False).encode())
     assert table.resumed.all() and table.identical.all(), table[~(table.resumed & table.identical)].to_string()
 

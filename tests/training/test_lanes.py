@@ -1,12 +1,14 @@
 """A lane is the run alone: its batches, its schedule, its optimizer's state, up to the rounding of batched products."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from replicate.averaging import KernelAverages, swa
 from replicate.datasets import Batches
-from replicate.errors import Diverged
+from replicate.errors import Diverged, Unavailable
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD, Adam, AdamW, Lookahead
 from replicate.schedules import constant, cosine
@@ -62,6 +64,25 @@ def test_a_lane_is_the_run_alone(optimizer):
         # Of the way travelled: 1e-4 is what rounding has grown to after 40 steps, and a wrong batch moves it all.
         assert (both.rows()[lane] - end).norm() < 1e-4 * (end - starts[lane]).norm(), lane
     assert losses[0].shape == (5,) and float(losses[-1].mean()) < float(losses[0].mean())
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler is here")
+def test_compiled_lanes_are_the_lanes():
+    ends = []
+    for compiled in (False, True):
+        both = lanes()
+        optimizer = OPTIMIZERS["lookahead"](both.groups())
+        for _ in lane_steps(both, data(), optimizer, SCHEDULES, RUNS, 0, STEPS, (), compiled):
+            pass
+        ends.append(both.rows())
+    assert (ends[0] - ends[1]).norm() < 1e-4 * (ends[0] - lanes().rows()).norm()
+
+
+def test_compiled_lanes_without_a_compiler_are_refused(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(Unavailable, match="compiled lanes need a C\\+\\+ compiler"):
+        next(lane_steps(lanes(), data(), None, SCHEDULES, RUNS, 0, 3, compiled=True))
 
 
 def test_lanes_differ_by_seed_stream_and_schedule():

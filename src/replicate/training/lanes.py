@@ -1,18 +1,19 @@
 """Many small runs side by side: row l of one matrix (lanes, parameters) holds the weights of run l.
 
-    L(W) = sum_l loss(model(W_l, x_l), y_l),      dL/dW_l = gradient of run l alone
+    W_l <- W_l - lambda_l u(g_l),      g_l = gradient of loss(model(W_l, x_l), y_l)
 
-so one backward pass gives every run its own gradient, and any optimizer that works element by element (SGD, Adam,
-AdamW, Lookahead around them) makes every run's own update in one pass. The products are batched ones, which round
+One vectorised pass gives every run its own gradient g_l, and any optimizer u that works element by element (SGD,
+Adam, AdamW, Lookahead around them) makes every run's own update in one pass. The products are batched ones, which round
 differently: a lane equals the run alone up to rounding, and the number of lanes is part of a run's numerics.
 """
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from replicate.errors import Diverged
+from replicate.errors import Diverged, Unavailable
 from replicate.training.flat import Flat
 
 
@@ -37,12 +38,32 @@ class Lanes(nn.Module):
         if sum(blocks) != len(weights) or min(blocks) < 1:
             raise ValueError(f"blocks must be at least 1 each and add up to {len(weights)}, got {blocks}")
         self._model = (model,)  # hidden in a tuple, so that its own weights are no parameters of this one
+        self._sizes = blocks
         self.blocks = nn.ParameterList(nn.Parameter(part.detach().clone()) for part in weights.split(blocks))
 
     def forward(self, images: Tensor) -> Tensor:
         """(lanes, batch, ...) -> (lanes, batch, classes): every lane its own images."""
-        weights = self.blocks[0] if len(self.blocks) == 1 else torch.cat(list(self.blocks))
-        return torch.vmap(self._model[0].at)(weights, images)
+        return torch.vmap(self._model[0].at)(self._rows(), images)
+
+    def gradient(self, loss: Callable[[Tensor, Tensor], Tensor], compiled: bool = False) -> Callable:
+        """(images, labels) -> the lanes' losses (lanes,), which puts their gradients into `.grad` of the blocks.
+
+        compiled: by torch.compile, half a minute once and then half the time a step; it rounds differently. Raises
+        Unavailable if that is asked for where no C++ compiler is found.
+        """
+        if compiled and not any(map(shutil.which, ("g++", "clang++"))):
+            raise Unavailable("compiled lanes need a C++ compiler, g++ or clang++; leave out compiled")
+        model = self._model[0]
+        both = torch.vmap(torch.func.grad_and_value(lambda row, x, y: loss(model.at(row, x), y)))
+        both = torch.compile(both) if compiled else both
+
+        def gradient(images: Tensor, labels: Tensor) -> Tensor:
+            gradients, losses = both(self._rows().detach(), images, labels)
+            for block, part in zip(self.blocks, gradients.split(self._sizes), strict=True):
+                block.grad = part
+            return losses
+
+        return gradient
 
     def groups(self) -> list[dict]:
         """One parameter group a block."""
@@ -51,6 +72,9 @@ class Lanes(nn.Module):
     def rows(self) -> Tensor:
         """A copy of the weights, (lanes, parameters)."""
         return torch.cat([block.detach() for block in self.blocks])
+
+    def _rows(self) -> Tensor:
+        return self.blocks[0] if len(self.blocks) == 1 else torch.cat(list(self.blocks))
 
 
 def lane_steps(
@@ -62,10 +86,12 @@ def lane_steps(
     start: int,
     stop: int,
     averages: Sequence = (),
+    compiled: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """`steps` for every lane at once, yielding (step, losses before the update (lanes,)).
 
-    schedules: one a block; runs: (seed, stream) of each lane's mini-batches; averages: told `rows()` as one vector.
+    schedules: one a block; runs: (seed, stream) of each lane's mini-batches; averages: told `rows()` as one vector;
+    compiled: see `Lanes.gradient`, for runs of more than a minute.
     A lane whose loss stops being finite is lost and the others go on; Diverged if none is left at the end.
     Raises ValueError unless 0 <= start <= stop and the numbers of schedules and runs fit.
     """
@@ -76,18 +102,16 @@ def lane_steps(
         raise ValueError(
             f"there must be {len(lanes.blocks)} schedules and {count} runs, got {len(schedules)} and {len(runs)}"
         )
-    loss_of_each = torch.vmap(data.loss)
+    gradient = lanes.gradient(data.loss, compiled)
     lanes.train()
     for step in range(start, stop):
         for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
             group["lr"] = schedule(step)
         images, labels = data.batches(runs, step)
-        optimizer.zero_grad()
-        losses = loss_of_each(lanes(images), labels)
-        losses.sum().backward()
+        losses = gradient(images, labels)
         optimizer.step()
         for average in averages:
             average.update(lanes.rows().view(-1))
-        yield step, losses.detach()
+        yield step, losses
     if stop > start and not torch.isfinite(losses).any():
         raise Diverged(f"every lane diverged before step {stop}", stop - 1)
