@@ -53,9 +53,23 @@ class Lanes(nn.Module):
         """
         if compiled and not any(map(shutil.which, ("g++", "clang++"))):
             raise Unavailable("compiled lanes need a C++ compiler, g++ or clang++; leave out compiled")
+        return self._compiled_gradient(loss) if compiled else self._eager_gradient(loss)
+
+    def _eager_gradient(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+        loss_of_each = torch.vmap(loss)
+
+        def gradient(images: Tensor, labels: Tensor) -> Tensor:
+            self.zero_grad()
+            losses = loss_of_each(self(images), labels)
+            losses.sum().backward()  # a lane's weights are in its own loss only
+            return losses.detach()
+
+        return gradient
+
+    def _compiled_gradient(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         model = self._model[0]
-        both = torch.vmap(torch.func.grad_and_value(lambda row, x, y: loss(model.at(row, x), y)))
-        both = torch.compile(both) if compiled else both
+        # One graph of forward and backward pass, half the time of compiling the forward pass alone.
+        both = torch.compile(torch.vmap(torch.func.grad_and_value(lambda row, x, y: loss(model.at(row, x), y))))
 
         def gradient(images: Tensor, labels: Tensor) -> Tensor:
             gradients, losses = both(self._rows().detach(), images, labels)
