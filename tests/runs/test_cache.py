@@ -10,6 +10,7 @@ import filelock
 import pandas as pd
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 from replicate import errors, paths, runs
 from replicate.runs import machine
@@ -167,7 +168,10 @@ def test_divergence_keeps_its_step_between_processes():
     assert (type(back), str(back), back.step) == (errors.Diverged, "nan at step 3", 3)
 
 
-def test_past_the_deadline_no_run_is_started_and_a_later_call_goes_on(monkeypatch):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_past_the_deadline_no_run_is_started_and_a_later_call_goes_on(monkeypatch, jobs):
+    monkeypatch.setenv("REPLICATE_JOBS", jobs)
+    get_reusable_executor().shutdown()  # so that the workers are made under the deadline, and live on after it
     monkeypatch.setenv("REPLICATE_DEADLINE", str(time.time() - 1))
     with pytest.raises(errors.Busy, match="3 of 3 runs are left"):
         runs.each(trained, Settings(), GRID)

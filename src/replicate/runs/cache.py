@@ -98,8 +98,12 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     home, device = run_folder(run, settings), machine.device()
     folders = {tuple(sorted(p.items())): home / "-".join(f"{n}{v}" for n, v in p.items()) for p in points}
     todo = [p for p in points if not (folders[tuple(sorted(p.items()))] / TABLE).exists()]
+    # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
+    deadline = float(os.environ.get("REPLICATE_DEADLINE", "inf"))
     tasks = [
-        joblib.delayed(_one)(run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device)
+        joblib.delayed(_one)(
+            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device, deadline
+        )
         for p in todo
     ]
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
@@ -118,9 +122,11 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     return Runs(pd.concat(parts, ignore_index=True), folders)
 
 
-def _one(run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str) -> bool:
+def _one(
+    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, deadline: float
+) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed."""
-    if time.time() > float(os.environ.get("REPLICATE_DEADLINE", "inf")):
+    if time.time() > deadline:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
