@@ -196,3 +196,6 @@ def test_a_source_offers_what_the_composing_layer_asks_of_it(source):
     assert list(module.PRESETS) == list(claims.PRESETS)
     assert all(one.dataset == name for settings in module.PRESETS.values() for name, one in settings.items())
     assert all(experiment.__doc__ for experiment in module.EXPERIMENTS)
+    assert set(module.RUNS_ON) <= set(module.EXPERIMENTS) - set(module.WITHOUT_DATA)
+    offered = {name for settings in module.PRESETS.values() for name in settings}
+    assert offered.issuperset(module.SYNTHETIC) and all(offered.issuperset(on) for on in module.RUNS_ON.values())

@@ -1,5 +1,7 @@
 """What a notebook is told is checked before a kernel starts; what it leaves behind is whole or a part file."""
 
+from types import SimpleNamespace
+
 import nbformat
 import pytest
 
@@ -113,6 +115,22 @@ def test_a_data_set_that_is_not_at_hand_is_left_out_unless_asked_for_by_name(mon
     with pytest.raises(Missing):
         notebook.settings(source, "cpu", {"cifar10.lr": 0.1}, "cpu")
     assert notebook.missing(source, "cpu") == ["cifar10"]
+
+
+def test_a_synthetic_set_is_at_hand_and_an_experiment_runs_only_on_what_it_is_meant_for(monkeypatch):
+    def runs_over(experiment, settings):
+        return list(settings)
+
+    synthetic = SimpleNamespace(
+        **vars(source) | {"SYNTHETIC": ("cifar10",), "RUNS_ON": {source.figure_5: ("cifar10",)}}
+    )
+    monkeypatch.setattr("replicate.datasets.at_hand", lambda name: name == "digits")
+    monkeypatch.setattr("replicate.runs.over", runs_over)
+    settings = notebook.settings(synthetic, "cpu", {}, "cpu")
+    assert list(settings) == ["digits", "cifar10"] and notebook.missing(synthetic, "cpu") == []
+    assert notebook.run(source.figure_5, synthetic, settings) == ["cifar10"]
+    assert notebook.run(source.last_steps, synthetic, settings) == ["digits", "cifar10"]
+    assert notebook.run(source.table_1, synthetic, settings) == ["quadratic"]
 
 
 def test_deviations_have_a_column_a_data_set_and_are_empty_where_nothing_was_changed():

@@ -265,10 +265,10 @@ def _print_paper(module, settings: dict) -> None:
 
 def _any_data_run(module, settings: dict) -> bool:
     """Whether any experiment on data has run at these settings; algebra alone is no result of a preset but smoke."""
-    from replicate import runs
+    from replicate import report, runs
 
     data = [e for e in module.EXPERIMENTS if e not in module.WITHOUT_DATA]
-    return any(not runs.cached(e, settings).empty for e in data)
+    return any(not runs.cached(e, report.settings_of(module, e, settings)).empty for e in data)
 
 
 def _gpu_evidence_or_how(device: str) -> None:

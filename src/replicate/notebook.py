@@ -28,7 +28,11 @@ def settings(module: ModuleType, preset: str, overrides: Mapping[str, object], d
     _check_device(preset)
     chosen = overridden(module, preset, overrides)
     named = {key.partition(".")[0] for key in overrides if "." in key}
-    return {dataset: one for dataset, one in chosen.items() if _at_hand(dataset, asked=dataset in named)}
+    return {
+        dataset: one
+        for dataset, one in chosen.items()
+        if dataset in module.SYNTHETIC or _at_hand(dataset, asked=dataset in named)
+    }
 
 
 def overridden(module: ModuleType, preset: str, overrides: Mapping[str, object]) -> dict:
@@ -66,7 +70,15 @@ def parsed(assignments: list[str]) -> dict[str, object]:
 
 def missing(module: ModuleType, preset: str) -> list[str]:
     """Data sets of a preset that are not at hand."""
-    return [d for d in module.PRESETS[preset] if d not in datasets.NAMES or not datasets.at_hand(d)]
+    real = [d for d in module.PRESETS[preset] if d not in module.SYNTHETIC]
+    return [d for d in real if d not in datasets.NAMES or not datasets.at_hand(d)]
+
+
+def run(experiment, module: ModuleType, settings: Mapping[str, object]) -> pd.DataFrame:
+    """The experiment's rows on each of the data sets it is meant for, from disk where they are: `runs.over`."""
+    from replicate import report, runs
+
+    return runs.over(experiment, report.settings_of(module, experiment, settings))
 
 
 def deviations(module: ModuleType, settings: Mapping[str, object]) -> pd.DataFrame:

@@ -27,8 +27,11 @@ def source(name: str) -> ModuleType:
 
 
 def settings_of(module: ModuleType, experiment, settings: Mapping[str, object]) -> Mapping[str, object]:
-    """What an experiment runs on: `settings`, or the source's ALGEBRA if it needs no data."""
-    return module.ALGEBRA if experiment in module.WITHOUT_DATA else settings
+    """What an experiment runs on: ALGEBRA if it needs no data, else those of `settings` that it is meant for."""
+    if experiment in module.WITHOUT_DATA:
+        return module.ALGEBRA
+    meant = module.RUNS_ON.get(experiment, tuple(settings))
+    return {dataset: one for dataset, one in settings.items() if dataset in meant}
 
 
 def verdicts(module: ModuleType, settings: Mapping[str, object], preset: str, absent=()) -> pd.DataFrame:

@@ -18,6 +18,8 @@ COST = """ImageNet at 224 px is only found, never fetched; no experiment here re
 measured: 100 000 steps of 512 images on ResNet-34 are 1.1e18 floating-point operations, 0.4 to 2 hours of one H200 a
 run, and three seeds with eight branch points, all side-trips and controls about six such runs each."""
 WITHOUT_DATA = (table_1,)  # run once, on ALGEBRA, at every preset
+SYNTHETIC = ()  # data sets that a formula makes, at hand everywhere
+RUNS_ON = {}  # experiment -> data sets it is meant for, where it is not all of them
 
 __all__ = [
     "ALGEBRA",
@@ -26,6 +28,8 @@ __all__ = [
     "EXPERIMENTS",
     "PAPER",
     "PRESETS",
+    "RUNS_ON",
+    "SYNTHETIC",
     "TITLE",
     "WITHOUT_DATA",
     "Settings",

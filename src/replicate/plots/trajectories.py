@@ -1,44 +1,18 @@
-"""A table in, axes out; nothing is computed here but the intervals of what is drawn."""
+"""The averages, side-trips and schedules of training trajectories."""
 
-import functools
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from scipy import stats
+
+from replicate.plots.figure import grid, interval, unless_empty
 
 KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
 COLOURS = dict(zip(KERNELS, sns.color_palette("colorblind", len(KERNELS)), strict=True))
-DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
-FEW = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 
 
-def _unless_empty(plot):
-    """The plot, or an axes that says so where its table has no rows: not everything is recorded everywhere."""
-
-    @functools.wraps(plot)
-    def drawn(table: pd.DataFrame, *args, **kwargs):
-        if not table.empty:
-            return plot(table, *args, **kwargs)
-        _, ((ax,),) = _axes(1, 1, (4, 0.6))
-        ax.set_axis_off()
-        ax.text(0, 0.5, "nothing recorded yet")
-        return ax
-
-    return drawn
-
-
-def interval(values: pd.Series) -> tuple[float, float]:
-    """Student's 95 % interval of the mean, or the range of fewer than five values: what error bars show."""
-    if len(values) < FEW:
-        return values.min(), values.max()
-    return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
-
-
-@_unless_empty
+@unless_empty
 def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """Figure 5: the main run (solid), its running averages (dashed) and the ends of the side-trips (points), by step.
 
@@ -53,7 +27,7 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     )
     datasets, windows = list(table.dataset.unique()), sorted(part[part.arm == "side-trip"].k.unique())
     colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
-    _, axes = _axes(len(datasets), len(KERNELS), (3.4, 2.8), sharey="row")
+    _, axes = grid(len(datasets), len(KERNELS), (3.4, 2.8), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         own = part[part.dataset == dataset]
         for ax, kernel in zip(row, KERNELS, strict=True):
@@ -63,14 +37,14 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     return axes
 
 
-@_unless_empty
+@unless_empty
 def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> np.ndarray:
     """Gain of the side-trip over gain of the average against the window, with 90 % intervals and the margin shaded.
 
     contrasts: what the source's `contrasts` gives. One axes a data set, (data sets,).
     """
     datasets = list(contrasts.dataset.unique())
-    _, axes = _axes(1, len(datasets), (4.6, 3.2))
+    _, axes = grid(1, len(datasets), (4.6, 3.2))
     for ax, dataset in zip(axes[0], datasets, strict=True):
         part = contrasts[contrasts.dataset == dataset]
         ax.axhspan(*band, color="0.9", label=f"margin [{band[0]:g}, {band[1]:g}]")
@@ -86,7 +60,7 @@ def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> 
     return axes[0]
 
 
-@_unless_empty
+@unless_empty
 def end_points(table: pd.DataFrame) -> np.ndarray:
     """How far side-trips end from their average, in units of the average's own way, by window.
 
@@ -97,7 +71,7 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
     part["mini-batches"] = part.arm.map({"side-trip": "same", "other-batches": "other"})
     part = part.groupby(["dataset", "seed", "kernel", "k", "mini-batches"], as_index=False).apart.mean()
     datasets = list(table.dataset.unique())
-    _, axes = _axes(1, len(datasets), (4.6, 3.2))
+    _, axes = grid(1, len(datasets), (4.6, 3.2))
     for ax, dataset in zip(axes[0], datasets, strict=True):
         shown = part[part.dataset == dataset]
         sns.lineplot(shown, x="k", y="apart", hue="kernel", palette=COLOURS, hue_order=list(COLOURS), markers=True,
@@ -109,13 +83,13 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
-@_unless_empty
+@unless_empty
 def late_starts(table: pd.DataFrame) -> Axes:
     """Loss of EMA side-trips by how many steps before the end they set in, with the average and the raw end as lines.
 
     table: what `last_steps` gives.
     """
-    _, ((ax,),) = _axes(1, 1, (4.6, 3.2))
+    _, ((ax,),) = grid(1, 1, (4.6, 3.2))
     means = table.groupby(["seed", "k", "arm"], as_index=False).train_loss.mean()
     sns.lineplot(means[means.arm == "side-trip"], x="k", y="train_loss", errorbar=interval, err_style="bars",
                  marker="o", label="side-trip", ax=ax)  # fmt: skip
@@ -124,13 +98,6 @@ def late_starts(table: pd.DataFrame) -> Axes:
     ax.set(xlabel="steps before the end at which the schedule sets in", ylabel=LABELS["train_loss"])
     ax.legend(frameon=False, fontsize="small")
     return ax
-
-
-def _axes(rows: int, columns: int, size: tuple[float, float], **about):
-    """A figure and its axes, (rows, columns), each of `size` inches."""
-    width, height = size
-    figsize = (width * columns, height * rows)
-    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about)
 
 
 def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dict, y: str) -> None:

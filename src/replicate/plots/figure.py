@@ -1,0 +1,39 @@
+"""What every figure shares: its size, its error bars, and what is drawn where there is nothing to draw."""
+
+import functools
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from scipy import stats
+
+DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
+FEW = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
+
+
+def unless_empty(plot):
+    """The plot, or an axes that says so where its table has no rows: not everything is recorded everywhere."""
+
+    @functools.wraps(plot)
+    def drawn(table: pd.DataFrame, *args, **kwargs):
+        if not table.empty:
+            return plot(table, *args, **kwargs)
+        _, ((ax,),) = grid(1, 1, (4, 0.6))
+        ax.set_axis_off()
+        ax.text(0, 0.5, "nothing recorded yet")
+        return ax
+
+    return drawn
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """Student's 95 % interval of the mean, or the range of fewer than five values: what error bars show."""
+    if len(values) < FEW:
+        return values.min(), values.max()
+    return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+
+
+def grid(rows: int, columns: int, size: tuple[float, float], **about):
+    """A figure and its axes, (rows, columns), each of `size` inches."""
+    width, height = size
+    figsize = (width * columns, height * rows)
+    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about)
