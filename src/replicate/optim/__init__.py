@@ -2,6 +2,7 @@
 
 from torch.optim import LBFGS, SGD, Adam, AdamW
 
+from replicate.optim.extrapolation import TaylorExtrapolation
 from replicate.optim.lookahead import Lookahead
 
-__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "Lookahead"]
+__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "Lookahead", "TaylorExtrapolation"]
