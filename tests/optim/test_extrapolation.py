@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from replicate.optim import SGD, TaylorExtrapolation
+from replicate.errors import BadParameter
+from replicate.optim import SGD, Adam, AdamW, TaylorExtrapolation, extrapolation
 from replicate.optim.stencils import step_coefficients
 
 CURVATURE = np.array([1.0, 0.3, 0.05, 2.0])
@@ -28,10 +29,10 @@ def walk(optimizer, parameter, steps: int) -> np.ndarray:
 
 
 def feed(optimizer, parameter, gradients: np.ndarray) -> np.ndarray:
-    """The path under gradients given beforehand; a row of nan is no gradient."""
+    """The path under gradients given beforehand; a row of nan is no gradient at that step."""
     path = [parameter.detach().numpy().copy()]
     for row in gradients:
-        parameter.grad = None if np.isnan(row).any() else torch.from_numpy(row.copy())
+        parameter.grad = None if np.isnan(row).any() else torch.from_numpy(np.array(row))
         optimizer.step()
         path.append(parameter.detach().numpy().copy())
     return np.array(path)
@@ -84,6 +85,20 @@ def test_published_begins_at_call_four_and_corrected_at_the_order():
         assert not np.allclose(found[first], alone[first])
 
 
+def test_published_takes_raw_gradients_under_any_optimizer_and_keeps_the_rate_it_was_made_with():
+    given, w, plain = gradients(9), vector(), vector()
+    optimizer, alone = TaylorExtrapolation(Adam([w], lr=LR), DT, variant="published"), Adam([plain], lr=LR)
+    c = step_coefficients(DT / LR, 3)
+    for step, g in enumerate(given):
+        for one in (optimizer, alone):
+            one.param_groups[0]["lr"] = LR / (step + 1)
+        before = w.detach().numpy().copy()
+        moved = np.diff(feed(alone, plain, g[None]), axis=0)[0]
+        found = feed(optimizer, w, g[None])[1]
+        added = sum(-LR * c_j * given[step - j] for j, c_j in enumerate(c)) if step >= 3 else 0
+        np.testing.assert_allclose(found, before + moved + added, rtol=1e-13)
+
+
 # The corrected method.
 
 
@@ -102,10 +117,293 @@ def page(start, order, derivative, every, steps, dt=DT, h=LR) -> np.ndarray:
 
 @pytest.mark.parametrize("history", ["weights", "gradient"])
 @pytest.mark.parametrize("derivative", ["bdf", "backward"])
-@pytest.mark.parametrize("order, every", [(1, 1), (2, 1), (3, 1), (3, 4), (3, 2), (6, 1)])
-def test_equals_the_formula_written_out_in_both_histories(history, derivative, order, every):
+@pytest.mark.parametrize("order, every, first", [(1, 1, 1), (2, 1, 2), (3, 1, 3), (3, 4, 4), (3, 2, 4), (6, 1, 6)])
+def test_equals_the_formula_written_out_in_both_histories(history, derivative, order, every, first):
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, None, order, derivative, history, every)
+    assert optimizer.first_step == first
     found = walk(optimizer, w, 25)
-    expected = page(found[0], order, derivative, every, 25)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found, page(found[0], order, derivative, every, 25), rtol=1e-12, atol=1e-14)
+
+
+def test_says_whether_the_last_step_was_extrapolated():
+    w = vector()
+    optimizer, said = TaylorExtrapolation(SGD([w], lr=LR), DT, every=2), []
+    for _ in range(8):
+        walk(optimizer, w, 1)
+        said.append(optimizer.did_extrapolate)
+    assert said == [False, False, False, True, False, True, False, True] and optimizer.first_step == 4
+
+
+INNER = {
+    "sgd": lambda p: SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adamw": lambda p: AdamW(p, lr=0.05),
+    "fused": lambda p: Adam(p, lr=0.05, fused=True),
+}
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("inner", INNER)
+def test_a_stretch_of_any_optimizer_is_extrapolated_through_its_weights(inner, order):
+    """Lagrange's polynomial through the last states, which the gradients of the source's code are not."""
+    alone, w, raw = vector(), vector(), vector()
+    states = walk(INNER[inner]([alone]), alone, 5)
+    found = walk(TaylorExtrapolation(INNER[inner]([w]), 0.02, order=order, every=5), w, 5)
+    times = np.arange(-order, 1)
+    expected = [np.polyval(np.polyfit(times, column, order), 0.02 / 0.05) for column in states[-order - 1 :].T]
+    np.testing.assert_array_equal(found[:5], states[:5])
+    np.testing.assert_allclose(found[5], expected, rtol=1e-11)
+    published = walk(TaylorExtrapolation(INNER[inner]([raw]), 0.02, variant="published"), raw, 5)
+    assert not np.allclose(published[5], found[5], rtol=1e-3)
+
+
+def test_what_was_extrapolated_is_no_part_of_the_history():
+    """Differences of the weights from step to step would hold it (the source's own formula does not)."""
+    w = vector()
+    found = walk(TaylorExtrapolation(SGD([w], lr=LR), DT), w, 4)
+    c = np.array(step_coefficients(DT / LR, 3))
+    third, fourth = (found[n] - LR * CURVATURE * found[n] for n in (2, 3))  # where the inner steps ended
+    moved = np.array([fourth - found[3], third - found[2], found[2] - found[1]])
+    np.testing.assert_allclose(found[4], fourth + c @ moved, rtol=1e-13)
+    assert not np.allclose(found[4], fourth + c @ np.diff([*found[1:4], fourth], axis=0)[::-1])
+
+
+@pytest.mark.parametrize("h, s", [(None, lambda lr: DT / lr), (0.05, lambda lr: DT / 0.05)])
+@pytest.mark.parametrize("history", ["weights", "gradient"])
+def test_under_a_schedule_h_is_the_rate_of_now_or_the_number_given(h, s, history):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, h, order=2, history=history)
+    given, path = gradients(6), [w.detach().numpy().copy()]
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for step, g in enumerate(given):
+        lr, before = LR * 0.5**step, path[-1]
+        path.append(feed(optimizer, w, g[None])[1])
+        earlier = lr if history == "gradient" else 2 * lr  # the rate at which the step before this one was made
+        c = step_coefficients(s(lr), 2) if step else (0, 0)
+        expected = before - lr * g - c[0] * lr * g - c[1] * earlier * given[step - 1]
+        np.testing.assert_allclose(path[-1], expected, rtol=1e-12)
+        scheduler.step()
+
+
+def test_groups_have_rates_of_their_own():
+    a, b = vector(), vector()
+    groups = [{"params": [a], "lr": LR}, {"params": [b], "lr": 0.3}]
+    optimizer = TaylorExtrapolation(SGD(groups), DT)
+    given = gradients(6)
+    for g in given:
+        b.grad = torch.from_numpy(g.copy())
+        feed(optimizer, a, g[None])
+    for w, lr in ((a, LR), (b, 0.3)):
+        alone = vector()
+        expected = feed(TaylorExtrapolation(SGD([alone], lr=lr), DT), alone, given)[-1]
+        np.testing.assert_array_equal(w.detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("history", ["weights", "gradient"])
+def test_a_late_gradient_begins_a_history_of_its_own_and_a_gap_leaves_it(history):
+    """The other parameter's steps do not count for it: no extrapolation from gradients it never had."""
+    early, late, alone = vector(), vector(), vector()
+    optimizer = TaylorExtrapolation(SGD([early, late], lr=LR), DT, history=history)
+    given = gradients(12)
+    for step, g in enumerate(given):
+        late.grad = torch.from_numpy(g.copy()) if step >= 4 and step != 9 else None
+        feed(optimizer, early, g[None])
+    own = np.concatenate([given[4:9], given[10:]])
+    expected = feed(TaylorExtrapolation(SGD([alone], lr=LR), DT, history=history), alone, own)[-1]
+    np.testing.assert_array_equal(late.detach().numpy(), expected)
+
+
+def test_a_parameter_without_gradient_stays_where_it_is():
+    frozen, w = nn.Parameter(torch.ones(2)), vector()
+    optimizer = TaylorExtrapolation(SGD([w, frozen], lr=LR), DT)
+    walk(optimizer, w, 6)
+    with optimizer.extrapolated():
+        assert torch.equal(frozen, torch.ones(2)) and frozen not in optimizer.state
+
+
+def test_gradients_that_are_written_into_again_are_no_part_of_the_history():
+    a, b = vector(), vector()
+    one, other = (TaylorExtrapolation(SGD([w], lr=LR), DT, history="gradient") for w in (a, b))
+    b.grad = torch.zeros_like(b)
+    for g in gradients(8):
+        feed(one, a, g[None])
+        other.zero_grad(set_to_none=False)
+        b.grad += torch.from_numpy(g)
+        other.step()
+    assert torch.equal(a, b)
+
+
+def test_a_step_that_breaks_off_begins_the_histories_anew():
+    class Broken(SGD):
+        stops = False
+
+        def step(self, closure=None):
+            if self.stops:
+                raise KeyboardInterrupt
+            return super().step(closure)
+
+    w = vector()
+    inner = Broken([w], lr=LR)
+    optimizer = TaylorExtrapolation(inner, DT)
+    walk(optimizer, w, 5)
+    inner.stops = True
+    with pytest.raises(KeyboardInterrupt):
+        walk(optimizer, w, 1)
+    inner.stops, alone = False, vector(w.tolist())
+    np.testing.assert_array_equal(walk(optimizer, w, 8), walk(TaylorExtrapolation(SGD([alone], lr=LR), DT), alone, 8))
+
+
+# Looking without going there.
+
+
+def test_the_extrapolated_weights_are_lent_and_go_back_bit_by_bit():
+    w, alone = vector(), vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=None)
+    path, lent = [], []
+    for _ in range(6):
+        path.append(walk(optimizer, w, 1)[1])
+        with pytest.raises(KeyError), optimizer.extrapolated():
+            lent.append(w.detach().numpy().copy())
+            raise KeyError
+        np.testing.assert_array_equal(w.detach().numpy(), path[-1])
+    np.testing.assert_array_equal(path, walk(SGD([alone], lr=LR), alone, 6)[1:])
+    np.testing.assert_array_equal(lent[:2], path[:2])
+    moved = np.diff([vector().detach().numpy(), *path], axis=0)
+    c = step_coefficients(DT / LR, 3)
+    for n in range(2, 6):
+        np.testing.assert_allclose(lent[n], path[n] + sum(x * moved[n - j] for j, x in enumerate(c)), rtol=1e-13)
+    assert optimizer.first_step == 3 and not optimizer.did_extrapolate
+
+
+def test_where_the_weights_are_extrapolated_already_nothing_is_added():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=3)
+    walk(optimizer, w, 3)
+    state, there = optimizer.state_dict(), w.detach().clone()
+    other = vector(w.tolist())
+    loaded = TaylorExtrapolation(SGD([other], lr=LR), DT)
+    loaded.load_state_dict(state)
+    for one, parameter in ((optimizer, w), (loaded, other)):
+        with one.extrapolated():
+            assert torch.equal(parameter, there)
+    walk(optimizer, w, 1)
+    there = w.detach().clone()
+    with optimizer.extrapolated():
+        assert not torch.equal(w, there)
+
+
+# Numbers.
+
+
+def test_a_number_is_a_parameter_too():
+    given = gradients(5)[:, :1]
+    w, number = vector([2.0]), vector(2.0)
+    expected = feed(TaylorExtrapolation(SGD([w], lr=LR), DT), w, given)[:, 0]
+    np.testing.assert_array_equal(feed(TaylorExtrapolation(SGD([number], lr=LR), DT), number, given[:, 0]), expected)
+
+
+def test_half_precision_is_summed_in_float32_and_rounded_once():
+    w = nn.Parameter(torch.linspace(-2, 2, 64).bfloat16())
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=None)
+    moved = []
+    for g in np.random.default_rng(5).standard_normal((3, 64)):
+        before = w.detach().clone()
+        w.grad = torch.from_numpy(g).bfloat16()
+        optimizer.step()
+        moved.insert(0, (w.detach() - before).float())
+    c = torch.tensor(step_coefficients(DT / LR, 3)).float()
+    expected = (w.detach().float() + c @ torch.stack(moved)).bfloat16()
+    with optimizer.extrapolated():
+        assert (w == expected).float().mean() > 0.95  # a sum in another order may round the other way
+
+
+def test_sums_are_float32_whatever_precision_the_training_asks_for(monkeypatch):
+    w, seen = vector(), []
+    optimizer, before = TaylorExtrapolation(SGD([w], lr=LR), DT), torch.get_float32_matmul_precision()
+    add = extrapolation._add
+    monkeypatch.setattr(
+        extrapolation, "_add", lambda *about: (seen.append(torch.get_float32_matmul_precision()), add(*about))
+    )
+    torch.set_float32_matmul_precision("medium")
+    try:
+        walk(optimizer, w, 4)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest", "highest"]
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dt": 0.0}, {"dt": -1.0}, {"dt": float("nan")}, {"dt": float("inf")}, {"h": 0.0}, {"h": -0.1}, {"order": 0},
+     {"order": 7}, {"order": 2.5}, {"order": True}, {"every": 0}, {"every": 1.5}, {"every": True}],
+)  # fmt: skip
+def test_bad_arguments_are_named_with_bound_and_value(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=name) as error:
+        TaylorExtrapolation(SGD([vector()], lr=LR), **{"dt": DT} | change)
+    assert str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["derivative", "history", "variant"])
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(BadParameter, match=f"unknown {name} 'forward'"):
+        TaylorExtrapolation(SGD([vector()], lr=LR), DT, **{name: "forward"})
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(ValueError, match="inner must be a torch optimizer, got list"):
+        TaylorExtrapolation([vector()], DT)
+
+
+@pytest.mark.parametrize("change", [{"order": 2}, {"derivative": "backward"}, {"history": "weights"}, {"every": 3}])
+def test_published_is_refused_what_the_source_code_has_not(change):
+    with pytest.raises(ValueError, match="variant 'published' must have .* got") as error:
+        TaylorExtrapolation(SGD([vector()], lr=LR), DT, variant="published", **change)
+    assert repr(next(iter(change.values()))) in str(error.value)
+
+
+@pytest.mark.parametrize("inner, about", [(Adam, {}), (SGD, {"momentum": 0.9}), (SGD, {"weight_decay": 1e-4}),
+                                          (SGD, {"maximize": True})])  # fmt: skip
+def test_gradients_are_refused_for_a_history_where_they_are_not_what_a_step_moves(inner, about):
+    with pytest.raises(ValueError, match=f"inner must be plain SGD .*, got {inner.__name__} with") as error:
+        TaylorExtrapolation(inner([vector()], lr=LR, **about), DT, history="gradient")
+    assert str(about)[1:-1] in str(error.value)
+
+
+def test_so_is_an_inner_optimizer_that_changed_since_and_nothing_moves():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, history="gradient")
+    walk(optimizer, w, 4)
+    optimizer.param_groups[0]["momentum"], before = 0.9, w.detach().clone()
+    with pytest.raises(ValueError, match=r"'momentum': 0.9.* in group 0"):
+        walk(optimizer, w, 1)
+    assert torch.equal(w, before) and optimizer.steps == 4
+
+
+def test_a_rate_of_zero_is_no_unit_of_time():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    optimizer.param_groups[0]["lr"] = 0.0
+    with pytest.raises(ValueError, match="h is the rate of group 0, which must be positive and finite, got 0.0"):
+        walk(optimizer, w, 1)
+    w.grad = None
+    walk(TaylorExtrapolation(SGD([w], lr=0.0), DT, h=LR), w, 4)
+    assert torch.equal(w, vector())
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(kind):
+    dtype = torch.complex64 if kind == "complex" else torch.float32
+    w, odd = vector(), nn.Parameter(torch.ones(2, 2, dtype=dtype))
+    w.grad, odd.grad = (
+        torch.ones_like(w),
+        torch.ones_like(odd).to_sparse() if kind == "sparse" else torch.ones_like(odd),
+    )
+    optimizer = TaylorExtrapolation(SGD([w, odd], lr=LR), DT)
+    with pytest.raises(ValueError, match=f"gradients must be dense and real, got .*{kind}"):
+        optimizer.step()
+    assert torch.equal(w, vector()) and optimizer.steps == 0 and not optimizer.state
