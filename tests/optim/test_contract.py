@@ -67,6 +67,17 @@ def test_a_run_resumed_anywhere_ends_at_the_same_bits(tmp_path, name, cut):
 
 
 @every_wrapper
+def test_a_state_that_was_loaded_belongs_to_one_optimizer_only(name):
+    """The inner one has none here: torch's own share theirs with the state_dict they were given."""
+    (optimizer, w), (other, other_w) = made(name, lambda p: SGD(p, lr=0.1)), made(name, lambda p: SGD(p, lr=0.1))
+    walk(optimizer, w, 4)
+    other.load_state_dict(optimizer.state_dict())
+    state = copy.deepcopy(optimizer.state_dict()["state"])
+    walk(other, other_w, 3)
+    assert str(optimizer.state_dict()["state"]) == str(state)
+
+
+@every_wrapper
 def test_another_optimizers_state_is_refused_and_nothing_changes(name):
     optimizer, w = made(name)
     walk(optimizer, w, 5)

@@ -255,7 +255,7 @@ def _ring(p: Tensor, order: int) -> Tensor:
 def _add(p: Tensor, ring: Tensor, c: Tensor) -> None:
     """p <- p + sum_r c_r ring_r, rounded once."""
     n = p.numel()
-    if _is_dense(p) and ring.stride() == (n, *p.stride()) and p.dtype == c.dtype:
+    if ring.stride() == (n, *p.stride()) and p.dtype == c.dtype:  # the ring's are those of a dense tensor
         # As vectors in the order of memory: a matrix and a vector, one pass.
         p.as_strided((n,), (1,)).addmv_(ring.as_strided((n, len(c)), (1, n)), c)
     else:

@@ -100,6 +100,9 @@ class Lookahead(Optimizer):
         super().load_state_dict({name: state_dict[name] for name in ("state", "param_groups")})
         self.inner.load_state_dict(state_dict["inner"])
         self.param_groups = self.inner.param_groups
+        for own in self.state.values():
+            # torch keeps the tensors it is given, which may be another optimizer's, and in use.
+            own.update({name: value.clone() for name, value in own.items()})
         self.__dict__.update(state_dict["lookahead"])
 
     def __getstate__(self) -> dict:

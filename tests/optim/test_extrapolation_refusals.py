@@ -1,0 +1,93 @@
+"""What TaylorExtrapolation refuses, in one line, before anything has moved."""
+
+import pytest
+import torch
+from torch import nn
+
+from replicate.errors import BadParameter
+from replicate.optim import SGD, Adam, TaylorExtrapolation
+
+DT, LR = 0.03, 0.1
+
+
+def vector() -> nn.Parameter:
+    return nn.Parameter(torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64))
+
+
+def walk(optimizer, w, steps: int) -> None:
+    for _ in range(steps):
+        w.grad = w.detach().clone()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dt": 0.0}, {"dt": -1.0}, {"dt": float("nan")}, {"dt": float("inf")}, {"h": 0.0}, {"h": -0.1}, {"order": 0},
+     {"order": 7}, {"order": 2.5}, {"order": True}, {"every": 0}, {"every": 1.5}, {"every": True}],
+)  # fmt: skip
+def test_bad_arguments_are_named_with_bound_and_value(change):
+    ((name, value),) = change.items()
+    with pytest.raises(ValueError, match=name) as error:
+        TaylorExtrapolation(SGD([vector()], lr=LR), **{"dt": DT} | change)
+    assert str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["derivative", "history", "variant"])
+def test_unknown_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(BadParameter, match=f"unknown {name} 'forward'"):
+        TaylorExtrapolation(SGD([vector()], lr=LR), DT, **{name: "forward"})
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(ValueError, match="inner must be a torch optimizer, got list"):
+        TaylorExtrapolation([vector()], DT)
+
+
+@pytest.mark.parametrize("change", [{"order": 2}, {"derivative": "backward"}, {"history": "weights"}, {"every": 3}])
+def test_published_is_refused_what_the_source_code_has_not(change):
+    with pytest.raises(ValueError, match="variant 'published' must have .* got") as error:
+        TaylorExtrapolation(SGD([vector()], lr=LR), DT, variant="published", **change)
+    assert repr(next(iter(change.values()))) in str(error.value)
+
+
+@pytest.mark.parametrize("inner, about", [(Adam, {}), (SGD, {"momentum": 0.9}), (SGD, {"weight_decay": 1e-4}),
+                                          (SGD, {"maximize": True})])  # fmt: skip
+def test_gradients_are_refused_for_a_history_where_they_are_not_what_a_step_moves(inner, about):
+    with pytest.raises(ValueError, match=f"inner must be plain SGD .*, got {inner.__name__} with") as error:
+        TaylorExtrapolation(inner([vector()], lr=LR, **about), DT, history="gradient")
+    assert str(about)[1:-1] in str(error.value)
+
+
+def test_so_is_an_inner_optimizer_that_changed_since_and_nothing_moves():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, history="gradient")
+    walk(optimizer, w, 4)
+    optimizer.param_groups[0]["momentum"], before = 0.9, w.detach().clone()
+    with pytest.raises(ValueError, match=r"'momentum': 0.9.* in group 0"):
+        walk(optimizer, w, 1)
+    assert torch.equal(w, before) and optimizer.steps == 4
+
+
+def test_a_rate_of_zero_is_no_unit_of_time():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    optimizer.param_groups[0]["lr"] = 0.0
+    with pytest.raises(ValueError, match="h is the rate of group 0, which must be positive and finite, got 0.0"):
+        walk(optimizer, w, 1)
+    w.grad = None
+    walk(TaylorExtrapolation(SGD([w], lr=0.0), DT, h=LR), w, 4)
+    assert torch.equal(w, vector())
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(kind):
+    dtype = torch.complex64 if kind == "complex" else torch.float32
+    w, odd = vector(), nn.Parameter(torch.ones(2, 2, dtype=dtype))
+    w.grad, odd.grad = (
+        torch.ones_like(w),
+        torch.ones_like(odd).to_sparse() if kind == "sparse" else torch.ones_like(odd),
+    )
+    optimizer = TaylorExtrapolation(SGD([w, odd], lr=LR), DT)
+    with pytest.raises(ValueError, match=f"gradients must be dense and real, got .*{kind}"):
+        optimizer.step()
+    assert torch.equal(w, vector()) and optimizer.steps == 0 and not optimizer.state
