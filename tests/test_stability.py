@@ -66,6 +66,7 @@ def test_moments_settle_at_the_stationary_variance_of_their_place_in_the_cycle(s
     c, x, steps = step_coefficients(s, order, derivative), 0.3, 480
     settled = mean_squares(c, x, steps, start=3.0, q=0.7, every=every)
     np.testing.assert_allclose(stationary_variance(c, x, every) * 0.7, settled[steps - every + 1 :], rtol=1e-10)
+    assert settled[0] == 9.0
     shown = mean_squares(c, x, steps, q=0.7, every=None)
     np.testing.assert_allclose(stationary_variance(c, x, None) * 0.7, shown[-1:], rtol=1e-10)
 

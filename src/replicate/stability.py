@@ -34,7 +34,8 @@ def spectral_radius(coefficients, x, every: int = 1) -> np.ndarray:
 def largest_stable(coefficients, every: int = 1) -> float:
     """The x = eta a up to which w does not grow, 2 for gradient descent.
 
-    The first crossing on a grid of 0.001, then bisection; 4 if there is none below. Raises ValueError as `spectral_radius`.
+    The first crossing on a grid of 0.001, then bisection; 4 if there is none below. Raises ValueError as
+    `spectral_radius`.
     """
     grid = np.arange(1, round(WIDEST / FINEST) + 1) * FINEST
     unstable = np.flatnonzero(spectral_radius(coefficients, grid, every) > 1)
