@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from replicate.analysis import GATE, closest, estimate, fieller, units
+from replicate.analysis import GATE, Estimate, closest, estimate, fieller, seeds_needed, units
 
 POSITIVE = (0.0, math.inf)
 MARGIN = (0.8, 1.25)
@@ -199,6 +199,29 @@ def test_the_p_of_a_ratio_agrees_with_its_interval(seed):
 
 
 # What cannot be decided.
+
+
+@pytest.mark.parametrize(
+    "kind, band", [("ordering", POSITIVE), ("equivalence", (-0.3, 0.3)), ("estimate", (-1.0, 0.05))]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_with_the_seeds_needed_the_same_mean_and_spread_just_decide(kind, band, seed):
+    found = estimate(table(0.1 + 0.5 * draws(seed, 6)), kind, band)
+    n = seeds_needed(found, band)
+    sd = (found.high - found.low) / 2 / stats.t.ppf((1 + found.level) / 2, 5) * math.sqrt(6)
+    away = min(abs(found.value - edge) for edge in band if math.isfinite(edge))
+    reach = [stats.t.ppf((1 + found.level) / 2, m - 1) * sd / math.sqrt(m) for m in (n, max(n - 1, 2))]
+    assert reach[0] < away and (n == 2 or reach[1] >= away)
+
+
+def test_seeds_needed_are_bounded_and_need_an_interval_and_an_edge():
+    assert seeds_needed(estimate(table([-1.0, 0.0, 1.0]), "ordering", POSITIVE), POSITIVE) == 1_000_000
+    for found, band in (
+        (Estimate.exact(1.0), POSITIVE),
+        (estimate(table([1.0, 2.0]), "ordering", POSITIVE), (-math.inf, math.inf)),
+    ):
+        with pytest.raises(ValueError, match="found must have an interval"):
+            seeds_needed(found, band)
 
 
 def test_diverged_units_leave_an_estimate_without_bounds_that_says_so():

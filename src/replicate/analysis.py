@@ -114,6 +114,25 @@ def closest(own: pd.DataFrame, rivals: Mapping[str, pd.DataFrame]) -> Estimate:
     return Estimate(least.value, low, high, least.level, least.n, p, least.seeds, least.unit)
 
 
+def seeds_needed(found: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
+    """The fewest units at which Student's interval would lie on one side of the band's nearest edge, at most `most`.
+
+    Mean and standard deviation staying what they are in `found`, an estimate of a mean: t_{n-1} sd / sqrt(n) < |mean -
+    edge|. Raises ValueError if `found` has no interval or the band no edge.
+    """
+    edges = [edge for edge in band if math.isfinite(edge)]
+    if not edges or found.n < 2 or not math.isfinite(found.high - found.low):
+        raise ValueError(f"found must have an interval and band an edge, got n = {found.n} and {band}")
+    upper = (1 + found.level) / 2
+    sd = (found.high - found.low) / 2 / stats.t.ppf(upper, found.n - 1) * math.sqrt(found.n)
+    away = min(abs(found.value - edge) for edge in edges)
+    low, high = 2, most
+    while low < high:  # t_{n-1} / sqrt(n) falls with n
+        n = (low + high) // 2
+        low, high = (low, n) if stats.t.ppf(upper, n - 1) * sd < away * math.sqrt(n) else (n + 1, high)
+    return low
+
+
 def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tuple[float, float]:
     """The interval of mean(numerator) / mean(denominator): all e at which numerator - e denominator may have mean 0.
 

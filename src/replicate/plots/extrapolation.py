@@ -1,0 +1,211 @@
+"""Weight extrapolation: orders of accuracy, toy functions, stability, noise, and networks."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from replicate.plots.figure import grid, interval, unless_empty
+
+QUOTIENTS = {"taylor": "Taylor series", "backward": "backward difference", "bdf": "four states", "central": "central"}
+TOYS = {  # colour and line of the arms on toy functions; the figure's two first
+    "adam": ("0.3", "-"),
+    "GD+": ("tab:red", "-"),
+    "gradient": ("tab:blue", "--"),
+    "weights": ("tab:green", ":"),
+    "rate": ("tab:orange", ":"),
+}
+METRICS = {"step": "step (one gradient each)", "seconds": "processor seconds"}
+
+
+@unless_empty
+def error_orders(table: pd.DataFrame) -> np.ndarray:
+    """|error| of the m-th derivative, or of the series to its m-th term, against the step; one axes a path.
+
+    table: what `orders` gives.
+    """
+    paths = list(table.path.unique())
+    _, axes = grid(1, len(paths), (3.6, 3.2), sharey=True)
+    for ax, path in zip(axes[0], paths, strict=True):
+        own = table[table.path == path].assign(what=lambda part: part.what.map(QUOTIENTS))
+        sns.lineplot(own, x="step", y="error", hue="m", style="what", markers=True, palette="colorblind", ax=ax,
+                     legend="brief" if path == paths[0] else False)  # fmt: skip
+        ax.set(xscale="log", yscale="log", title=path, xlabel="step", ylabel="|error|")
+    sns.move_legend(axes[0][0], "lower right", fontsize="x-small", frameon=False)
+    return axes[0]
+
+
+@unless_empty
+def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, float]) -> np.ndarray:
+    """Paths over the function and squared distance by step, a row a function: Adam, GD+ and the plain-gradient control.
+
+    table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each function.
+    """
+    names = list(table.dataset.unique())
+    _, axes = grid(len(names), 2, (4.6, 3.0))
+    for (left, right), name in zip(axes, names, strict=True):
+        ground = landscapes[landscapes.dataset == name].pivot(index="y", columns="x", values="value")
+        left.contourf(ground.columns, ground.index, np.log10(1 + ground.to_numpy()), levels=24, cmap="Greys", alpha=0.6)
+        own = table[(table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])]
+        for arm, run in own.groupby("arm", sort=False):
+            colour, style = TOYS[arm]
+            left.plot(run.x, run.y, color=colour, linestyle=style, linewidth=1.2, label=arm)
+            right.plot(
+                run.step,
+                run.distance,
+                color=colour,
+                linestyle=style,
+                label=f"{arm}, ends at {run.distance.iloc[-1]:.1e}",
+            )
+        left.set(title=f"{name}, dt = {dts[name]:g}", xlabel="x", ylabel="y")
+        right.set(yscale="log", xlabel="step", ylabel="squared distance from minimum", title=name)
+        right.legend(frameon=False, fontsize="small")
+    return axes
+
+
+@unless_empty
+def toy_rates(table: pd.DataFrame) -> np.ndarray:
+    """Squared distance at the end against Adam's rate, the best dt of each arm; the source's grid is shaded.
+
+    table: what `rate_search` gives. One axes a function.
+    """
+    names = list(table.dataset.unique())
+    _, axes = grid(1, len(names), (3.8, 3.0))
+    for ax, name in zip(axes[0], names, strict=True):
+        own = table[(table.dataset == name) & np.isfinite(table.distance)]
+        best = own.groupby(["arm", "lr"], sort=False, as_index=False).distance.min()
+        ax.axvspan(own[own.source].lr.min(), own[own.source].lr.max(), color="0.9", label="the source's grid")
+        for arm, line in best.groupby("arm", sort=False):
+            colour, style = TOYS[arm]
+            ax.plot(line.lr, np.maximum(line.distance, 1e-32), color=colour, linestyle=style, marker=".", label=arm)
+        ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam", ylabel="squared distance at the end")
+    axes[0][0].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def stability_map(table: pd.DataFrame) -> Axes:
+    """Spectral radius over s and x = eta a, the edge of stability of three methods, and where runs began to diverge.
+
+    table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured" (arm, s, x).
+    """
+    _, ((ax,),) = grid(1, 1, (6.0, 4.0))
+    radius = table[table.what == "radius"].pivot(index="x", columns="s", values="value")
+    mesh = ax.pcolormesh(radius.columns, radius.index, radius.clip(upper=1.5), cmap="vlag", vmin=0.5, vmax=1.5)
+    ax.figure.colorbar(mesh, label="spectral radius of the third-order method")
+    edges = table[table.what == "edge"]
+    for arm, colour in zip(edges.arm.unique(), ("k", "tab:purple", "tab:green", "tab:orange"), strict=False):
+        line = edges[edges.arm == arm].sort_values("s")
+        ax.plot(line.s, line.x, color=colour, label=f"edge, {arm}")
+    measured = table[table.what == "measured"]
+    ax.plot(measured.s, measured.x, "kx", label="runs begin to diverge")
+    ax.set(xlabel="s = dt / h", ylabel="x = eta a", ylim=(0, 2.05), xlim=(radius.columns.min(), radius.columns.max()))
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+@unless_empty
+def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
+    """Risk on the noisy quadratic against alpha = 1 + s of first- and third-order steps, and the best s by batch size.
+
+    table: what `noise` gives: what "risk" (order, batch, s, value) and "best" (batch, s). Two axes.
+    """
+    _, axes = grid(1, 2, (4.6, 3.4))
+    risk = table[(table.what == "risk")].assign(alpha=lambda part: 1 + part.s)
+    sns.lineplot(
+        risk, x="alpha", y="value", hue="batch", style="order", palette="viridis", hue_norm=None, ax=axes[0][0]
+    )
+    axes[0][0].axvline(1, color="0.7", linewidth=1)
+    axes[0][0].set(
+        yscale="log", xlabel="alpha: below 1 Lookahead (k = 1), 1 SGD, above extrapolation", ylabel="expected loss"
+    )
+    axes[0][0].legend(frameon=False, fontsize="x-small", ncols=2)
+    best = table[table.what == "best"]
+    sns.lineplot(best, x="batch", y="s", style="arm", markers=True, color="k", ax=axes[0][1])
+    axes[0][1].set(xscale="log", xlabel="batch size", ylabel="best s")
+    axes[0][1].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def basin_shares(table: pd.DataFrame) -> Axes:
+    """Share of starts that end at the global minimum, by arm, with 95 % intervals over sets of starts.
+
+    table: what `basins` gives.
+    """
+    _, ((ax,),) = grid(1, 1, (4.6, 2.4))
+    sns.pointplot(table, x="share", y="arm", errorbar=interval, linestyle="none", color="k", capsize=0.2, ax=ax)
+    ax.set(xlabel="share of starts that end at the global minimum", ylabel="")
+    return ax
+
+
+@unless_empty
+def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.ndarray:
+    """A metric of every arm against steps and against processor seconds, mean over seeds; a row a data set.
+
+    table: what `networks` gives; regime: source, tuned or plain-best.
+    """
+    own = table[(table.regime == regime) & (table.step > 0)]
+    names, arms = list(own.dataset.unique()), list(own.arm.unique())
+    colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True)) | {"plain": "k"}
+    _, axes = grid(len(names), 2, (5.0, 3.2), sharey="row")
+    for row, name in zip(axes, names, strict=True):
+        part = own[own.dataset == name].groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]].mean()
+        for ax, x in zip(row, METRICS, strict=True):
+            for arm, line in part.groupby("arm", sort=False):
+                ax.plot(line[x], line[y], color=colours[arm], linewidth=1.3, label=arm)
+            ax.set(yscale="log" if y.endswith("loss") else "linear", xlabel=METRICS[x], title=f"{name}, {regime}")
+        row[0].set_ylabel("training loss [nats]" if y == "train_loss" else "test top-1 [fraction]")
+        row[1].legend(frameon=False, fontsize="x-small", ncols=2)
+    return axes
+
+
+@unless_empty
+def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
+    """Training loss at the end against the rate, by arm, with 95 % intervals over seeds; one axes a data set.
+
+    table: what `rate_curves` gives. Rates at which a seed diverged have no point.
+    """
+    names = list(table.dataset.unique())
+    _, axes = grid(1, len(names), (4.6, 3.2))
+    for ax, name in zip(axes[0], names, strict=True):
+        own = table[table.dataset == name]
+        whole = own.groupby(["arm", "lr"]).train_loss.transform(lambda values: values.notna().all())
+        sns.lineplot(own[whole], x="lr", y="train_loss", hue="arm", palette="colorblind", marker=".", errorbar=interval,
+                     ax=ax)  # fmt: skip
+        ax.axvline(0.02, color="0.7", linewidth=1)
+        ax.set(xscale="log", yscale="log", title=name, xlabel="rate", ylabel="training loss at the end [nats]")
+        ax.legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def benefit_by_batch(table: pd.DataFrame) -> Axes:
+    """log10 of the final training loss of plain SGD over that with s = 0.5 against the batch, each at its best rate.
+
+    table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
+    """
+    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
+    wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
+    benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
+    sns.lineplot(benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax)
+    ax.axhline(0, color="0.7", linewidth=1)
+    ax.set(xscale="log", xlabel="batch size", ylabel="log10 loss of plain SGD over s = 0.5")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+@unless_empty
+def arriving(table: pd.DataFrame) -> np.ndarray:
+    """Share of float32 weights that an extrapolation changes, and its length over that of a step, against dt.
+
+    table: what `resolution` gives. Two axes; the source's dt is the leftmost point.
+    """
+    own = table[table.what.isin(["printed", "dt"])]
+    _, axes = grid(1, 2, (4.2, 3.0))
+    for ax, y, label in zip(axes[0], ("changed", "length"), ("share of weights changed", "length over that of a step"),
+                            strict=True):  # fmt: skip
+        sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
+        ax.set(xscale="log", yscale="log", xlabel="dt (rate 0.02)", ylabel=label)
+        ax.legend(frameon=False, fontsize="small")
+    return axes[0]

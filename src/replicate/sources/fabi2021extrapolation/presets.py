@@ -1,0 +1,100 @@
+"""The source's settings and what each preset changes in them."""
+
+from dataclasses import replace
+
+from replicate.sources.fabi2021extrapolation.settings import Settings
+
+PAPER = Settings()
+
+ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", arms=(), searched=())}
+
+GRID = tuple(round(0.002 * 10 ** (i / 3), 6) for i in range(10))  # 0.002 to 2, which holds 0.02
+
+TOY = replace(PAPER, arms=("adam", "GD+", "gradient"), searched=(), seeds=(0,))
+TOYS = {  # rate, dt: the post's table; steps and starts: its figures
+    "rosenbrock": replace(TOY, dataset="rosenbrock", lr=0.1, dt=1e-4, steps=2000, start=(-1.5, 1.0)),
+    "beale": replace(TOY, dataset="beale", lr=0.01, dt=1e-4, steps=4000, start=(-2.5, -1.0)),
+    "goldstein-price": replace(TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)),
+}
+DRAWN = {
+    "rosenbrock": 1e-4,
+    "beale": 8e-4,
+    "goldstein-price": 1e-5,
+}  # dt; Beale's is that of the figure, not the table's
+STRIDES = (1e-10, 1e-6, 1e-5, 1e-4, 3e-4, 8e-4, 1e-3, 3e-3)
+FEW = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
+ALL = ("adam", "GD+", "gradient", "weights", "rate")
+MANY = {name: replace(one, strides=STRIDES, arms=ALL) for name, one in TOYS.items()}
+MANY["rosenbrock"] = replace(MANY["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3))
+MANY["goldstein-price"] = replace(MANY["goldstein-price"], basin_starts=1000)
+
+DIGITS = replace(
+    PAPER,
+    dataset="digits",
+    model="mlp",
+    width=96,
+    flip=False,
+    steps=400,
+    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4", "s=1 late",
+          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
+    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "heavy-ball"),
+    rates=GRID,
+    curves=True,
+    batches=(16, 64, 256, 1024),
+    seeds=tuple(range(10)),
+    tuning_seeds=(1000, 1001),
+    rows=20,
+)  # fmt: skip
+
+CIFAR = replace(
+    PAPER,
+    dataset="cifar10",
+    stem="cifar",
+    precision="bfloat16",
+    pad=4,
+    steps=7820,
+    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late", "rate-1.1", "rate-1.25", "rate-1.5",
+          "rate-2", "rate-2 late", "heavy-ball", "double"),
+    searched=("plain", "s=0.5", "heavy-ball"),
+    rates=GRID[2:9],
+    rows=20,
+)  # fmt: skip
+
+PRESETS: dict[str, dict[str, Settings]] = {
+    "smoke": {
+        **FEW,
+        "digits": replace(
+            DIGITS,
+            steps=40,
+            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
+            searched=("plain", "s=0.5", "heavy-ball"),
+            rates=GRID[3:6],
+            batches=(16, 64),
+            seeds=(0, 1),
+            tuning_seeds=(1000,),
+            rows=4,
+        ),
+    },
+    "cpu": {
+        **MANY,
+        "digits": DIGITS,
+        "cifar10": replace(
+            CIFAR,
+            model="resnet8",
+            width=16,
+            stem="stride2",
+            steps=400,
+            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball"),
+            rates=GRID[2:7],
+            rows=4,
+            curve_images=2000,
+            norm_batches=5,
+        ),
+    },
+    "gpu": {
+        **MANY,
+        "cifar10": CIFAR,
+        "tiny-imagenet-10": replace(CIFAR, dataset="tiny-imagenet-10", stem="imagenet", steps=1560),
+    },
+    "paper": {**MANY, "imagewoof": PAPER},
+}

@@ -1,0 +1,83 @@
+"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step that it follows."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replicate import runs, training
+from replicate.optim import SGD, TaylorExtrapolation
+from replicate.optim.stencils import step_coefficients
+from replicate.sources.fabi2021extrapolation.networks import MAIN, Data, network
+from replicate.sources.fabi2021extrapolation.settings import Settings
+
+AFTER = 50  # steps into a run
+STRIDES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
+NOISY, QUIET = 16, 1024  # images a batch
+
+
+def resolution(settings: Settings) -> pd.DataFrame:
+    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN where they do not apply).
+
+    what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt changes, `length` its
+    length over that of the step before it; "printed" is the source's dt. what "noise" and "quiet": over the last
+    quarter of a run at batch 16 and 1024 the mean squared length of an extrapolation at s = 1, and what independent
+    steps would make of it, sum_j c_j^2 times their mean squared length; only where batch sizes are compared.
+    """
+    return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
+
+
+def resolution_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """One seed; the extrapolations are looked at and not adopted."""
+    rows = list(_lengths(settings, point["seed"], device))
+    if settings.batches:
+        rows += [_gain(settings, point["seed"], device, what, b) for what, b in (("noise", NOISY), ("quiet", QUIET))]
+    return pd.DataFrame(rows).assign(branch=0)
+
+
+def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
+    model = network(settings, seed, device)
+    optimizer = TaylorExtrapolation(SGD(model.parameters(), lr=settings.lr, fused=True), settings.dt, every=None)
+    run = _displacements(settings, model, optimizer, settings.batch, seed, device, AFTER)
+    displacements = deque(run, maxlen=1).pop()
+    for dt in sorted({settings.dt, *STRIDES}):
+        optimizer.dt, before = dt, training.flat_weights(model)
+        with optimizer.extrapolated():
+            changed = (training.flat_weights(model) != before).double().mean()
+        long = np.linalg.norm(_combined(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
+        what = "printed" if dt == settings.dt else "dt"
+        yield {"what": what, "dt": dt, "s": dt / settings.lr, "changed": float(changed), "length": float(long)}
+
+
+def _gain(settings: Settings, seed: int, device: str, what: str, batch: int) -> dict:
+    model = network(settings, seed, device)
+    optimizer = SGD(model.parameters(), lr=settings.lr, fused=True)
+    squares = [
+        (np.sum(_combined(last, 1.0) ** 2), np.sum(last[0] ** 2))
+        for last in _displacements(settings, model, optimizer, batch, seed, device, settings.steps)
+    ]
+    extrapolation, step = np.mean(squares[-settings.steps // 4 :], axis=0)
+    gain = sum(c**2 for c in step_coefficients(1.0, 3))
+    return {"what": what, "s": 1.0, "extrapolation": extrapolation, "predicted": gain * step}
+
+
+def _displacements(settings, model, optimizer, batch: int, seed: int, device: str, steps: int) -> Iterator[list]:
+    """After each step from the third on: the last three displacements, newest first, float64."""
+    data = Data.load(settings, batch, device).batches
+    before, last = _weights(model), []
+    for _ in training.steps(model, data, optimizer, lambda step: settings.lr, seed, MAIN, 0, steps):
+        now = _weights(model)
+        before, last = now, [now - before, *last[:2]]
+        if len(last) == 3:
+            yield last
+
+
+def _combined(displacements: list[np.ndarray], s: float) -> np.ndarray:
+    """sum_j c_j(s) d_j of the third order."""
+    return sum(c * d for c, d in zip(step_coefficients(s, 3), displacements, strict=True))
+
+
+def _weights(model) -> np.ndarray:
+    return training.flat_weights(model).double().cpu().numpy()
