@@ -25,13 +25,16 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
     table: what `orders` gives.
     """
     paths = list(table.path.unique())
-    _, axes = grid(1, len(paths), (3.6, 3.2), sharey=True)
+    _, axes = grid(1, len(paths), (2.3, 1.9), sharey=True)
     for ax, path in zip(axes[0], paths, strict=True):
         own = table[table.path == path].assign(what=lambda part: part.what.map(QUOTIENTS))
-        sns.lineplot(own, x="step", y="error", hue="m", style="what", markers=True, palette="colorblind", ax=ax,
+        sns.lineplot(own, x="step", y="error", hue="m", style="what", palette="colorblind", ax=ax,
                      legend="brief" if path == paths[0] else False)  # fmt: skip
         ax.set(xscale="log", yscale="log", title=path, xlabel="step", ylabel="|error|")
-    sns.move_legend(axes[0][0], "lower right", fontsize="x-small", frameon=False)
+        ax.xaxis.set_minor_formatter("")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    axes[0][0].get_legend().remove()
+    axes[0][0].figure.legend(handles, labels, loc="outside right upper", fontsize="x-small", frameon=False)
     return axes[0]
 
 
@@ -42,10 +45,11 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
     table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each function.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(len(names), 2, (4.6, 3.0))
+    _, axes = grid(len(names), 2, (3.2, 1.7))
     for (left, right), name in zip(axes, names, strict=True):
         ground = landscapes[landscapes.dataset == name].pivot(index="y", columns="x", values="value")
-        left.contourf(ground.columns, ground.index, np.log10(1 + ground.to_numpy()), levels=24, cmap="Greys", alpha=0.6)
+        height = np.log10(1 + ground.to_numpy())
+        left.contour(ground.columns, ground.index, height, levels=3, colors="0.85", linewidths=0.6)
         own = table[(table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])]
         for arm, run in own.groupby("arm", sort=False):
             colour, style = TOYS[arm]
@@ -58,8 +62,8 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
                 label=f"{arm}, ends at {run.distance.iloc[-1]:.1e}",
             )
         left.set(title=f"{name}, dt = {dts[name]:g}", xlabel="x", ylabel="y")
-        right.set(yscale="log", xlabel="step", ylabel="squared distance from minimum", title=name)
-        right.legend(frameon=False, fontsize="small")
+        right.set(yscale="log", xlabel="step", ylabel="squared distance")
+        right.legend(frameon=False, fontsize="x-small")
     return axes
 
 
@@ -70,7 +74,7 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
     table: what `rate_search` gives. One axes a function.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(1, len(names), (3.8, 3.0))
+    _, axes = grid(1, len(names), (2.4, 1.9))
     for ax, name in zip(axes[0], names, strict=True):
         own = table[(table.dataset == name) & np.isfinite(table.distance)]
         best = own.groupby(["arm", "lr"], sort=False, as_index=False).distance.min()
@@ -78,8 +82,9 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
         for arm, line in best.groupby("arm", sort=False):
             colour, style = TOYS[arm]
             ax.plot(line.lr, np.maximum(line.distance, 1e-32), color=colour, linestyle=style, marker=".", label=arm)
-        ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam", ylabel="squared distance at the end")
-    axes[0][0].legend(frameon=False, fontsize="small")
+        ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam")
+    axes[0][0].set_ylabel("squared distance at the end")
+    axes[0][0].legend(frameon=False, fontsize="x-small")
     return axes[0]
 
 
@@ -89,10 +94,11 @@ def stability_map(table: pd.DataFrame) -> Axes:
 
     table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured" (arm, s, x).
     """
-    _, ((ax,),) = grid(1, 1, (6.0, 4.0))
+    _, ((ax,),) = grid(1, 1, (4.2, 2.5))
     radius = table[table.what == "radius"].pivot(index="x", columns="s", values="value")
-    mesh = ax.pcolormesh(radius.columns, radius.index, radius.clip(upper=1.5), cmap="vlag", vmin=0.5, vmax=1.5)
-    ax.figure.colorbar(mesh, label="spectral radius of the third-order method")
+    levels = np.linspace(0.5, 1.5, 11)
+    mesh = ax.contourf(radius.columns, radius.index, radius, levels=levels, cmap="vlag", extend="both")
+    ax.figure.colorbar(mesh, label="spectral radius, third order")
     edges = table[table.what == "edge"]
     for arm, colour in zip(edges.arm.unique(), ("k", "tab:purple", "tab:green", "tab:orange"), strict=False):
         line = edges[edges.arm == arm].sort_values("s")
@@ -100,7 +106,7 @@ def stability_map(table: pd.DataFrame) -> Axes:
     measured = table[table.what == "measured"]
     ax.plot(measured.s, measured.x, "kx", label="runs begin to diverge")
     ax.set(xlabel="s = dt / h", ylabel="x = eta a", ylim=(0, 2.05), xlim=(radius.columns.min(), radius.columns.max()))
-    ax.legend(frameon=True, fontsize="small")
+    ax.legend(frameon=True, fontsize="x-small")
     return ax
 
 
@@ -110,20 +116,17 @@ def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
 
     table: what `noise` gives: what "risk" (order, batch, s, value) and "best" (batch, s). Two axes.
     """
-    _, axes = grid(1, 2, (4.6, 3.4))
-    risk = table[(table.what == "risk")].assign(alpha=lambda part: 1 + part.s)
-    sns.lineplot(
-        risk, x="alpha", y="value", hue="batch", style="order", palette="viridis", hue_norm=None, ax=axes[0][0]
-    )
+    _, axes = grid(1, 2, (3.3, 2.2))
+    risk = table[(table.what == "risk") & (table.value < 1)].assign(alpha=lambda part: 1 + part.s)
+    risk = risk.assign(batch=risk.batch.astype(str))
+    sns.lineplot(risk, x="alpha", y="value", hue="batch", style="order", palette="colorblind", ax=axes[0][0])
     axes[0][0].axvline(1, color="0.7", linewidth=1)
-    axes[0][0].set(
-        yscale="log", xlabel="alpha: below 1 Lookahead (k = 1), 1 SGD, above extrapolation", ylabel="expected loss"
-    )
+    axes[0][0].set(yscale="log", xlabel="alpha = 1 + s", ylabel="expected loss")
     axes[0][0].legend(frameon=False, fontsize="x-small", ncols=2)
     best = table[table.what == "best"]
     sns.lineplot(best, x="batch", y="s", style="arm", markers=True, color="k", ax=axes[0][1])
     axes[0][1].set(xscale="log", xlabel="batch size", ylabel="best s")
-    axes[0][1].legend(frameon=False, fontsize="small")
+    axes[0][1].legend(frameon=False, fontsize="x-small")
     return axes[0]
 
 
@@ -148,7 +151,7 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
     own = table[(table.regime == regime) & (table.step > 0)]
     names, arms = list(own.dataset.unique()), list(own.arm.unique())
     colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True)) | {"plain": "k"}
-    _, axes = grid(len(names), 2, (5.0, 3.2), sharey="row")
+    _, axes = grid(len(names), 2, (3.4, 2.0), sharey="row")
     for row, name in zip(axes, names, strict=True):
         part = own[own.dataset == name].groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]].mean()
         for ax, x in zip(row, METRICS, strict=True):
@@ -167,7 +170,7 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
     table: what `rate_curves` gives. Rates at which a seed diverged have no point.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(1, len(names), (4.6, 3.2))
+    _, axes = grid(1, len(names), (3.4, 2.2))
     for ax, name in zip(axes[0], names, strict=True):
         own = table[table.dataset == name]
         whole = own.groupby(["arm", "lr"]).train_loss.transform(lambda values: values.notna().all())
@@ -175,7 +178,7 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
                      ax=ax)  # fmt: skip
         ax.axvline(0.02, color="0.7", linewidth=1)
         ax.set(xscale="log", yscale="log", title=name, xlabel="rate", ylabel="training loss at the end [nats]")
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize="x-small")
     return axes[0]
 
 
@@ -185,13 +188,13 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
 
     table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
     """
-    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
+    _, ((ax,),) = grid(1, 1, (3.4, 2.2))
     wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
     benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
     sns.lineplot(benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax)
     ax.axhline(0, color="0.7", linewidth=1)
     ax.set(xscale="log", xlabel="batch size", ylabel="log10 loss of plain SGD over s = 0.5")
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="x-small")
     return ax
 
 
@@ -202,10 +205,10 @@ def arriving(table: pd.DataFrame) -> np.ndarray:
     table: what `resolution` gives. Two axes; the source's dt is the leftmost point.
     """
     own = table[table.what.isin(["printed", "dt"])]
-    _, axes = grid(1, 2, (4.2, 3.0))
+    _, axes = grid(1, 2, (3.0, 2.0))
     for ax, y, label in zip(axes[0], ("changed", "length"), ("share of weights changed", "length over that of a step"),
                             strict=True):  # fmt: skip
         sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="dt (rate 0.02)", ylabel=label)
-        ax.legend(frameon=False, fontsize="small")
+        ax.legend(frameon=False, fontsize="x-small")
     return axes[0]
