@@ -79,6 +79,18 @@ def test_a_rate_of_zero_is_no_unit_of_time():
     assert torch.equal(w, vector())
 
 
+def test_weights_that_cannot_be_lent_are_back_where_they_were():
+    a, b = vector(), vector()
+    optimizer = TaylorExtrapolation(SGD([{"params": [a]}, {"params": [b]}], lr=LR), DT, every=None)
+    for _ in range(4):
+        b.grad = b.detach().clone()
+        walk(optimizer, a, 1)
+    optimizer.param_groups[1]["lr"], before = 0.0, a.detach().clone()
+    with pytest.raises(ValueError, match="h is the rate of group 1"), optimizer.extrapolated():
+        pass
+    assert torch.equal(a, before) and torch.equal(b, before)
+
+
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
 def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(kind):
     dtype = torch.complex64 if kind == "complex" else torch.float32

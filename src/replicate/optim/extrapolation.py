@@ -131,9 +131,9 @@ class TaylorExtrapolation(Optimizer):
         """
         places = [(i, p) for i, group in enumerate(self.param_groups) for p in group["params"]]
         before = [(p, p.detach().clone()) for _, p in places]
-        if not self.did_extrapolate:
-            self._extrapolate(places)
         try:
+            if not self.did_extrapolate:
+                self._extrapolate(places)
             yield
         finally:
             with torch.no_grad():
@@ -239,7 +239,7 @@ class TaylorExtrapolation(Optimizer):
 OWN = ("dt", "h", "order", "derivative", "history", "every", "variant", "steps", "did_extrapolate", "eta")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)  # groups times order, for a grid of rates in one optimizer
 def _in_ring(s: float, scale: float, order: int, derivative: str, newest: int, dtype, device) -> Tensor:
     """scale c_j of row (newest - j) mod order, (order,)."""
     c = step_coefficients(s, order, derivative)
