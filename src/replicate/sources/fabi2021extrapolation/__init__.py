@@ -5,13 +5,13 @@ line by line, the published post's figures on toy functions, the draft's compari
 neither has: a plain gradient step of the same length, a larger rate, heavy ball, and rates chosen for every arm.
 """
 
-from replicate.sources.fabi2021extrapolation.behaviour import behaviour
+from replicate.sources.fabi2021extrapolation.comparison import batch_sizes, networks, rate_curves, search
 from replicate.sources.fabi2021extrapolation.derivations import derivations, lines
 from replicate.sources.fabi2021extrapolation.dynamics import noise, stability
-from replicate.sources.fabi2021extrapolation.networks import batch_sizes, networks, rate_curves, search
+from replicate.sources.fabi2021extrapolation.float32 import resolution
 from replicate.sources.fabi2021extrapolation.orders import orders
+from replicate.sources.fabi2021extrapolation.outside import behaviour
 from replicate.sources.fabi2021extrapolation.presets import ALGEBRA, DRAWN, PAPER, PRESETS, TOYS
-from replicate.sources.fabi2021extrapolation.resolution import resolution
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.fabi2021extrapolation.toys import basins, landscapes, paths, rate_search
 from replicate.sources.fabi2021extrapolation.verdicts import BUILT, measure

@@ -36,7 +36,9 @@ def of_arms(part: pd.DataFrame) -> Iterator[tuple]:
 def of_rates(part: pd.DataFrame) -> Iterator[tuple]:
     """How the benefit changes with the rate, and where plain SGD is best, from `rate_curves`."""
     losses = part.pivot(index=["seed", "branch"], columns=["arm", "lr"], values="train_loss")
-    rates = [lr for lr in losses["plain"] if losses[[("plain", lr), ("s=0.5", lr), ("rate-1.5", lr)]].notna().all(None)]
+    rates = [
+        lr for lr in losses["plain"] if losses[[("plain", lr), ("s=0.5", lr), ("rate-1.5", lr)]].notna().all(axis=None)
+    ]
     if len(rates) > 2:
         gains = (np.log10(losses["plain"][rates] / losses[arm][rates]) for arm in ("s=0.5", "rate-1.5"))
         yield "EXTRA-20", "rates", *(_values(_slope(np.log10(rates), gain)) for gain in gains)

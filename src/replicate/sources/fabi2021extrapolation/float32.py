@@ -10,7 +10,7 @@ import pandas as pd
 from replicate import runs, training
 from replicate.optim import SGD, TaylorExtrapolation
 from replicate.optim.stencils import step_coefficients
-from replicate.sources.fabi2021extrapolation.networks import MAIN, Data, network
+from replicate.sources.fabi2021extrapolation.comparison import MAIN, Data, network
 from replicate.sources.fabi2021extrapolation.settings import Settings
 
 AFTER = 50  # steps into a run
