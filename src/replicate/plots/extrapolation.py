@@ -25,7 +25,7 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
     table: what `orders` gives.
     """
     paths = list(table.path.unique())
-    _, axes = grid(1, len(paths), (2.3, 1.9), sharey=True)
+    _, axes = grid(1, len(paths), (2.8, 2.2), sharey=True)
     for ax, path in zip(axes[0], paths, strict=True):
         own = table[table.path == path].assign(what=lambda part: part.what.map(QUOTIENTS))
         sns.lineplot(own, x="step", y="error", hue="m", style="what", palette="colorblind", ax=ax,
@@ -45,11 +45,11 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
     table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each function.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(len(names), 2, (3.2, 1.7))
+    _, axes = grid(len(names), 2, (3.0, 1.5))
     for (left, right), name in zip(axes, names, strict=True):
         ground = landscapes[landscapes.dataset == name].pivot(index="y", columns="x", values="value")
         height = np.log10(1 + ground.to_numpy())
-        left.contour(ground.columns, ground.index, height, levels=3, colors="0.85", linewidths=0.6)
+        left.contour(ground.columns, ground.index, height, levels=2, colors="0.85", linewidths=0.6)
         own = table[(table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])]
         for arm, run in own.groupby("arm", sort=False):
             colour, style = TOYS[arm]
@@ -94,9 +94,9 @@ def stability_map(table: pd.DataFrame) -> Axes:
 
     table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured" (arm, s, x).
     """
-    _, ((ax,),) = grid(1, 1, (4.2, 2.5))
+    _, ((ax,),) = grid(1, 1, (3.8, 2.3))
     radius = table[table.what == "radius"].pivot(index="x", columns="s", values="value")
-    levels = np.linspace(0.5, 1.5, 11)
+    levels = np.linspace(0.5, 1.5, 6)
     mesh = ax.contourf(radius.columns, radius.index, radius, levels=levels, cmap="vlag", extend="both")
     ax.figure.colorbar(mesh, label="spectral radius, third order")
     edges = table[table.what == "edge"]
@@ -205,7 +205,7 @@ def arriving(table: pd.DataFrame) -> np.ndarray:
     table: what `resolution` gives. Two axes; the source's dt is the leftmost point.
     """
     own = table[table.what.isin(["printed", "dt"])]
-    _, axes = grid(1, 2, (3.0, 2.0))
+    _, axes = grid(1, 2, (2.7, 1.8))
     for ax, y, label in zip(axes[0], ("changed", "length"), ("share of weights changed", "length over that of a step"),
                             strict=True):  # fmt: skip
         sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
