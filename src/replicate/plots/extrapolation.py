@@ -25,7 +25,7 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
     table: what `orders` gives.
     """
     paths = list(table.path.unique())
-    _, axes = grid(1, len(paths), (2.8, 2.2), sharey=True)
+    _, axes = grid(1, len(paths), (2.2 + 2.0 / len(paths), 2.2), sharey=True)  # and room for the legend
     for ax, path in zip(axes[0], paths, strict=True):
         own = table[table.path == path].assign(what=lambda part: part.what.map(QUOTIENTS))
         sns.lineplot(own, x="step", y="error", hue="m", style="what", palette="colorblind", ax=ax,
@@ -63,7 +63,7 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
             )
         left.set(title=f"{name}, dt = {dts[name]:g}", xlabel="x", ylabel="y")
         right.set(yscale="log", xlabel="step", ylabel="squared distance")
-        right.legend(frameon=False, fontsize="x-small")
+        right.legend(loc="lower left", frameon=False, fontsize="x-small")
     return axes
 
 

@@ -95,12 +95,11 @@ def _best(table: pd.DataFrame) -> dict[tuple[str, int], float]:
 
 
 def _regimes(settings: Settings, best: dict) -> Iterator[tuple[str, str, float]]:
+    """(regime, arm, rate); an arm without a search of its own has no tuned rate."""
     for arm in settings.arms:
-        yield "source", arm, settings.lr
-        if (arm, settings.batch) in best:
-            yield "tuned", arm, best[arm, settings.batch]
-        if ("plain", settings.batch) in best:
-            yield "plain-best", arm, best["plain", settings.batch]
+        rates = {"source": settings.lr, "tuned": best.get((arm, settings.batch))}
+        rates["plain-best"] = best.get(("plain", settings.batch))
+        yield from ((regime, arm, rates[regime]) for regime in settings.regimes if rates[regime] is not None)
 
 
 def _ends(table: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ DRAWN = {
     "beale": 8e-4,
     "goldstein-price": 1e-5,
 }  # dt; Beale's is that of the figure, not the table's
-STRIDES = (1e-10, 1e-6, 1e-5, 1e-4, 3e-4, 8e-4, 1e-3, 3e-3)
+STRIDES = (1e-10, 1e-6, 1e-4, 8e-4, 3e-3)
 FEW = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
 ALL = ("adam", "GD+", "gradient", "weights", "rate")
 MANY = {name: replace(one, strides=STRIDES, arms=ALL) for name, one in TOYS.items()}
@@ -84,10 +84,12 @@ PRESETS: dict[str, dict[str, Settings]] = {
             width=16,
             stem="stride2",
             steps=400,
-            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball"),
+            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5"),
+            searched=("plain", "s=0.5"),
+            regimes=("source", "tuned"),
             rates=GRID[2:7],
             rows=4,
-            curve_images=2000,
+            curve_images=1000,
             norm_batches=5,
         ),
     },

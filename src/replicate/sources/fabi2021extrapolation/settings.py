@@ -39,6 +39,11 @@ class Settings:
         "double",
     )  # the first two: Experiments
     searched: tuple[str, ...] = ("plain", "s=0.5", "heavy-ball")  # ours: arms with a rate of their own
+    regimes: tuple[Literal["source", "tuned", "plain-best"], ...] = (
+        "source",
+        "tuned",
+        "plain-best",
+    )  # ours: whose rate
     rates: tuple[Rate, ...] = ()  # the grid of that search; the source says only that there was one
     curves: bool = False  # whether the main seeds run over the whole grid too
     batches: tuple[Count, ...] = ()  # batch sizes at which plain SGD and s = 0.5 are compared

@@ -100,7 +100,7 @@ def basins(settings: Settings) -> pd.DataFrame:
     """
     if not settings.basin_starts:
         return pd.DataFrame()
-    grid = [{"arm": "adam", "dt": 0.0}, *({"arm": arm, "dt": settings.dt} for arm in ("GD+", "gradient", "weights"))]
+    grid = [{"arm": "adam", "dt": 0.0}, *({"arm": arm, "dt": settings.dt} for arm in ("GD+", "gradient"))]
     return runs.each(basin_run, settings, grid).table
 
 
