@@ -117,6 +117,16 @@ def test_a_data_set_that_is_not_at_hand_is_left_out_unless_asked_for_by_name(mon
     assert notebook.missing(source, "cpu") == ["cifar10"]
 
 
+def test_a_data_set_that_is_only_found_is_left_out_with_the_line_that_says_where_it_goes(folders, capsys):
+    found = SimpleNamespace(**vars(source) | {"PRESETS": {"cpu": {"tiny-imagenet-10": source.PAPER}}})
+    assert notebook.settings(found, "cpu", {}, "cpu") == {} and notebook.missing(found, "cpu") == ["tiny-imagenet-10"]
+    line = capsys.readouterr().err
+    assert line.startswith("going on without tiny-imagenet-10: ") and f"not at hand in {folders}" in line
+    assert "put it there" in line and line.count("\n") == 1
+    with pytest.raises(Missing):
+        notebook.settings(found, "cpu", {"tiny-imagenet-10.lr": 0.1}, "cpu")
+
+
 def test_a_synthetic_set_is_at_hand_and_an_experiment_runs_only_on_what_it_is_meant_for(monkeypatch):
     def runs_over(experiment, settings):
         return list(settings)

@@ -496,9 +496,9 @@ def test_full_temporary_disk_is_said(declare, server, contents, tmp_path, monkey
     assert files_below(tmp_path) == []
 
 
-def test_module_needs_neither_pooch_nor_torch():
+def test_module_needs_neither_pooch_nor_pillow_nor_torch():
     script = (
-        "import sys, types; sys.modules.update(pooch=None, requests=None, sklearn=None, torch=None)\n"
+        "import sys, types; sys.modules.update(PIL=None, pooch=None, requests=None, sklearn=None, torch=None)\n"
         "package = sys.modules['replicate.datasets'] = types.ModuleType('replicate.datasets')\n"
         f"package.__path__ = [{os.path.dirname(vision.__file__)!r}]  # without what else the package imports\n"
         "from replicate.datasets import vision\n"
@@ -506,7 +506,8 @@ def test_module_needs_neither_pooch_nor_torch():
         "except ValueError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "unknown data set 'cifar1O'; did you mean 'cifar10'? known: cifar10, cifar100, digits\n"
+    known = "cifar10, cifar100, digits, tiny-imagenet-10"
+    assert done.stdout == f"unknown data set 'cifar1O'; did you mean 'cifar10'? known: {known}\n"
 
 
 def test_the_data_page_tells_of_every_file_what_the_code_checks():

@@ -1,6 +1,7 @@
 """Data sets: arrays whose bytes are known, and mini-batches that any step can be asked for again."""
 
 from replicate.datasets.batches import Batches
-from replicate.datasets.vision import NAMES, Images, at_hand, checksum, fetch, load, verify
+from replicate.datasets.images import Images
+from replicate.datasets.vision import NAMES, at_hand, checksum, fetch, load, verify
 
 __all__ = ["NAMES", "Batches", "Images", "at_hand", "checksum", "fetch", "load", "verify"]

@@ -3,13 +3,13 @@
 The digits come inside scikit-learn. CIFAR-10 and CIFAR-100 lie below `paths.data_folder()` in the author's binary
 layout: one record an image, label bytes first, then the red, green and blue planes row by row. `fetch` reads only the
 named regular files of the author's archive, into memory, so no path in an archive ever becomes a path on this machine.
+The ten classes of Tiny-ImageNet lie there as one archive (`tiny_imagenet`), which is only found.
 """
 
 import errno
 import gzip
 import hashlib
 import queue
-import stat
 import tarfile
 import tempfile
 import threading
@@ -23,40 +23,17 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from replicate import paths, streams
+from replicate.datasets import tiny_imagenet
+from replicate.datasets.images import File, Images, check, check_size, read, sealed
 from replicate.errors import BadData, DiskFull, Missing, unknown
 from replicate.progress import progress
 
-NAMES = ("digits", "cifar10", "cifar100")
+NAMES = ("digits", "cifar10", "cifar100", tiny_imagenet.NAME)
 REACH = 10.0  # seconds in which a server has to answer
 SLACK = 2**20  # bytes: what an archive may hold beside its named files (headers, padding, a read-me, label names)
 SIDE, CHANNELS = 32, 3  # of a CIFAR image
 DIGITS_TEST = 360  # images
 DIGITS_SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"  # pixels, then labels, a byte each
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """A training and a test set of images; the arrays are shared between callers and cannot be written to.
-
-    Images are (n, h, w, c) uint8 from 0 (black) to `peak` (white), labels (n,) int64 in [0, classes).
-    """
-
-    name: str
-    train_x: np.ndarray
-    train_y: np.ndarray
-    test_x: np.ndarray
-    test_y: np.ndarray
-    classes: int
-    peak: int  # 16 for the digits, else 255
-
-
-@dataclass(frozen=True)
-class File:
-    """A file that is known by its path (below the data folder or within an archive), bytes and SHA-256."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -134,30 +111,34 @@ MANIFESTS = {
 
 
 def load(name: str) -> Images:
-    """The image set `name`; the last two sets are kept in memory.
+    """The image set `name`; the last two CIFAR sets and the others are kept in memory.
 
     Raises BadParameter for an unknown name, Missing if a file is not there, BadData if one is not what it should be.
     """
-    manifest = _manifest(name)
-    return _digits() if manifest is None else _cifar(name, manifest, paths.data_folder())
+    match name:
+        case "digits":
+            return _digits()
+        case tiny_imagenet.NAME:
+            return tiny_imagenet.load(paths.data_folder())
+        case _:
+            return _cifar(name, _manifest(name), paths.data_folder())
 
 
 def at_hand(name: str) -> bool:
     """Whether every file of the set is there with the right size; the digits always are. Raises BadParameter."""
-    manifest = _manifest(name)
-    return manifest is None or all(
+    return all(
         path.is_file() and path.stat().st_size == file.size
-        for file in manifest.files
+        for file in _files(name)
         for path in [paths.data_folder() / file.path]
     )
 
 
 def checksum(name: str) -> str:
     """SHA-256 (hex) that stands for every byte `load` can return under this name. Raises BadParameter."""
-    manifest = _manifest(name)
-    if manifest is None:
+    files = _files(name)
+    if not files:
         return DIGITS_SHA256
-    lines = [f"{file.sha256}  {file.path}\n" for file in manifest.files]
+    lines = [f"{file.sha256}  {file.path}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -166,24 +147,26 @@ def verify(name: str) -> list[tuple[str, str]]:
 
     Raises BadParameter for an unknown name, Missing or BadData for the first file that is absent or wrong.
     """
-    manifest = _manifest(name)
-    if manifest is None:
+    files = _files(name)
+    if not files:
         _digits()
         return [("scikit-learn digits", DIGITS_SHA256)]
-    for file in manifest.files:
-        _content(name, manifest, file, paths.data_folder())
-    return [(file.path, file.sha256) for file in manifest.files]
+    for file in files:
+        _content(name, file, paths.data_folder())
+    return [(file.path, file.sha256) for file in files]
 
 
 def fetch(name: str) -> None:
     """Bring the set to `paths.data_folder()`, all of it or nothing; return at once if it is at hand.
 
     Raises BadParameter for an unknown name, Missing if the server cannot be reached or the folder not be written,
-    BadData if the archive is not the author's, DiskFull.
+    BadData if the archive is not the author's, DiskFull. Tiny-ImageNet is never fetched: Missing if it is not at hand.
     """
-    manifest = _manifest(name)
-    if manifest is None or at_hand(name):
+    if at_hand(name):
         return
+    if name == tiny_imagenet.NAME:
+        raise tiny_imagenet.absent(paths.data_folder())
+    manifest = _manifest(name)
     _reach(name, manifest)
     with tempfile.TemporaryDirectory(prefix="replicate-") as folder:
         content = _unpack(_download(name, manifest, Path(folder)), manifest)
@@ -197,11 +180,21 @@ def fetch(name: str) -> None:
             raise Missing(f"{name} {reason}; set REPLICATE_DATA to a folder that can be") from error
 
 
-def _manifest(name: str) -> Manifest | None:
-    """What has to be read for `name`; None for the digits, which are packaged."""
-    if name not in NAMES:
+def _files(name: str) -> tuple[File, ...]:
+    """What has to be read for `name`, in this order; nothing for the digits, which are packaged."""
+    match name:
+        case "digits":
+            return ()
+        case tiny_imagenet.NAME:
+            return (tiny_imagenet.FILE,)
+        case _:
+            return _manifest(name).files
+
+
+def _manifest(name: str) -> Manifest:
+    if name not in MANIFESTS:
         raise unknown("data set", name, NAMES)
-    return MANIFESTS.get(name)
+    return MANIFESTS[name]
 
 
 # From bytes to images
@@ -221,22 +214,16 @@ def _digits() -> Images:
         )
     order = streams.rng(0, "eval", 0).permutation(len(labels))
     test, train = np.sort(order[:DIGITS_TEST]), np.sort(order[DIGITS_TEST:])
-    return _sealed("digits", (pixels[train], labels[train]), (pixels[test], labels[test]), classes=10, peak=16)
+    return sealed("digits", (pixels[train], labels[train]), (pixels[test], labels[test]), classes=10, peak=16)
 
 
 @lru_cache(maxsize=2)
 def _cifar(name: str, manifest: Manifest, folder: Path) -> Images:
     def part(files: tuple[File, ...]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [_records(file, _content(name, manifest, file, folder), manifest) for file in files]
+        parts = [_records(file, _content(name, file, folder), manifest) for file in files]
         return np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
 
-    return _sealed(name, part(manifest.train), part(manifest.test), manifest.classes, peak=255)
-
-
-def _sealed(name: str, train: tuple, test: tuple, classes: int, peak: int) -> Images:
-    for array in (*train, *test):
-        array.flags.writeable = False
-    return Images(name, *train, *test, classes=classes, peak=peak)
+    return sealed(name, part(manifest.train), part(manifest.test), manifest.classes, peak=255)
 
 
 def _records(file: File, content: bytes, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
@@ -252,36 +239,15 @@ def _records(file: File, content: bytes, manifest: Manifest) -> tuple[np.ndarray
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels
 
 
-def _content(name: str, manifest: Manifest, file: File, folder: Path) -> bytes:
+def _content(name: str, file: File, folder: Path) -> bytes:
     """The bytes of one file below `folder`, which are what they should be."""
-    path, hint = folder / file.path, f"delete it and run python -m replicate data fetch {name}"
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadData(f"{path} is not a plain file; {hint}")
-        _check_size(path, file, status.st_size, hint)  # before it is read: nothing else has a bound
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise Missing(
-            f"{name} is not at hand in {folder} (no {file.path}); "
-            f"run make data, or set REPLICATE_DATA to a folder that has {manifest.folder}/"
-        ) from None
-    except OSError as error:
-        raise Missing(f"{path} cannot be read ({error.strerror}); make it readable, or set REPLICATE_DATA") from error
-    _check(path, file, content, hint)
-    return content
-
-
-def _check_size(shown: Path | str, file: File, size: int, hint: str) -> None:
-    if size != file.size:
-        raise BadData(f"{shown} has {size} bytes, want {file.size}; {hint}")
-
-
-def _check(shown: Path | str, file: File, content: bytes, hint: str) -> None:
-    _check_size(shown, file, len(content), hint)
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != file.sha256:
-        raise BadData(f"{shown} has checksum {sha256[:12]}..., want {file.sha256[:12]}...; {hint}")
+    if name == tiny_imagenet.NAME:
+        return tiny_imagenet.content(folder)
+    absent = (
+        f"{name} is not at hand in {folder} (no {file.path}); "
+        f"run make data, or set REPLICATE_DATA to a folder that has {MANIFESTS[name].folder}/"
+    )
+    return read(file, folder, absent, f"delete it and run python -m replicate data fetch {name}")
 
 
 # From the server to bytes
@@ -336,7 +302,7 @@ def _download(name: str, manifest: Manifest, folder: Path) -> Path:
                 bar.close()
         # pooch checks as well, but does not say what came
         hint = "nothing was kept; try again"
-        _check(manifest.archive.path, manifest.archive, Path(output).read_bytes(), hint)
+        check(manifest.archive.path, manifest.archive, Path(output).read_bytes(), hint)
 
     pooch.get_logger().setLevel("WARNING")
     try:
@@ -374,9 +340,9 @@ def _unpack(archive: Path, manifest: Manifest) -> dict[str, bytes]:
                 for member in members:
                     path = _plain(member, label)
                     if path in wanted:
-                        _check_size(f"{label}: {path}", wanted[path], member.size, "refused")
+                        check_size(f"{label}: {path}", wanted[path], member.size, "refused")
                         content[path] = members.extractfile(member).read()
-                        _check(f"{label}: {path}", wanted[path], content[path], "refused")
+                        check(f"{label}: {path}", wanted[path], content[path], "refused")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadData(f"{label} is cut short or not a gzipped tar archive ({error}); refused") from error
     if absent := sorted(wanted.keys() - content.keys()):
