@@ -1,7 +1,7 @@
 """Goal C1: a Lookahead cycle of five steps against a plain one over a list of tensors, on ResNet-18's parameters.
 
 The plain version is a loop over the parameters around torch's SGD as it comes. Ours around the same SGD is there too,
-so that what the fused inner step gains is not taken for a gain of the wrapper. Passes over an array of the weights' size
+so that what the fused inner step gains is not taken for a gain of the wrapper. Passes over an array of the weights
 in a cycle: plain loop 48, ours 29, 25 of them the fused inner steps themselves, without which nothing works.
 """
 
