@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from replicate import progress
 from replicate.errors import BadParameter, Busy, Failure, Missing, Unavailable, unknown
 
 click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
@@ -56,14 +57,14 @@ def run(
             raise unknown(f"experiment of {source}", name, known)
     if out is not None:
         runs.commit()
-    deadline = os.environ.get("REPLICATE_DEADLINE") if budget is None else str(time.time() + _seconds(budget))
+    until = progress.deadline() if budget is None else time.time() + _seconds(budget)
     overrides = notebook.parsed(assignments or [])
     if preset == "paper":
         _print_paper(module, notebook.overridden(module, preset, overrides))
     settings = notebook.settings(module, preset, overrides, device)
     for name in experiments or known:
         start, own = time.perf_counter(), report.settings_of(module, known[name], settings)
-        with _environment("REPLICATE_DEADLINE", deadline):
+        with progress.ends_by(until):
             rows = len(runs.over(known[name], own))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
         if out is not None:
@@ -191,7 +192,7 @@ def evidence(budget: Budget = "30m") -> None:
 
     if runs.device() != "cuda":
         raise Unavailable("evidence needs CUDA and this machine has none; make replicate runs what a CPU can decide")
-    with _environment("REPLICATE_DEADLINE", str(time.time() + _seconds(budget))):
+    with progress.ends_by(time.time() + _seconds(budget)):
         for name in report.source_names():
             try:
                 run(name, preset="gpu", device="cuda")

@@ -47,7 +47,8 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("left", [0, 1, 2, 3, 5])
 def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypatch, left):
-    monkeypatch.setattr(trips, "SAVE_SECONDS", 0)
+    monkeypatch.setattr("replicate.progress.SAVE_SECONDS", 0)
+    monkeypatch.setattr("replicate.progress.SAVE_SHARE", float("inf"))
     folder, whole = tmp_path / run[1].parent.name / run[1].name, training.Checkpoints.save
     folder.mkdir(parents=True)
     saves = []

@@ -3,7 +3,7 @@
 from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
 from replicate.runs.machine import commit, device, gains_by_bfloat16, jobs
 from replicate.runs.record import export, load_recorded, older, record, record_file
-from replicate.runs.tables import provenance_of, read_table, write_table
+from replicate.runs.tables import keep_rows, kept_rows, provenance_of, read_table, write_table
 
 __all__ = [
     "Runs",
@@ -15,6 +15,8 @@ __all__ = [
     "export",
     "gains_by_bfloat16",
     "jobs",
+    "keep_rows",
+    "kept_rows",
     "load_recorded",
     "older",
     "over",
