@@ -49,6 +49,30 @@ def test_steps_with_the_graphs_gradient_are_the_plain_steps_to_the_bit(kind):
     assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True))
 
 
+def test_a_gradient_that_was_taken_off_its_parameter_is_put_back():
+    """As a graph does it, a replay fills the memory of its first run and leaves the parameters alone."""
+    model, twin = network("resnet8"), network("resnet8")
+
+    def capture(compute):
+        compute()
+        memory = graph._gradients
+
+        def replay():
+            compute()
+            for kept, new in zip(memory, graph._gradients, strict=True):
+                kept.copy_(new)
+            graph._gradients = memory
+            model.zero_grad()
+
+        return replay
+
+    graph = GraphedGradient(model, data(), capture)
+    for where in STEPS[:3]:
+        graph(*where)
+        plain_gradient(twin, data(), *where)
+        assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
 def test_losses_that_were_given_out_stay_what_they_were():
     model = network("mlp")
     graph = GraphedGradient(model, data(), replayed)

@@ -92,6 +92,13 @@ def test_a_branch_inherits_the_optimizers_state():
     assert distance(flat_weights(warm.model), flat_weights(cold.model)) > 1e-3
 
 
+def test_a_model_that_was_just_evaluated_trains_all_the_same():
+    start, evaluated = fresh("resnet8"), fresh("resnet8")
+    evaluated.model.eval()
+    ends = [branch(state, batches(), constant(0.1), 0, 0, 3).model for state in (start, evaluated)]
+    assert all(torch.equal(a, b) for a, b in zip(*(end.state_dict().values() for end in ends), strict=True))
+
+
 def test_averages_are_told_every_iterate_after_the_start():
     class Iterates(list):
         update = list.append

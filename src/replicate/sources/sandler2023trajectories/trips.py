@@ -61,7 +61,11 @@ def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     data, seed = _batches(settings, images, device), point["seed"]
     checkpoints = training.Checkpoints(folder / "checkpoints", f"{folder.parent.name} {folder.name}")
     state, log = _begun(settings, seed, images, device, checkpoints)
-    for stop in pieces(_stops(settings, state.step), lambda: checkpoints.save(state, {"losses": log})):
+
+    def save() -> None:
+        checkpoints.save(state, {"losses": log})
+
+    for stop in pieces(_stops(settings, state.step), save):
         state, losses = training.advance(state, data, rate, seed, MAIN, stop)
         log = np.concatenate([log, losses])
         state = _left_behind(state, settings, folder)
