@@ -5,6 +5,7 @@ steps begin at the same weights and momentum. Every weight vector is evaluated o
 re-estimated on the same batches.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -163,22 +164,23 @@ def _plan(settings: Settings, start, data, ends: dict, seed: int) -> list[tuple[
     plan = [("start", "", 0, lambda: training.flat_weights(start.model))]
     marks = sorted({1, *settings.two_point, *settings.swa, *settings.ema})
     plan += [("raw", "", k, partial(ends.get, f"raw k={k}")) for k in marks]
-    plan += [("average", n, k, partial(ends.get, f"{n} k={k}")) for n, k in [("two-point", 1), *_windows(settings)]]
+    plan += [("average", n, k, partial(ends.get, f"{n} k={k}")) for n, k in [("two-point", 1), *windows(settings)]]
     for arm, stream, only in (("side-trip", MAIN, None), ("other-batches", OTHER, settings.controls)):
-        for name, k in _windows(settings):
+        for name, k in windows(settings):
             if only is None or k in only:
                 plan.append((arm, name, k, partial(trip, name, stream, k)))
     return plan + [("constant-rate", "", k, partial(trip, "", OTHER, k)) for k in sorted(settings.controls)]
 
 
-def _windows(settings: Settings) -> list[tuple[str, int]]:
+def windows(settings: Settings) -> list[tuple[str, int]]:
+    """(kernel, k) of every window."""
     families = (("two-point", sorted(settings.two_point)), ("swa", settings.swa), ("ema", settings.ema))
     return [(name, k) for name, windows in families for k in windows]
 
 
 def _kernels(settings: Settings) -> dict:
     """Kernels by the name their averages are saved under."""
-    kernels = {f"{name} k={k}": KERNELS[name](k) for name, k in _windows(settings)}
+    kernels = {f"{name} k={k}": KERNELS[name](k) for name, k in windows(settings)}
     kernels["two-point k=1"] = two_point(1)
     return kernels | {"last": ema(settings.longest, settings.last_delta)}
 
@@ -208,7 +210,7 @@ def _batches(settings: Settings, images: datasets.Images, device: str) -> datase
 
 
 def _state(settings: Settings, seed: int, images: datasets.Images, device: str) -> training.State:
-    model = _network(settings, seed, images, device).to(device)
+    model = network(settings, seed, images.train_x.shape[1:], images.classes, device).to(device)
     about = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     return training.State(model, SGD(model.parameters(), lr=settings.lr, fused=True, **about))
 
@@ -217,18 +219,18 @@ def _resumed(settings: Settings, seed: int, images: datasets.Images, device: str
     return training.load_state(path, _state(settings, seed, images, device))
 
 
-def _network(settings: Settings, seed: int, images: datasets.Images, device: str):
+def network(settings: Settings, seed: int, shape: tuple[int, ...], classes: int, device: str):
+    """The settings' network with the weights of a seed, for images of this shape, (channels, height, width)."""
     half = settings.precision == "bfloat16" and runs.gains_by_bfloat16(device)
     match settings.model:
         case "mlp":
-            pixels = images.train_x[0].size
-            return models.mlp(pixels, (settings.width, settings.width), images.classes, seed)
+            return models.mlp(math.prod(shape), (settings.width, settings.width), classes, seed)
         case "resnet8":
-            return models.resnet8(images.classes, seed, settings.width, settings.stem, half)
+            return models.resnet8(classes, seed, settings.width, settings.stem, half)
         case "resnet18":
-            return models.resnet18(images.classes, seed, settings.stem, half)
+            return models.resnet18(classes, seed, settings.stem, half)
         case "resnet34":
-            return models.resnet34(images.classes, seed, settings.stem, half)
+            return models.resnet34(classes, seed, settings.stem, half)
 
 
 def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, device: str):
@@ -241,7 +243,7 @@ def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, 
     test = data.plain(images.test_x, images.test_y)
     norm = data.resized(settings.norm_batch)
     batches = [norm.batch(0, NORM, step)[0] for step in range(settings.norm_batches)]
-    model = _network(settings, 0, images, device).to(device)
+    model = network(settings, 0, images.train_x.shape[1:], images.classes, device).to(device)
 
     def worth(weights) -> dict[str, float]:
         training.load_flat(model, weights)
