@@ -15,7 +15,7 @@ def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
     """(forward, forward and backward) multiplications and additions of one example, of convolutions and matrices.
 
     shape: one example, without the batch. The backward pass makes the gradient of a layer's weights and of its input,
-    each as much work as the layer itself; the first layer's input needs none. Nothing is computed.
+    each as much work as the layer itself; the first layer's input needs none. The model is one on the CPU.
     """
     counts = []
 
@@ -23,14 +23,11 @@ def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
         inner = layer.weight[0].numel()  # products that one number of the output is the sum of
         counts.append(2.0 * output.numel() * inner)
 
-    with torch.device("meta"):
-        example = torch.zeros(1, *shape)
-    parameters = {name: p.detach().to("meta") for name, p in (*model.named_parameters(), *model.named_buffers())}
     hooks = [one.register_forward_hook(count) for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     training = model.training
     try:
         with torch.no_grad():
-            torch.func.functional_call(model.eval(), parameters, (example,))
+            model.eval()(torch.zeros(1, *shape))
     finally:
         model.train(training)
         for hook in hooks:

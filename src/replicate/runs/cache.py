@@ -176,8 +176,8 @@ def run_folder(function: Callable, settings) -> Path:
 
 
 def source_of(function: Callable) -> str:
-    """The source an experiment or run belongs to, the stem of its notebook and claims file."""
-    return function.__module__.removeprefix("replicate.sources.").split(".")[0]
+    """The source an experiment or run belongs to, the stem of its notebook and claims file; else its package."""
+    return function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
 
 
 def _provenance(function: Callable, settings, name: str, seconds: float) -> dict:

@@ -118,6 +118,7 @@ class GraphedGradients:
 
     def __init__(self, models: Sequence[nn.Module], data, capture: Callable[[Callable[[], None]], Callable[[], None]]):
         """models: each is told its own batches of `data`; capture: as for `GraphedGradient`."""
+        self._models = list(models)  # a GraphedGradient alone does not keep its model alive
         self._each = [GraphedGradient(model, data, capture) for model in models]
         self._capture = capture
         self._replay: Callable[[], None] | None = None
