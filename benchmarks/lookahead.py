@@ -1,7 +1,8 @@
 """Goal C1: a Lookahead cycle of five steps against a plain one over a list of tensors, on ResNet-18's parameters.
 
 The plain version is a loop over the parameters around torch's SGD as it comes. Ours around the same SGD is there too,
-so that what the fused inner step gains is not taken for a gain of the wrapper.
+so that what the fused inner step gains is not taken for a gain of the wrapper. Passes over an array of the weights
+in a cycle: plain loop 48, ours 29, 25 of them the fused inner steps themselves, without which nothing works.
 """
 
 import importlib.util
@@ -46,6 +47,13 @@ def parameters() -> list[torch.Tensor]:
     return found
 
 
+def one_vector(listed: list[torch.Tensor]) -> nn.Parameter:
+    """The same weights and gradients in one tensor."""
+    vector = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in listed]))
+    vector.grad = torch.cat([p.grad.reshape(-1) for p in listed])
+    return vector
+
+
 def peers() -> dict:
     """name -> wrapper of an inner optimizer: what is installed, and the authors' file in the folder REPLICATE_PEERS."""
     found = {}
@@ -65,16 +73,15 @@ def peers() -> dict:
 def versions() -> dict:
     """name -> (optimizer, its parameters); the last one is what the others are compared with."""
     lists = [parameters() for _ in range(4)]
-    vector = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in lists[0]]))
-    vector.grad = torch.cat([p.grad.reshape(-1) for p in lists[0]])
-    lists.append([vector])
+    lists += [[one_vector(lists[0])], [one_vector(lists[0])]]
     about = {"lr": 0.05, "momentum": 0.9}
     made = {
         "SGD alone": SGD(lists[0], **about),
         "plain loop on SGD": Plain(SGD(lists[1], **about), lists[1]),
         "Lookahead on SGD": Lookahead(SGD(lists[2], **about), K, ALPHA),
         "Lookahead on fused SGD": Lookahead(SGD(lists[3], fused=True, **about), K, ALPHA),
-        "Lookahead on fused SGD, one vector": Lookahead(SGD(lists[4], fused=True, **about), K, ALPHA),
+        "fused SGD alone, one vector": SGD(lists[4], fused=True, **about),
+        "Lookahead on fused SGD, one vector": Lookahead(SGD(lists[5], fused=True, **about), K, ALPHA),
     }
     for name, wrap in peers().items():
         own = parameters()
@@ -96,7 +103,7 @@ def main() -> int:
         cycle(optimizer)
         cycle(optimizer)
     reference = made["plain loop on SGD"][1]
-    for own in (own for name, (_, own) in made.items() if name != "SGD alone"):
+    for own in (own for name, (_, own) in made.items() if "alone" not in name):
         whole = [torch.cat([p.detach().reshape(-1) for p in one]) for one in (reference, own)]
         torch.testing.assert_close(*whole, rtol=1e-5, atol=1e-7)
     found = ratios({name: lambda one=one: cycle(one) for name, (one, _) in made.items()})

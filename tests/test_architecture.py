@@ -14,7 +14,7 @@ from replicate import claims, paths, report
 
 PACKAGE = paths.ROOT / "src" / "replicate"
 GROUND = {"errors", "streams", "progress", "paths"}
-COMPOSING = {"notebook", "report", "site", "__main__"}
+COMPOSING = {"notebook", "report", "site", "speed", "evidence", "__main__"}
 NOT_LEAVES = GROUND | COMPOSING | {"sources", ""}
 OF_THE_GROUND = set(sys.stdlib_module_names) | {"numpy", "tqdm"}
 DEVICE_QUESTIONS = ("is_available", "get_capabilities", "get_cpu_capability", "device_count", "get_device_capability")

@@ -66,7 +66,9 @@ WRONG = {
     "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
     "nothing to record": (["record"], 66, "make replicate"),
     "folder without tables": (["record", "nowhere"], 66, "nowhere"),
-    "evidence": (["evidence"], 69, "CUDA"),
+    "evidence": (["evidence", "--budget", "9m"], 69, "--device cpu for a dry run"),
+    "evidence's budget": (["evidence", "--budget", "soon"], 64, "got 'soon'"),
+    "stage": (["evidence", "--only", "sped"], 64, "unknown stage 'sped'"),
     "replicate": (["replicate", "--only", "zhang"], 64, "unknown source 'zhang'"),
     "replicate's preset": (["replicate", "--preset", "pcu"], 64, "unknown preset 'pcu'"),
 }
@@ -141,25 +143,39 @@ def test_importing_the_package_loads_nothing_heavy():
 
 BLOCKED = """
 import sys
-TOOLS = ("pooch", "papermill", "jupyterlab", "nbval", "nbclient", "nbformat", "playwright", "sphinx")
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in TOOLS:
-            raise ImportError(name + " is blocked")
-sys.meta_path.insert(0, Block())
+TOOLS = ("pooch", "papermill", "jupyterlab", "nbval", "nbclient", "nbformat", "playwright", "sphinx", "IPython", "tqdm",
+         "ipykernel", "ipywidgets", "matplotlib", "seaborn", "PIL", "statsmodels", "scipy", "sklearn", "jax",
+         "requests", "pytest")
+sys.modules.update(dict.fromkeys(TOOLS))  # as if they were not installed
 import replicate, replicate.optim
 from pathlib import Path
 from replicate import paths
 paths.BUILD = Path(sys.argv[1])
-sys.argv = ["replicate", "run", "sandler2023trajectories", "table_1"]
 from replicate.__main__ import main
-sys.exit(main())
+for words in (
+    "run sandler2023trajectories table_1", "evidence",
+    "evidence --device cpu --budget 5m --only speed --out " + sys.argv[2],
+):
+    sys.argv = ["replicate", *words.split()]
+    if main():
+        sys.exit(words)
 """
 
 
-def test_optimizers_and_runs_need_no_notebook_tools(alone):
-    found = subprocess.run([sys.executable, "-c", BLOCKED, str(alone / "b")], capture_output=True, text=True)
+def test_optimizers_runs_and_evidence_need_no_more_than_a_bare_machine_has(alone):
+    given = [sys.executable, "-c", BLOCKED, str(alone / "b"), str(alone / "out")]
+    found = subprocess.run(given, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert found.returncode == 0 and "table_1 [smoke]: 46 rows" in found.stderr, found.stderr
+    assert "missing speed.ceilings.synthetic" in found.stdout and len(list((alone / "out").iterdir())) == 6
+
+
+def test_who_stops_it_is_told_in_one_line_that_it_goes_on(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "over", stopped)
+    assert called(monkeypatch, "run", NAME, "table_1") == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on where this one was\n"
 
 
 def test_make_refuses_a_misspelt_variable():

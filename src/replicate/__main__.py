@@ -10,9 +10,11 @@ from typing import Annotated
 
 import typer
 
-from replicate.errors import BadParameter, Busy, Failure, Missing, Unavailable, unknown
+from replicate import progress
+from replicate.errors import BadParameter, Failure, Missing, unknown
 
 click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
+STOPPED = 130  # exit code after Ctrl-C
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
 app.add_typer(data_app, name="data")
@@ -56,14 +58,14 @@ def run(
             raise unknown(f"experiment of {source}", name, known)
     if out is not None:
         runs.commit()
-    deadline = os.environ.get("REPLICATE_DEADLINE") if budget is None else str(time.time() + _seconds(budget))
+    until = progress.deadline() if budget is None else time.time() + _seconds(budget)
     overrides = notebook.parsed(assignments or [])
     if preset == "paper":
         _print_paper(module, notebook.overridden(module, preset, overrides))
     settings = notebook.settings(module, preset, overrides, device)
     for name in experiments or known:
         start, own = time.perf_counter(), report.settings_of(module, known[name], settings)
-        with _environment("REPLICATE_DEADLINE", deadline):
+        with progress.ends_by(until):
             rows = len(runs.over(known[name], own))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
         if out is not None:
@@ -128,6 +130,7 @@ def verdicts(
 @app.command()
 def record(folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None) -> None:
     """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
+    from replicate import evidence as wanted
     from replicate import report, runs
 
     touched = set()
@@ -144,10 +147,13 @@ def record(folder: Annotated[Path | None, typer.Argument(help="a folder that `ru
                          for e in module.EXPERIMENTS if _any_data_run(module, settings)]  # fmt: skip
                 if any(found):
                     touched.add((name, preset))
+        touched |= {(work.stage.source, wanted.PRESET) for work in wanted.stages()
+                    if runs.record(work.experiment, work.settings, wanted.PRESET)}  # fmt: skip
     if not touched:
         raise Missing("nothing to record: no experiment has run with this code; run make replicate first")
     for name, preset in sorted(touched):
-        report.write_recorded(report.source(name), preset)
+        if name in report.source_names():  # speed has goals and no claims
+            report.write_recorded(report.source(name), preset)
         typer.echo(f"recorded {name} at {preset}")
 
 
@@ -185,18 +191,31 @@ def refresh() -> None:
 
 
 @app.command()
-def evidence(budget: Budget = "30m") -> None:
-    """Run what is missing at preset gpu within a budget; say what is left."""
-    from replicate import report, runs
+def evidence(
+    budget: Annotated[str | None, typer.Option(help="run what is missing, most valuable first, for so long")] = None,
+    only: Annotated[str, typer.Option(help="stages whose name begins so")] = "",
+    device: Device = "auto",
+    out: Folder = None,
+) -> None:
+    """What a GPU is wanted for: list it with its cost, and with a budget run what is missing."""
+    from replicate import evidence as wanted
+    from replicate import runs
 
-    if runs.device() != "cuda":
-        raise Unavailable("evidence needs CUDA and this machine has none; make replicate runs what a CPU can decide")
-    with _environment("REPLICATE_DEADLINE", str(time.time() + _seconds(budget))):
-        for name in report.source_names():
-            try:
-                run(name, preset="gpu", device="cuda")
-            except Busy as left:
-                typer.echo(f"{left}: python -m replicate evidence --budget {budget}")
+    until = None if budget is None else time.time() + _seconds(budget)
+    if until is None:
+        with _environment("REPLICATE_DEVICE", device):
+            typer.echo(wanted.table(wanted.stages(only), runs.device()))
+        return
+    if out is not None:
+        runs.commit()
+    dry = wanted.ask_for(device) != "cuda"
+    works = wanted.stages(only, dry)
+    with progress.ends_by(until):
+        left = wanted.run(works, out, lambda line: typer.echo(line, err=True), wanted.DRY if dry else wanted.PRESET)
+    if left:
+        words = ["--budget", budget, *(["--only", only] if only else []), *(["--device", device] if dry else [])]
+        names = ", ".join(work.stage.name for work in left)
+        typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
 
 
 @data_app.command()
@@ -220,7 +239,8 @@ def verify(name: str) -> None:
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == STOPPED:  # as newer versions of typer report Ctrl-C
+            raise KeyboardInterrupt
     except Failure as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         return failure.exit_code
@@ -230,9 +250,9 @@ def main() -> int:
     except click.ClickException as error:
         print(f"BadParameter: {error.format_message()}", file=sys.stderr)
         return BadParameter.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped; the same command goes on where this one was", file=sys.stderr)
-        return 130
+        return STOPPED
     return 0
 
 
@@ -275,7 +295,7 @@ def _gpu_evidence_or_how(device: str) -> None:
     from replicate import runs
 
     if device != "cpu" and runs.device() == "cuda":
-        evidence()
+        evidence(budget="30m")
     else:
         typer.echo("claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m")
 

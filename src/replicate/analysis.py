@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 SEEDS_FOR_UNITS = 5  # fewer seeds than this, and the unit is (seed, branch)
 LEVELS = {"equivalence": 0.90, "ordering": 0.95, "estimate": 0.95}  # 90 % is the interval of two one-sided tests
@@ -140,7 +139,7 @@ def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tup
     this level, where the set of such e is unbounded.
     """
     n = len(numerator)
-    t2 = stats.t.ppf((1 + level) / 2, n - 1) ** 2 / n
+    t2 = _quantile(level, n) ** 2 / n
     x, y = numerator.mean(), denominator.mean()
     sxx, sxy, _, syy = np.cov(numerator, denominator).ravel()
     # The e with (x - e y)^2 <= t2 (sxx - 2 e sxy + e^2 syy): the inside of a parabola's roots if it opens upwards.
@@ -161,8 +160,15 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, fl
 
 
 def _student(values: np.ndarray, level: float) -> tuple[float, float]:
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = _quantile(level, len(values)) * values.std(ddof=1) / math.sqrt(len(values))
     return values.mean() - half, values.mean() + half
+
+
+def _quantile(level: float, n: int) -> float:
+    """Half the width of Student's interval of n values, in standard errors."""
+    from scipy import stats  # here, so that a machine that only runs needs none of it
+
+    return stats.t.ppf((1 + level) / 2, n - 1)
 
 
 def _p(beyond, band: tuple[float, float]) -> float:
@@ -184,4 +190,6 @@ def _one_sided(values: np.ndarray, above: bool) -> float:
     """p of the t test whose alternative is mean > 0 (or < 0). Values without any spread are certain."""
     if np.ptp(values) == 0:
         return 0.0 if (values[0] > 0) == above and values[0] != 0 else 1.0
+    from scipy import stats
+
     return float(stats.ttest_1samp(values, 0, alternative="greater" if above else "less").pvalue)

@@ -50,6 +50,10 @@ class Busy(Failure):
     exit_code = 75
 
 
+class Paused(Busy):
+    """A run has saved what it did and stopped, since a deadline is near; called again it goes on."""
+
+
 class Diverged(Failure, ArithmeticError):
     """A loss stopped being a finite number; `step` is the first step at which it did."""
 

@@ -1,8 +1,20 @@
-"""One progress bar that is right everywhere: a widget in JupyterLab, text in a terminal, nothing in stored outputs."""
+"""How far a long run is, and how far it goes before a deadline.
+
+One progress bar is right everywhere: a widget in JupyterLab, text in a terminal, nothing in stored outputs. One rule
+says when a run that goes piece by piece saves, and when it stops, so as to be done before the deadline.
+"""
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from replicate.errors import Paused
+
+DEADLINE = "REPLICATE_DEADLINE"  # environment variable: seconds since 1970
+SAVE_SECONDS = 60  # what a run that is killed loses, about
+SAVE_SHARE = 1 / 30  # of its time that a run spends on saving, at most
 
 
 def progress(iterable: Iterable, description: str, total: int | None = None) -> Iterable:
@@ -15,3 +27,45 @@ def progress(iterable: Iterable, description: str, total: int | None = None) -> 
     from tqdm.auto import tqdm
 
     return tqdm(iterable, desc=description, total=total, dynamic_ncols=True)
+
+
+def deadline() -> float:
+    """When runs have to have stopped, in seconds since 1970; infinite where REPLICATE_DEADLINE is not set."""
+    return float(os.environ.get(DEADLINE) or "inf")
+
+
+@contextmanager
+def ends_by(moment: float) -> Iterator[None]:
+    """`deadline()` inside is `moment`, and afterwards what it was."""
+    before = os.environ.get(DEADLINE)
+    os.environ[DEADLINE] = str(moment)
+    try:
+        yield
+    finally:
+        os.environ.pop(DEADLINE)
+        if before is not None:
+            os.environ[DEADLINE] = before
+
+
+def pieces(stops: Iterable, save: Callable[[], None]) -> Iterator:
+    """Each of `stops`, a piece of work each. Between two of them `save()`, every SAVE_SECONDS and before the deadline.
+
+    Where the longest piece so far and saving might not fit before the deadline, it saves and raises Paused. Each call
+    makes at least one piece, so a run gets on however small its budget is.
+    """
+    begun = saved = time.monotonic()
+    longest = cost = 0.0
+    for number, stop in enumerate(stops):
+        now = time.monotonic()
+        if number:
+            longest = max(longest, now - begun)
+            late = time.time() + longest + 2 * cost > deadline()
+            if late or now - saved > max(SAVE_SECONDS, cost / SAVE_SHARE):
+                save()
+                saved = time.monotonic()
+                cost = max(cost, saved - now)
+            if late:
+                raise Paused("the deadline is near; what is done is saved")
+            now = time.monotonic()
+        begun = now
+        yield stop

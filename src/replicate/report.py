@@ -117,6 +117,7 @@ def markdown() -> str:
         primary, exact = firm(table)
         parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _table(primary))
         parts.append(f"Exact rows and errata (an erratum `reproduced` is a slip confirmed): {_words(exact)}.")
+    parts += [one for one in [_speed()] if one]
     return "\n\n".join(parts)
 
 
@@ -134,6 +135,21 @@ def render(readme: str) -> str:
     if not end:
         raise BadData(f"README.md must hold the lines {MARKS[0]} and {MARKS[1]}")
     return f"{before}{MARKS[0]}\n{markdown()}\n{MARKS[1]}{after}"
+
+
+def _speed() -> str:
+    """What was measured of speed on a GPU, a row a goal; empty if nothing is recorded."""
+    from replicate import speed
+
+    tables = [runs.load_recorded(experiment, "gpu") for experiment in speed.EXPERIMENTS]
+    if all(table.empty for table in tables):
+        return ""
+    found = pd.concat([table for table in tables if not table.empty], ignore_index=True)
+    lines = ["| goal | what | wanted | median [smallest, largest round] | met |", "|---|---|---|---|---|"]
+    for row in found.itertuples():
+        bounds = [f"at {side} {v:g}" for side, v in (("least", row.at_least), ("most", row.at_most)) if pd.notna(v)]
+        lines.append(f"| {row.goal} | {row.what} | {', '.join(bounds)} | {_number(row)} {row.unit} | {row.met} |")
+    return f"**Speed on {', '.join(sorted(found.device.unique()))}**\n\n" + "\n".join(lines)
 
 
 def _words(exact: pd.DataFrame) -> str:

@@ -246,6 +246,22 @@ def test_one_flat_tensor_walks_as_a_list_of_tensors():
     assert torch.equal(flat, torch.cat(parts))
 
 
+@pytest.mark.parametrize("inner_state", STATES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_pull_in_pieces_is_the_pull_in_one(monkeypatch, inner_state, layout):
+    def ends(piece):
+        monkeypatch.setattr("replicate.optim.lookahead.PIECE", piece)
+        weights = torch.arange(2.0 * 3 * 5 * 5).view(2, 3, 5, 5).sin().contiguous(memory_format=layout)
+        parameter = nn.Parameter(weights)
+        optimizer = Lookahead(SGD([parameter], lr=0.1, momentum=0.9), 3, 0.7, inner_state)
+        for _ in range(8):
+            parameter.grad = parameter.detach().cos()
+            optimizer.step()
+        return parameter.detach()
+
+    assert torch.equal(ends(7), ends(10**9))
+
+
 def test_slow_weights_are_lent_for_evaluation_and_the_fast_ones_come_back():
     optimizer, theta = made()
     walk(optimizer, theta, 3)

@@ -13,6 +13,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 
 from replicate import errors, paths, runs
+from replicate.progress import deadline, ends_by, pieces
 from replicate.runs import machine
 from replicate.runs.cache import TABLE, run_folder
 
@@ -178,6 +179,38 @@ def test_past_the_deadline_no_run_is_started_and_a_later_call_goes_on(monkeypatc
     assert CALLS == []
     monkeypatch.delenv("REPLICATE_DEADLINE")
     assert len(runs.each(trained, Settings(), GRID).table) == 3
+
+
+def counting(settings, point, folder, parents, device) -> pd.DataFrame:
+    """Three pieces, each of which is the last before a deadline."""
+    rows = runs.kept_rows(folder)
+    with ends_by(0.0):
+        for piece in pieces(range(len(rows), 3), lambda: runs.keep_rows(folder, rows)):
+            rows.append({"piece": piece, "third": piece / 3, "name": f"p{piece}", "process": os.getpid()})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_run_that_pauses_is_left_over_and_goes_on_with_the_rows_it_has(monkeypatch, jobs):
+    monkeypatch.setenv("REPLICATE_JOBS", jobs)
+    for _ in range(2):
+        with pytest.raises(errors.Busy, match="2 of 2 runs are left; the same command goes on"):
+            runs.each(counting, Settings(), GRID[:2])
+    found = runs.each(counting, Settings(), GRID[:2]).table
+    assert found.piece.tolist() == [0, 1, 2] * 2 and found.seed.tolist() == [0] * 3 + [1] * 3
+    assert found.third.tolist() == [0, 1 / 3, 2 / 3] * 2 and found.name.tolist() == ["p0", "p1", "p2"] * 2
+
+
+def test_the_deadline_of_a_call_is_what_its_runs_are_told(monkeypatch):
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    moment = time.time() + 1000
+    with ends_by(moment):
+        assert runs.each(told, Settings(), GRID).table.until.tolist() == [moment] * 3
+    assert runs.each(told, Settings(lr=0.2), GRID).table.until.tolist() == [float("inf")] * 3
+
+
+def told(settings, point, folder, parents, device) -> pd.DataFrame:
+    return pd.DataFrame({"until": [deadline()]})
 
 
 def test_a_run_that_another_process_is_making_is_left_alone():

@@ -1,6 +1,10 @@
 """Side-trips, averages and controls against a dull loop; the checks against inputs whose truth is known."""
 
 import functools
+import itertools
+import os
+import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from replicate import claims, datasets, models, paths, schedules, training
+from replicate import claims, datasets, models, paths, progress, schedules, training
 from replicate.averaging import ema, kernel_weights, swa, two_point
+from replicate.errors import Busy
+from replicate.runs import keep_rows
 from replicate.sources import sandler2023trajectories as source
 from replicate.sources.sandler2023trajectories import trips
 
@@ -47,7 +53,8 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("left", [0, 1, 2, 3, 5])
 def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypatch, left):
-    monkeypatch.setattr(trips, "SAVE_SECONDS", 0)
+    monkeypatch.setattr("replicate.progress.SAVE_SECONDS", 0)
+    monkeypatch.setattr("replicate.progress.SAVE_SHARE", float("inf"))
     folder, whole = tmp_path / run[1].parent.name / run[1].name, training.Checkpoints.save
     folder.mkdir(parents=True)
     saves = []
@@ -68,6 +75,35 @@ def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monk
     assert len(ends) > 4
     for path in ends:
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+
+
+def lived(kill: bool) -> int:
+    """How a process ends that runs Figure 5, every fifth piece the last before a deadline; `kill`: killed in a save."""
+    child = os.fork()
+    if child == 0:
+        code, near = 1, itertools.cycle([False] * 4 + [True])
+        try:
+            progress.deadline = lambda: time.time() - 1 if next(near) else float("inf")
+            if kill:
+                trips.runs.keep_rows = lambda *given: (keep_rows(*given), os.kill(os.getpid(), signal.SIGKILL))
+            source.figure_5(SMALL)
+            code = 0
+        except Busy as busy:
+            code = busy.exit_code
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_stages_that_end_in_the_middle_of_runs_and_a_kill_between_them_end_at_the_same_bits(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setenv("REPLICATE_JOBS", "1")
+    ended = []
+    while 0 not in ended:
+        ended.append(lived(kill=-signal.SIGKILL not in ended and any(tmp_path.rglob("rows.parquet"))))
+    assert set(ended) == {75, -signal.SIGKILL, 0} and len(ended) > 8
+    assert {path.parents[1].name for path in tmp_path.rglob("checkpoints/step-*.ckpt")} == {"seed0", "seed1"}
+    pd.testing.assert_frame_equal(source.figure_5(SMALL), run[0]["figure_5"], check_exact=True)
 
 
 def plain_run(rate, steps: int, other_from: int | None = None) -> list[torch.Tensor]:

@@ -10,7 +10,7 @@ from replicate.datasets import Batches
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD
 from replicate.training import Flat, flat_weights
-from replicate.training.gradient import WARM, GraphedGradient, cuda_graph, gradient_of, plain_gradient
+from replicate.training.gradient import WARM, GraphedGradient, GraphedGradients, cuda_graph, gradient_of, plain_gradient
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)
@@ -49,6 +49,42 @@ def test_steps_with_the_graphs_gradient_are_the_plain_steps_to_the_bit(kind):
     assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True))
 
 
+def test_a_gradient_that_was_taken_off_its_parameter_is_put_back():
+    """As a graph does it, a replay fills the memory of its first run and leaves the parameters alone."""
+    model, twin = network("resnet8"), network("resnet8")
+
+    def capture(compute):
+        compute()
+        memory = graph._gradients
+
+        def replay():
+            compute()
+            for kept, new in zip(memory, graph._gradients, strict=True):
+                kept.copy_(new)
+            graph._gradients = memory
+            model.zero_grad()
+
+        return replay
+
+    graph = GraphedGradient(model, data(), capture)
+    for where in STEPS[:3]:
+        graph(*where)
+        plain_gradient(twin, data(), *where)
+        assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_several_models_in_one_graph_are_each_alone():
+    models, alone = [network("resnet8"), network("mlp")], [network("resnet8"), network("mlp")]
+    together, plain, runs = GraphedGradients(models, data(), replayed), data(), [(0, 0), (3, 2)]
+    for step in (0, 1, 7):
+        losses = together(runs, step)
+        for i, (seed, stream) in enumerate(runs):
+            assert torch.equal(losses[i], plain_gradient(alone[i], plain, seed, stream, step))
+        for pair in zip(models, alone, strict=True):
+            assert all(torch.equal(a.grad, b.grad) for a, b in zip(*(m.parameters() for m in pair), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), alone[0].buffers(), strict=True))
+
+
 def test_losses_that_were_given_out_stay_what_they_were():
     model = network("mlp")
     graph = GraphedGradient(model, data(), replayed)
@@ -75,3 +111,13 @@ def test_on_cuda_the_graph_is_the_plain_gradient(kind):
         for a, b in zip(model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
     assert gradient_of(model, plain) is gradient_of(model, plain)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_on_cuda_several_models_in_one_graph_are_each_alone():
+    models = [network("resnet8").to("cuda") for _ in range(3)]
+    twin, plain = copy.deepcopy(models[2]), data("cuda")
+    together = GraphedGradients(models, data("cuda"), cuda_graph)
+    for step in (0, 1, 7):
+        loss = together([(0, 0), (1, 0), (2, 1)], step)[2]
+        torch.testing.assert_close(loss, plain_gradient(twin, plain, 2, 1, step), rtol=1e-4, atol=1e-5)

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from replicate.averaging import KernelAverages, ema, swa
 from replicate.datasets import Batches
 from replicate.errors import Diverged
 from replicate.models import mlp, resnet8
-from replicate.optim import SGD, AdamW
+from replicate.optim import SGD, AdamW, Lookahead
 from replicate.schedules import constant, cosine
-from replicate.training import State, branch, distance, flat_weights, load_flat, steps
+from replicate.training import Flat, State, branch, distance, flat_weights, load_flat, steps
+from replicate.training import loop as loop_module
+from replicate.training.gradient import GraphedGradient
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)
@@ -88,6 +92,13 @@ def test_a_branch_inherits_the_optimizers_state():
     assert distance(flat_weights(warm.model), flat_weights(cold.model)) > 1e-3
 
 
+def test_a_model_that_was_just_evaluated_trains_all_the_same():
+    start, evaluated = fresh("resnet8"), fresh("resnet8")
+    evaluated.model.eval()
+    ends = [branch(state, batches(), constant(0.1), 0, 0, 3).model for state in (start, evaluated)]
+    assert all(torch.equal(a, b) for a, b in zip(*(end.state_dict().values() for end in ends), strict=True))
+
+
 def test_averages_are_told_every_iterate_after_the_start():
     class Iterates(list):
         update = list.append
@@ -113,6 +124,38 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_first_step(at):
         for _ in steps(start.model, data, start.optimizer, constant(0.1), 0, 0, 5, 400):
             pass
     assert (failure.value.step, failure.value.exit_code) == (at + 5, 76)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what makes a host wait for a device: a number that is read, a shape that depends on values."""
+
+    WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal"}
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        masks = args[1] if function is torch.ops.aten.index.Tensor else ()
+        by_mask = any(one is not None and one.dtype == torch.bool for one in masks)
+        self.count += by_mask or function.overloadpacket.__name__ in self.WAITS
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("graphed", [False, True])
+def test_inside_an_epoch_nothing_is_read_from_the_device(monkeypatch, graphed):
+    model, data = Flat(resnet8(4, 0, width=4)), batches(size=1, label_noise=0.2, cutout=2)
+    if graphed:  # without a GPU: the computation itself in place of its graph
+        graph = GraphedGradient(model, data, lambda compute: compute)
+        monkeypatch.setattr(loop_module, "gradient_of", lambda model, data: graph)
+    optimizer = Lookahead(SGD(model.parameters(), lr=1.0, momentum=0.9, fused=True), inner_state="interpolate")
+    averages = (KernelAverages({"swa": swa(100), "ema": ema(70)}, flat_weights(model)),)
+    seen = []
+    with Reads() as reads:
+        for _ in steps(model, data, optimizer, constant(0.01), 0, 0, 0, 2 * data.per_epoch, averages):
+            seen.append(reads.count)
+    looks = [step for step in range(1, len(seen)) if seen[step] > seen[step - 1]]
+    assert seen[0] == 0 and looks == [data.per_epoch - 1, 2 * data.per_epoch - 1]
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (5, 4)])

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from replicate.errors import unknown
 
 INNER_STATES = ("maintain", "reset", "interpolate")
+PIECE = 2**16  # numbers that stay in a core's cache from the pull's first line to its second: a third off its time
 
 
 class Lookahead(Optimizer):
@@ -129,5 +130,9 @@ class Lookahead(Optimizer):
 
 def _interpolate(slow: Tensor, fast: Tensor, alpha: float) -> None:
     """slow <- slow + alpha (fast - slow), fast <- slow; in place, and two tensors they remain."""
-    slow.lerp_(fast, alpha)
-    fast.copy_(slow)
+    pieces = [(slow, fast)]
+    if slow.device.type == "cpu" and slow.is_contiguous() and fast.is_contiguous():
+        pieces = zip(slow.view(-1).split(PIECE), fast.view(-1).split(PIECE), strict=True)
+    for one, other in pieces:
+        one.lerp_(other, alpha)
+        other.copy_(one)

@@ -1,9 +1,9 @@
 """Ask for a run; whether it exists, where it lies and on which device it ran is settled here."""
 
 from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
-from replicate.runs.machine import commit, device, gains_by_bfloat16, jobs
-from replicate.runs.record import export, load_recorded, older, record, record_file
-from replicate.runs.tables import provenance_of, read_table, write_table
+from replicate.runs.machine import commit, device, device_name, gains_by_bfloat16, jobs
+from replicate.runs.record import export, load_recorded, older, record, record_file, recorded_at
+from replicate.runs.tables import keep_rows, kept_rows, provenance_of, read_table, write_table
 
 __all__ = [
     "Runs",
@@ -11,10 +11,13 @@ __all__ = [
     "commit",
     "deviations",
     "device",
+    "device_name",
     "each",
     "export",
     "gains_by_bfloat16",
     "jobs",
+    "keep_rows",
+    "kept_rows",
     "load_recorded",
     "older",
     "over",
@@ -23,5 +26,6 @@ __all__ = [
     "read_table",
     "record",
     "record_file",
+    "recorded_at",
     "write_table",
 ]

@@ -7,7 +7,6 @@ with the first run of its grid that is not done.
 
 import hashlib
 import json
-import os
 import sys
 import time
 import warnings
@@ -21,8 +20,8 @@ import pandas as pd
 import torch
 
 from replicate import paths
-from replicate.errors import Busy, Diverged, Missing
-from replicate.progress import progress
+from replicate.errors import Busy, Diverged, Missing, Paused
+from replicate.progress import deadline, ends_by, progress
 from replicate.runs import machine
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_table, write_table
@@ -91,18 +90,18 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
 
     run: gives a DataFrame and may leave files in `folder`; parents: folders of the points of `after` that agree with
     this one on what they share. The columns of the point are added to the rows. A run that diverges is one row with the
-    step in column `diverged`. Where REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started and Busy
-    says how many are left.
+    step in column `diverged`. Where REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started, one that
+    goes by `progress.pieces` saves and stops before it, and Busy says how many are left.
     """
     points = [dict(p) for p in grid]
     home, device = run_folder(run, settings), machine.device()
     folders = {tuple(sorted(p.items())): home / "-".join(f"{n}{v}" for n, v in p.items()) for p in points}
     todo = [p for p in points if not (folders[tuple(sorted(p.items()))] / TABLE).exists()]
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
-    deadline = float(os.environ.get("REPLICATE_DEADLINE", "inf"))
+    until = deadline()
     tasks = [
         joblib.delayed(_one)(
-            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device, deadline
+            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device, until
         )
         for p in todo
     ]
@@ -123,10 +122,10 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
 
 
 def _one(
-    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, deadline: float
+    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, until: float
 ) -> bool:
-    """One run of a grid in a process with one thread; False if the deadline has passed."""
-    if time.time() > deadline:
+    """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
+    if time.time() > until:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -135,7 +134,7 @@ def _one(
     # The momentum of a dead unit decays into denormals, on which a CPU is slow: a quarter of an MLP's step.
     torch.set_flush_denormal(True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0):
+        with filelock.FileLock(folder / "lock", timeout=0), ends_by(until):
             if not (folder / TABLE).exists():
                 start = time.perf_counter()
                 table = _or_diverged(run, settings, point, folder, parents or [], device)
@@ -143,6 +142,8 @@ def _one(
                 write_table(
                     folder / TABLE, table, _provenance(run, settings, folder.parent.name, seconds) | {"point": point}
                 )
+    except Paused:
+        return False
     except filelock.Timeout:
         raise Busy(f"run {folder} is being written by another process; wait until it is done") from None
     finally:
@@ -175,8 +176,8 @@ def run_folder(function: Callable, settings) -> Path:
 
 
 def source_of(function: Callable) -> str:
-    """The source an experiment or run belongs to, the stem of its notebook and claims file."""
-    return function.__module__.removeprefix("replicate.sources.").split(".")[0]
+    """The source an experiment or run belongs to, the stem of its notebook and claims file; else its package."""
+    return function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
 
 
 def _provenance(function: Callable, settings, name: str, seconds: float) -> dict:

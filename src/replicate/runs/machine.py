@@ -56,8 +56,7 @@ def numerics(settings, device: str) -> dict:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "denormals": "flushed",
         "lanes": getattr(settings, "lanes", 1),
-        "torch": ".".join(version("torch").split(".")[:2]),
-        "jax": ".".join(version("jax").split(".")[:2]),
+        **{name: ".".join(versions()[name].split(".")[:2]) for name in ("torch", "jax")},
     }
 
 

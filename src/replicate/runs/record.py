@@ -3,34 +3,48 @@
 data/results/<preset>/<source>/<source>-<experiment>.parquet     rows of every recorded run, provenance by key
 """
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from replicate import paths
-from replicate.errors import BadData
+from replicate.errors import BadData, BadParameter
 from replicate.runs import machine
 from replicate.runs.cache import TABLE, cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_table, write_table
 
+MOST_FILES, MOST_BYTES = 8, 16 * 2**20  # of what one call hands out: little enough for any way off a lent machine
 DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
 
 
 def export(experiment: Callable, settings: Mapping[str, object], preset: str, folder: Path) -> Path | None:
     """Write what is on disk of one experiment as `folder/<source>-<experiment>.parquet`; None if nothing is on disk.
 
-    Raises Missing where the commit of the code is not known: such a file could never be recorded.
+    Raises Missing where the commit of the code is not known: such a file could never be recorded. Raises BadParameter
+    if the folder would hold more than one call may carry off, MOST_FILES of MOST_BYTES each; no file is written then.
     """
     machine.commit()
     table = cached(experiment, settings)
     if table.empty:
         return None
     path = folder / recorded_path(experiment, preset).name
-    write_table(path, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
-    return path
+    if not path.exists() and len(list(folder.glob("*.parquet"))) >= MOST_FILES:
+        raise BadParameter(
+            f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
+        )
+    part = folder / f".{path.name}"
+    write_table(part, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
+    if (size := part.stat().st_size) > MOST_BYTES:
+        part.unlink()
+        raise BadParameter(
+            f"{path.name} would have {size} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
+        )
+    return part.replace(path)
 
 
 def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:
@@ -89,6 +103,17 @@ def older(experiment: Callable, preset: str) -> list[str]:
         return []
     records = provenance_of(recorded_path(experiment, preset))["records"]
     return list(table[table.key.map(lambda key: records[key]["code"] != now)].dataset.unique())
+
+
+def recorded_at(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
+    """Whether a run of these settings is recorded under this data set's name, by whatever code and machine."""
+    path = recorded_path(experiment, preset)
+    if not path.exists():
+        return False
+    own = json.loads(json.dumps(asdict(settings)))
+    keys = {key for key, about in provenance_of(path)["records"].items() if about["settings"] == own}
+    table = read_table(path)
+    return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
 
 def recorded_path(experiment: Callable, preset: str) -> Path:

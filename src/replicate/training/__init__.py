@@ -10,6 +10,7 @@ from replicate.training.checkpoint import (
 )
 from replicate.training.evaluation import evaluate
 from replicate.training.flat import Flat
+from replicate.training.gradient import GraphedGradients, cuda_graph
 from replicate.training.lanes import Lanes, lane_steps
 from replicate.training.loop import State, advance, branch, steps
 from replicate.training.weights import distance, flat_weights, load_flat
@@ -17,10 +18,12 @@ from replicate.training.weights import distance, flat_weights, load_flat
 __all__ = [
     "Checkpoints",
     "Flat",
+    "GraphedGradients",
     "Lanes",
     "State",
     "advance",
     "branch",
+    "cuda_graph",
     "distance",
     "evaluate",
     "flat_weights",

@@ -5,7 +5,8 @@ one. The update stays outside, a launch or two on one vector, so that any optimi
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,15 @@ def cuda_graph(compute: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+@contextmanager
+def restored(buffers: Iterable[Tensor]) -> Iterator[None]:
+    """Puts back what runs that warm up change."""
+    kept = [(buffer, buffer.clone()) for buffer in buffers]
+    yield
+    for buffer, value in kept:
+        buffer.copy_(value)
+
+
 class GraphedGradient:
     """`plain_gradient` with every input in memory that stays: tables of the epoch, and the batch's place in it.
 
@@ -65,29 +75,35 @@ class GraphedGradient:
 
     def __call__(self, seed: int, stream: int, step: int) -> Tensor:
         """As `plain_gradient`."""
+        self.place(seed, stream, step)
+        if self._replay is None:
+            with restored(self.buffers()):
+                self._replay = self._capture(self.compute)
+        self._replay()
+        return self.taken()
+
+    def place(self, seed: int, stream: int, step: int) -> None:
+        """Say which batch comes next."""
         epoch, index = divmod(step, self.data.per_epoch)
         if self._epoch != (seed, stream, epoch):
             for name, table in self.data.tables(seed, stream, epoch).items():
                 self._tables.setdefault(name, torch.empty_like(table)).copy_(table)
             self._epoch = (seed, stream, epoch)
         self._first.fill_(index * self.data.size)
-        if self._replay is None:
-            self._replay = self._captured()
-        self._replay()
+
+    def taken(self) -> Tensor:
+        """The loss, and the gradients where an optimizer looks for them."""
         # Whoever set a gradient to None took the graph's memory off the parameter, not out of the graph.
         for parameter, gradient in zip(self._model().parameters(), self._gradients, strict=True):
             parameter.grad = gradient
         return self._loss.clone()
 
-    def _captured(self) -> Callable[[], None]:
-        """Runs that warm up move BatchNorm's statistics, which are put back."""
-        kept = [(buffer, buffer.clone()) for buffer in self._model().buffers()]
-        replay = self._capture(self._compute)
-        for buffer, value in kept:
-            buffer.copy_(value)
-        return replay
+    def buffers(self) -> list[Tensor]:
+        """What a run of `compute` moves on besides gradients: BatchNorm's statistics."""
+        return list(self._model().buffers())
 
-    def _compute(self) -> None:
+    def compute(self) -> None:
+        """What a graph is made of."""
         model, rows = self._model(), self._first + self._offsets
         images, labels = self.data.gather({name: table.index_select(0, rows) for name, table in self._tables.items()})
         model.zero_grad()
@@ -95,3 +111,38 @@ class GraphedGradient:
         loss.backward()
         self._loss.copy_(loss.detach())
         self._gradients = [parameter.grad for parameter in model.parameters()]
+
+
+class GraphedGradients:
+    """The gradients of several models as branches of one graph, where one alone leaves a part of the device idle."""
+
+    def __init__(self, models: Sequence[nn.Module], data, capture: Callable[[Callable[[], None]], Callable[[], None]]):
+        """models: each is told its own batches of `data`; capture: as for `GraphedGradient`."""
+        self._models = list(models)  # a GraphedGradient alone does not keep its model alive
+        self._each = [GraphedGradient(model, data, capture) for model in models]
+        self._capture = capture
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, runs: Sequence[tuple[int, int]], step: int) -> list[Tensor]:
+        """runs: (seed, stream) of each model's mini-batches; the losses, each as `plain_gradient` gives it."""
+        for one, (seed, stream) in zip(self._each, runs, strict=True):
+            one.place(seed, stream, step)
+        if self._replay is None:
+            with restored([buffer for one in self._each for buffer in one.buffers()]):
+                self._replay = self._capture(self._compute)
+        self._replay()
+        return [one.taken() for one in self._each]
+
+    def _compute(self) -> None:
+        if self._each[0].data.device.type != "cuda":
+            for one in self._each:
+                one.compute()
+            return
+        own = torch.cuda.current_stream()
+        sides = [torch.cuda.Stream() for _ in self._each]
+        for one, side in zip(self._each, sides, strict=True):
+            side.wait_stream(own)
+            with torch.cuda.stream(side):
+                one.compute()
+        for side in sides:
+            own.wait_stream(side)

@@ -7,6 +7,7 @@ quadratic model and Appendix A (their claims read `not built yet`).
 """
 
 from replicate.sources.sandler2023trajectories.algebra import table_1
+from replicate.sources.sandler2023trajectories.cost import figure_5_operations, last_steps_operations
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA, PAPER, PRESETS
 from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.sources.sandler2023trajectories.trips import figure_5, last_steps
@@ -19,6 +20,7 @@ measured: 100 000 steps of 512 images on ResNet-34 are 1.1e18 floating-point ope
 run, and three seeds with eight branch points, all side-trips and controls about six such runs each."""
 WITHOUT_DATA = (table_1,)  # run once, on ALGEBRA, at every preset
 SYNTHETIC = ()  # data sets that a formula makes, at hand everywhere
+OPERATIONS = {figure_5: figure_5_operations, last_steps: last_steps_operations}  # from settings, for their floor
 RUNS_ON = {}  # experiment -> data sets it is meant for, where it is not all of them
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "BUILT",
     "COST",
     "EXPERIMENTS",
+    "OPERATIONS",
     "PAPER",
     "PRESETS",
     "RUNS_ON",

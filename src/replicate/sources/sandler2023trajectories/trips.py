@@ -5,9 +5,10 @@ steps begin at the same weights and momentum. Every weight vector is evaluated o
 re-estimated on the same batches.
 """
 
-import time
-from collections.abc import Iterable
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ import pandas as pd
 from replicate import datasets, models, runs, schedules, training
 from replicate.averaging import KernelAverages, ema, equivalent_schedule, recompute_batch_norm, swa, two_point
 from replicate.optim import SGD
+from replicate.progress import pieces
 from replicate.sources.sandler2023trajectories.settings import Settings
 
 MAIN, OTHER = 0, 1  # streams of mini-batches
 NORM, DRAWS = 2**31, 2**31 + 1  # streams nobody trains on
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 LOG_EVERY = 100  # steps a row of the main run's loss
-SAVE_SECONDS = 60  # what a main run that is killed loses at most, and a stop
 
 
 def figure_5(settings: Settings) -> pd.DataFrame:
@@ -55,51 +56,39 @@ def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     """Train once at the main schedule; leave states at the branch points and the averages of each window.
 
     Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses. A run that was
-    killed goes on from its newest checkpoint and ends at the same bits.
+    killed, or paused before a deadline, goes on from its newest checkpoint and ends at the same bits.
     """
     images, rate = datasets.load(settings.dataset), _schedule(settings)
     data, seed = _batches(settings, images, device), point["seed"]
     checkpoints = training.Checkpoints(folder / "checkpoints", f"{folder.parent.name} {folder.name}")
     state, log = _begun(settings, seed, images, device, checkpoints)
-    saved = time.monotonic()
-    for stop in _stops(settings, state.step):
+
+    def save() -> None:
+        checkpoints.save(state, {"losses": log})
+
+    for stop in pieces(_stops(settings, state.step), save):
         state, losses = training.advance(state, data, rate, seed, MAIN, stop)
         log = np.concatenate([log, losses])
         state = _left_behind(state, settings, folder)
-        if time.monotonic() - saved > SAVE_SECONDS:
-            checkpoints.save(state, {"losses": log})
-            saved = time.monotonic()
     losses = pd.DataFrame({"step": range(len(log)), "train_loss": log})
     return losses.groupby(losses.step // LOG_EVERY * LOG_EVERY, as_index=False).mean()
 
 
 def side_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """Every side-trip from one branch point, and the worth of its end and of all it is compared with."""
+    """Every side-trip from one branch point, and the worth of its end and of all it is compared with.
+
+    A run that was paused goes on with the first row that it does not have.
+    """
     images = datasets.load(settings.dataset)
     data, seed, branch = _batches(settings, images, device), point["seed"], point["branch"]
     start = _resumed(settings, seed, images, device, parents[0] / f"branch-{branch}.ckpt")
     ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
-    origin, base = training.flat_weights(start.model), _schedule(settings)
-    worth = _worth(settings, images, data, device)
-    rows = []
-
-    def note(arm: str, kernel: str, k: int, weights) -> None:
-        average = ends.get(f"{kernel} k={k}", origin).to(device)
+    origin, worth = training.flat_weights(start.model), _worth(settings, images, data, device)
+    plan, rows = _plan(settings, start, data, ends, seed), runs.kept_rows(folder)
+    for arm, kernel, k, weights_of in pieces(plan[len(rows) :], lambda: runs.keep_rows(folder, rows)):
+        weights, average = weights_of().to(device), ends.get(f"{kernel} k={k}", origin).to(device)
         apart = {"to_average": training.distance(weights, average), "travelled": training.distance(average, origin)}
         rows.append({"start": start.step, "kernel": kernel, "k": k, "arm": arm, **worth(weights), **apart})
-
-    note("start", "", 0, origin)
-    for k in sorted({1, *settings.two_point, *settings.swa, *settings.ema}):
-        note("raw", "", k, ends[f"raw k={k}"].to(device))
-    for name, k in [("two-point", 1), *_windows(settings)]:
-        note("average", name, k, ends[f"{name} k={k}"].to(device))
-    for arm, stream, windows in (("side-trip", MAIN, None), ("other-batches", OTHER, settings.controls)):
-        for name, k, state in _trips(settings, start, data, base, seed, stream, windows):
-            note(arm, name, k, training.flat_weights(state.model))
-    constant = start
-    for k in sorted(settings.controls):
-        constant = training.branch(constant, data, base, seed, OTHER, start.step + k)
-        note("constant-rate", "", k, training.flat_weights(constant.model))
     return pd.DataFrame(rows)
 
 
@@ -109,14 +98,18 @@ def late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path
     data, seed, branch = _batches(settings, images, device), point["seed"], point["branch"]
     ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
     worth = _worth(settings, images, data, device)
-    raw, average = ends[f"raw k={settings.longest}"].to(device), ends["last"].to(device)
-    rows = [{"k": 0, "arm": "raw", **worth(raw)}, {"k": settings.longest, "arm": "average", **worth(average)}]
-    for k in settings.last_windows:
+
+    def end_of(k: int):
         name = f"branch-{branch}-last-{k}.ckpt" if k < settings.longest else f"branch-{branch}.ckpt"
         start = _resumed(settings, seed, images, device, parents[0] / name)
         rate = equivalent_schedule(_schedule(settings), ema(k, settings.last_delta), start.step)
-        end = training.branch(start, data, rate, seed, MAIN, start.step + k)
-        rows.append({"k": k, "arm": "side-trip", **worth(training.flat_weights(end.model))})
+        return training.flat_weights(training.branch(start, data, rate, seed, MAIN, start.step + k).model)
+
+    plan = [("raw", 0, lambda: ends[f"raw k={settings.longest}"]), ("average", settings.longest, lambda: ends["last"])]
+    plan += [("side-trip", k, partial(end_of, k)) for k in settings.last_windows]
+    rows = runs.kept_rows(folder)
+    for arm, k, weights_of in pieces(plan[len(rows) :], lambda: runs.keep_rows(folder, rows)):
+        rows.append({"k": k, "arm": arm, **worth(weights_of().to(device))})
     return pd.DataFrame(rows)
 
 
@@ -157,29 +150,37 @@ def _left_behind(state: training.State, settings: Settings, folder: Path) -> tra
     return state
 
 
-def _trips(settings: Settings, start, data, base, seed: int, stream: int, only: tuple | None) -> Iterable[tuple]:
-    """(kernel, k, end state) of every side-trip from `start`; `only`: these windows, None for all."""
-    # Half the rate is the two-point schedule of every window, so its windows are prefixes of one trip.
-    chosen = [k for k in sorted(settings.two_point) if only is None or k in only]
-    state, half = start, equivalent_schedule(base, two_point(max(chosen)), start.step) if chosen else None
-    for k in chosen:
-        state = training.branch(state, data, half, seed, stream, start.step + k)
-        yield "two-point", k, state
-    for name, windows in (("swa", settings.swa), ("ema", settings.ema)):
-        for k in windows:
+def _plan(settings: Settings, start, data, ends: dict, seed: int) -> list[tuple[str, str, int, Callable]]:
+    """(arm, kernel, k, what gives the weights) of every row of one branch point, in the order of the rows."""
+    base, reached = _schedule(settings), {}
+
+    def trip(name: str, stream: int, k: int):
+        rate, origin = (equivalent_schedule(base, KERNELS[name](k), start.step) if name else base), start
+        if name in ("two-point", ""):  # one rate for every window, so that each goes on from the end of the one before
+            origin = reached.get((name, stream), start)
+        end = reached[name, stream] = training.branch(origin, data, rate, seed, stream, start.step + k)
+        return training.flat_weights(end.model)
+
+    plan = [("start", "", 0, lambda: training.flat_weights(start.model))]
+    marks = sorted({1, *settings.two_point, *settings.swa, *settings.ema})
+    plan += [("raw", "", k, partial(ends.get, f"raw k={k}")) for k in marks]
+    plan += [("average", n, k, partial(ends.get, f"{n} k={k}")) for n, k in [("two-point", 1), *windows(settings)]]
+    for arm, stream, only in (("side-trip", MAIN, None), ("other-batches", OTHER, settings.controls)):
+        for name, k in windows(settings):
             if only is None or k in only:
-                rate = equivalent_schedule(base, KERNELS[name](k), start.step)
-                yield name, k, training.branch(start, data, rate, seed, stream, start.step + k)
+                plan.append((arm, name, k, partial(trip, name, stream, k)))
+    return plan + [("constant-rate", "", k, partial(trip, "", OTHER, k)) for k in sorted(settings.controls)]
 
 
-def _windows(settings: Settings) -> list[tuple[str, int]]:
-    families = (("two-point", settings.two_point), ("swa", settings.swa), ("ema", settings.ema))
+def windows(settings: Settings) -> list[tuple[str, int]]:
+    """(kernel, k) of every window."""
+    families = (("two-point", sorted(settings.two_point)), ("swa", settings.swa), ("ema", settings.ema))
     return [(name, k) for name, windows in families for k in windows]
 
 
 def _kernels(settings: Settings) -> dict:
     """Kernels by the name their averages are saved under."""
-    kernels = {f"{name} k={k}": KERNELS[name](k) for name, k in _windows(settings)}
+    kernels = {f"{name} k={k}": KERNELS[name](k) for name, k in windows(settings)}
     kernels["two-point k=1"] = two_point(1)
     return kernels | {"last": ema(settings.longest, settings.last_delta)}
 
@@ -209,7 +210,7 @@ def _batches(settings: Settings, images: datasets.Images, device: str) -> datase
 
 
 def _state(settings: Settings, seed: int, images: datasets.Images, device: str) -> training.State:
-    model = _network(settings, seed, images, device).to(device)
+    model = network(settings, seed, images.train_x.shape[1:], images.classes, device).to(device)
     about = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     return training.State(model, SGD(model.parameters(), lr=settings.lr, fused=True, **about))
 
@@ -218,18 +219,18 @@ def _resumed(settings: Settings, seed: int, images: datasets.Images, device: str
     return training.load_state(path, _state(settings, seed, images, device))
 
 
-def _network(settings: Settings, seed: int, images: datasets.Images, device: str):
+def network(settings: Settings, seed: int, shape: tuple[int, ...], classes: int, device: str):
+    """The settings' network with the weights of a seed, for images of this shape, (channels, height, width)."""
     half = settings.precision == "bfloat16" and runs.gains_by_bfloat16(device)
     match settings.model:
         case "mlp":
-            pixels = images.train_x[0].size
-            return models.mlp(pixels, (settings.width, settings.width), images.classes, seed)
+            return models.mlp(math.prod(shape), (settings.width, settings.width), classes, seed)
         case "resnet8":
-            return models.resnet8(images.classes, seed, settings.width, settings.stem, half)
+            return models.resnet8(classes, seed, settings.width, settings.stem, half)
         case "resnet18":
-            return models.resnet18(images.classes, seed, settings.stem, half)
+            return models.resnet18(classes, seed, settings.stem, half)
         case "resnet34":
-            return models.resnet34(images.classes, seed, settings.stem, half)
+            return models.resnet34(classes, seed, settings.stem, half)
 
 
 def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, device: str):
@@ -242,7 +243,7 @@ def _worth(settings: Settings, images: datasets.Images, data: datasets.Batches, 
     test = data.plain(images.test_x, images.test_y)
     norm = data.resized(settings.norm_batch)
     batches = [norm.batch(0, NORM, step)[0] for step in range(settings.norm_batches)]
-    model = _network(settings, 0, images, device).to(device)
+    model = network(settings, 0, images.train_x.shape[1:], images.classes, device).to(device)
 
     def worth(weights) -> dict[str, float]:
         training.load_flat(model, weights)
