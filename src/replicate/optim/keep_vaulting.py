@@ -99,7 +99,7 @@ class KeepVaulting(ForwardChecks):
             wanted = 0.0
         else:
             above = new - before + slope * t  # the tangent's; of a parabola a t^2
-            wanted = slope * t * t / (2 * above) if above > 0 else math.inf
+            wanted = t * (slope * t / (2 * above)) if above > 0 else math.inf
             if abs(wanted - t) <= CLOSE * t:
                 return t
         return min(max(wanted, t / self.cap), t * self.cap)
