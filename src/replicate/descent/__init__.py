@@ -1,5 +1,6 @@
 """Descent on small problems, compiled whole in jax: Newton's method, and what one gradient can be used for."""
 
+from replicate.descent.clock import bits_of_printed_update, net_seconds, regression_seconds
 from replicate.descent.line_searches import Armijo, ExactSearch
 from replicate.descent.methods import Adam, Sgd, Stepping, Vaulting
 from replicate.descent.nets import (
@@ -42,16 +43,19 @@ __all__ = [
     "Stepping",
     "Ties",
     "Vaulting",
+    "bits_of_printed_update",
     "gradient",
     "gradient_descent",
     "initial_weights",
     "mean_squared_error",
     "moments",
     "moments_loss",
+    "net_seconds",
     "newton",
     "normal_equations",
     "published_net",
     "regression",
+    "regression_seconds",
     "regression_start",
     "rows",
     "rows_loss",

@@ -28,7 +28,8 @@ from replicate.errors import BadParameter, unknown
 from replicate.streams import rng
 
 ACTIVATIONS = ("linear", "relu")
-BLOCK = 4096  # rows of a step of the QR decomposition
+BLOCK, LEAST = 20_000, 500  # numbers a layer of a block of rows, rows of one: what a cache holds, found by trial
+QR_ROWS = 4096  # rows a step of the QR decomposition
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def moments(data: Rows) -> Moments:
     """R'R = mean over rows of z z', z = (x, 1, y), in float64; the time of a loss no longer depends on the rows."""
     inputs, count = data.x.shape
     root = np.zeros((0, inputs + 2))
-    for first in range(0, count, BLOCK):
-        x, y = data.x[:, first : first + BLOCK], data.y[first : first + BLOCK]
+    for first in range(0, count, QR_ROWS):
+        x, y = data.x[:, first : first + QR_ROWS], data.y[first : first + QR_ROWS]
         block = np.vstack([x, np.ones(len(y)), y]).T
         root = np.linalg.qr(np.vstack([root, block]), mode="r")
     short = inputs + 2 - len(root)  # fewer rows than moments
@@ -122,17 +123,52 @@ def moments(data: Rows) -> Moments:
 
 @functools.cache
 def rows_loss(net: Net) -> Callable:
-    """(weights (P,), Rows) -> L, row by row; in jax."""
+    """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives only, and by weights only."""
+    size = max(BLOCK // max(net.dims), LEAST)
 
-    def loss(weights, data: Rows):
-        a = data.x
-        for i, (w, b) in enumerate(net.layers(weights)):
-            a = jnp.matmul(w, a, precision="highest") + b[:, None]
-            if net.activation == "relu" and i < len(net.dims) - 2:
-                a = jnp.maximum(a, 0)
-        return jnp.mean((a[0] - data.y) ** 2)
+    def whole(weights, data: Rows):
+        return _squares(net, weights, data) / data.y.shape[0]
 
-    return loss
+    def blocks(part: Callable, nothing, data: Rows):
+        """The sum of `part` over blocks of rows, and over those left."""
+        count = data.y.shape[0] // size
+
+        def added(i, total):
+            block = jax.tree.map(lambda one: jax.lax.dynamic_slice_in_dim(one, i * size, size, axis=-1), data)
+            return jax.tree.map(jnp.add, total, part(block))
+
+        total = jax.lax.fori_loop(0, count, added, nothing)
+        left = jax.tree.map(lambda one: one[..., count * size :], data)
+        return jax.tree.map(jnp.add, total, part(left)) if left.y.shape[0] else total
+
+    @jax.custom_vjp
+    def blocked(weights, data: Rows):
+        nothing = jnp.zeros((), weights.dtype)
+        return blocks(lambda block: _squares(net, weights, block), nothing, data) / data.y.shape[0]
+
+    def forward(weights, data: Rows):
+        # Both passes over a block while it is in the cache: no activation of all rows is written down.
+        both = jax.value_and_grad(lambda w, block: _squares(net, w, block))
+        nothing = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
+        total, gradient = blocks(lambda block: both(weights, block), nothing, data)
+        return total / data.y.shape[0], (gradient / data.y.shape[0], data)
+
+    def backward(kept, outer):
+        gradient, data = kept
+        return outer * gradient, jax.tree.map(jnp.zeros_like, data)
+
+    blocked.defvjp(forward, backward)
+    return lambda weights, data: (blocked if data.y.shape[0] > 2 * size else whole)(weights, data)
+
+
+def _squares(net: Net, weights, data: Rows):
+    """The sum over rows of (z_last - y)^2."""
+    a = data.x
+    for i, (w, b) in enumerate(net.layers(weights)):
+        a = jnp.matmul(w, a, precision="highest") + b[:, None]
+        if net.activation == "relu" and i < len(net.dims) - 2:
+            a = jnp.maximum(a, 0)
+    return jnp.sum((a[0] - data.y) ** 2)
 
 
 @functools.cache
