@@ -29,6 +29,11 @@ def valley(theta, data):
     return ((1 - a) ** 2 + data.steepness * (b - a**2) ** 2).sum()
 
 
+def run(method, start=START, lr=1e-3, dtype="float64"):
+    """One length and always with a path, so that a method is compiled once for all the tests."""
+    return descent.train(method, valley, DATA, start, lr, STEPS, dtype, path=True)
+
+
 def by_torch(make, steps=STEPS):
     """Weights before every step, (steps + 1, 4), and the total forward passes and the mini-steps of each."""
     theta = nn.Parameter(torch.tensor(START))
@@ -65,24 +70,24 @@ def test_equals_the_torch_optimizer_in_float64_cost_and_all(name):
     method, make = METHODS[name]
     for lr in (1e-3, 3e-4):
         path, forwards, mini_steps = by_torch(lambda p, lr=lr: make(p, lr))
-        run = descent.train(method, valley, DATA, START, lr, STEPS, path=True)
-        np.testing.assert_allclose(run.path, path, rtol=1e-9)
-        np.testing.assert_array_equal(run.forwards, forwards)
-        np.testing.assert_array_equal(run.mini_steps, mini_steps)
-        np.testing.assert_array_equal(run.gradients, np.arange(STEPS + 1))
-        np.testing.assert_allclose(run.losses, [valley(w, DATA) for w in path], rtol=1e-9)
-        np.testing.assert_array_equal(run.weights, run.path[-1])
+        found = run(method, lr=lr)
+        np.testing.assert_allclose(found.path, path, rtol=1e-9)
+        np.testing.assert_array_equal(found.forwards, forwards)
+        np.testing.assert_array_equal(found.mini_steps, mini_steps)
+        np.testing.assert_array_equal(found.gradients, np.arange(STEPS + 1))
+        np.testing.assert_allclose(found.losses, [valley(w, DATA) for w in path], rtol=1e-9)
+        np.testing.assert_array_equal(found.weights, found.path[-1])
 
 
 def test_a_net_walks_as_its_torch_twin_does():
     net = descent.Net((3, 4, 1), "relu")
     data, start = descent.rows(40, 3, 0), descent.initial_weights(net, 1)
-    run = descent.train(Stepping(10, 0.5), descent.rows_loss(net), data, start, 0.02, STEPS, path=True)
+    walk = descent.train(Stepping(10, 0.5), descent.rows_loss(net), data, start, 0.02, STEPS, path=True)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).double()
     nn.utils.vector_to_parameters(torch.from_numpy(start), model.parameters())
     x, y = torch.from_numpy(data.x.T), torch.from_numpy(data.y)[:, None]
     optimizer = optim.KeepStepping(model.parameters(), 0.02, 10, 0.5)
-    for weights in run.path:
+    for weights in walk.path:
         np.testing.assert_allclose(
             nn.utils.parameters_to_vector(model.parameters()).detach(), weights, rtol=1e-9, atol=1e-12
         )
@@ -100,7 +105,7 @@ def test_many_lengths_at_once_stop_where_one_by_one_does(variant, rollback, max_
     about = {"max_steps": max_steps, "scale_i": 0.5, "variant": variant, "rollback": rollback}
     one, many = Stepping(**about), Stepping(**about, at_once=at_once)
     for lr in (1e-4, 1e-3):  # at the smaller one walks run out of lengths
-        first, second = (descent.train(m, valley, DATA, START, lr, STEPS, path=True) for m in (one, many))
+        first, second = run(one, lr=lr), run(many, lr=lr)
         np.testing.assert_allclose(second.path, first.path, rtol=1e-9)
         np.testing.assert_array_equal(second.forwards, first.forwards)
         assert descent.ties(many, valley, DATA, first.path, lr) == (STEPS + 1, 0, 0)
@@ -122,47 +127,42 @@ def test_ties_are_told_from_mistakes():
         descent.ties(Stepping(), valley, DATA, flat, 1e-4)
 
 
-@pytest.mark.parametrize("method", [Stepping(10, 0.5, rollback=True), Vaulting(4)], ids=["stepping", "vaulting"])
-def test_lanes_are_the_runs_alone(method):
+@pytest.mark.parametrize("shared, steepness", [(True, 10.0), (False, np.array([10.0, 5.0, 10.0]))])
+def test_lanes_are_the_runs_alone(shared, steepness):
     starts, lrs = START + 0.1 * np.arange(3)[:, None], np.array([1e-3, 1e-4, 5e-4])
-    together = descent.train_many(method, valley, DATA, starts, lrs, STEPS)
-    own = descent.train_many(method, valley, Steep(np.array([10.0, 5.0, 10.0])), starts, lrs, STEPS, shared=False)
+    method, data = METHODS["rollback"][0], Steep(np.asarray(steepness))
+    together = descent.train_many(method, valley, data, starts, lrs, STEPS, shared=shared)
     for lane in range(3):
-        alone = descent.train(method, valley, DATA, starts[lane], lrs[lane], STEPS)
-        np.testing.assert_allclose(together.losses[lane], alone.losses, rtol=1e-9)
-        np.testing.assert_array_equal(together.forwards[lane], alone.forwards)
-        np.testing.assert_array_equal(together.mini_steps[lane], alone.mini_steps)
-        assert np.allclose(own.losses[lane], alone.losses, rtol=1e-9) == (lane != 1)
+        alone = run(method, starts[lane], lrs[lane])
+        if shared or lane != 1:
+            np.testing.assert_allclose(together.losses[lane], alone.losses, rtol=1e-9)
+            np.testing.assert_allclose(together.weights[lane], alone.weights, rtol=1e-9)
+            np.testing.assert_array_equal(together.forwards[lane], alone.forwards)
+            np.testing.assert_array_equal(together.mini_steps[lane], alone.mini_steps)
+        else:  # on data of its own
+            assert not np.allclose(together.losses[lane], alone.losses)
 
 
 def test_float32_is_float32_and_the_flag_of_the_process_stays():
     before = jax.config.jax_enable_x64
-    single = descent.train(Stepping(10), valley, DATA, START, 1e-3, STEPS, "float32")
-    double = descent.train(Stepping(10), valley, DATA, START, 1e-3, STEPS)
+    method = METHODS["corrected"][0]
+    single, double = run(method, dtype="float32"), run(method)
     assert (single.losses.dtype, single.weights.dtype) == (np.float32, np.float32) and double.losses.dtype == np.float64
     assert 0 < np.abs(single.losses / double.losses - 1).max() < 1e-2
     assert jax.config.jax_enable_x64 == before and jnp.ones(1).dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    "method, stays", [(Stepping(10), False), (Stepping(10, rollback=True), True), (Vaulting(10), True)], ids=str
-)
-def test_a_run_that_diverges_is_rows_and_one_that_may_not_climb_stays_finite(method, stays):
-    run = descent.train(method, valley, DATA, START, 1.0, STEPS)
-    assert np.isfinite(run.losses[-1]) == stays and len(run.losses) == STEPS + 1
-    if stays:
-        assert np.all(np.diff(run.losses) <= 0)
+@pytest.mark.parametrize("name, stays", [("sgd", False), ("corrected", False), ("rollback", True), ("secant", True)])
+def test_a_run_that_diverges_is_rows_and_one_that_may_not_climb_stays_finite(name, stays):
+    found = run(METHODS[name][0], lr=1.0)
+    assert np.isfinite(found.losses[-1]) == stays and len(found.losses) == STEPS + 1
+    assert not stays or np.all(np.diff(found.losses) <= 0)
 
 
 def test_at_the_minimum_nothing_is_spent_but_by_the_published_classes():
-    for method, spent in (
-        (Stepping(5), 0),
-        (Vaulting(5), 0),
-        (Stepping(5, variant="published"), 2),
-        (descent.Armijo(), 0),
-    ):
-        run = descent.train(method, valley, DATA, np.ones(4), 0.1, 1)
-        assert (run.losses[-1], run.forwards[-1]) == (0, spent), method
+    for name, spent in (("corrected", 0), ("secant", 0), ("published", 2), ("published vault", 2)):
+        found = run(METHODS[name][0], np.ones(4))
+        assert (found.losses[-1], found.forwards[1]) == (0, spent), name
 
 
 @pytest.mark.parametrize("change, said", [({"steps": 0}, "steps must be at least 1, got 0"),

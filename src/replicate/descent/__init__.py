@@ -1,6 +1,14 @@
 """Descent on small problems, compiled whole in jax: Newton's method, and what one gradient can be used for."""
 
 from replicate.descent.clock import bits_of_printed_update, net_seconds, regression_seconds
+from replicate.descent.least_squares import (
+    Fit,
+    Regression,
+    mean_squared_error,
+    normal_equations,
+    regression,
+    regression_start,
+)
 from replicate.descent.line_searches import Armijo, ExactSearch
 from replicate.descent.methods import Adam, Sgd, Stepping, Vaulting
 from replicate.descent.nets import (
@@ -17,14 +25,6 @@ from replicate.descent.nets import (
     value,
 )
 from replicate.descent.newton import NewtonPath, Path, gradient_descent, newton
-from replicate.descent.regression import (
-    Fit,
-    Regression,
-    mean_squared_error,
-    normal_equations,
-    regression,
-    regression_start,
-)
 from replicate.descent.walks import Run, Ties, ties, train, train_many
 
 __all__ = [

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from replicate.descent.least_squares import mean_squared_error
 from replicate.descent.precision import precision
-from replicate.descent.regression import mean_squared_error
 from replicate.errors import BadParameter
 
 

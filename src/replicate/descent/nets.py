@@ -123,7 +123,7 @@ def moments(data: Rows) -> Moments:
 
 @functools.cache
 def rows_loss(net: Net) -> Callable:
-    """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives only, and by weights only."""
+    """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives by weights only."""
     size = max(BLOCK // max(net.dims), LEAST)
 
     def whole(weights, data: Rows):
