@@ -18,7 +18,7 @@ PRINTED_DICT = ("KS_50_0", "KS_50_2", "KS_10_0", "KS_10_2", "KV_10", "KV_50", "S
 IN_THE_PROSE = ("KS_50_2", "SGD", "ADAM")  # what the results are said to compare
 OUTER_STEPS = {"SGD": 1000, "K": 100}
 PRINTED_SIGNATURE = ("n_row", "dim_in", "dim_hidden", "n_layers")
-WELL_POSED, UNDETERMINED = ((200, 3), (400, 20), (2000, 100)), ((10, 20), (20, 20), (200, 250))  # rows, columns
+WELL_POSED, UNDETERMINED = ((200, 3), (2000, 100)), ((10, 20), (20, 20), (200, 250))  # rows, columns
 CHECKED = 20  # steps of the two printed loops
 
 
@@ -110,6 +110,7 @@ def regression() -> list[tuple]:
         ("KEEP-06.refused", f"{len(UNDETERMINED)} and {len(WELL_POSED)} shapes", float(share[0] - share[1])),
         ("KEEP-10.example", "10 columns", float((COLUMNS + 1) ** 2)),
         ("KEEP-10.network", "2000 weights", float(2000**2)),
+        ("Y4.type", "one update", float(descent.bits_of_printed_update()[1])),
         ("Y5.seed", "two runs", float(x - w)),
     ]
 

@@ -32,8 +32,9 @@ class Figures:
         """table: what the figures' experiments gave, with the column dataset."""
         self.table = table
         keys = [*KEYS, "seed"]
+        table = table.sort_values(keys)
         self._height = table.groupby(keys).loss.mean().unstack("seed")
-        self._once = table[table.share == 1.0].set_index(keys)
+        self._once = table[table.share == 1.0].set_index(keys).sort_index()
         self._at = {share: table[table.share == share].set_index(keys).loss.unstack("seed") for share in MIDDLE}
         self.datasets = [d for d in (*TASKS, "figure13code") if (table.dataset == d).any()]
 
@@ -181,8 +182,8 @@ def _over_figures(figures: Figures, claims: Mapping[str, Claim]) -> Iterator[tup
     where = "figures " + " ".join(d.removeprefix("figure") for d in tasks)
 
     def share(arm, rival, axis=SECOND, rate="source", rival_rate=None, start="source") -> pd.Series | None:
-        own = [d for d in tasks if figures.has(arm, dataset=d, rate=rate, start=start)]
-        if own != tasks:
+        pairs = ((arm, rate), (rival, rival_rate or rate))
+        if not all(figures.has(a, dataset=d, rate=r, start=start) for d in tasks for a, r in pairs):
             return None
         won = []
         for d in tasks:

@@ -14,7 +14,7 @@ NEWTON_STEPS = 3
 BEST = 0.5  # the best rate for isotropic columns: the Hessian of the mean squared error is then 2 I
 FEW = 20  # steps of the arms that gradient descent is compared with
 SHAPES = (  # rows, columns, condition number of X^T X
-    (1_000, 2, 1.0), (2_000, 10, 1.0), (2_000, 100, 1.0), (20_000, 20, 1.0),
+    (1_000, 2, 1.0), (2_000, 10, 1.0), (2_000, 100, 1.0),
     (10, 20, 1.0), (200, 250, 1.0), (2_000, 10, 1e6), (2_000, 10, 1e10),
 )  # fmt: skip
 WORST, BEST_DROP = 10.0, -30.0  # a step's log10 loss ratio is clipped to [BEST_DROP, WORST]
@@ -49,7 +49,7 @@ def shapes(settings: Settings) -> pd.DataFrame:
 
 def solvers(settings: Settings) -> pd.DataFrame:
     """Seconds of one fit. Columns: seed, solver, precision, seconds (median of repeats), drop (log10 loss ratio)."""
-    return runs.each(solved, settings, [{"seed": s} for s in settings.seeds]).table
+    return runs.each(solved, settings, [{"seed": s} for s in settings.seeds[: settings.fits]]).table
 
 
 def regressed(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
@@ -89,10 +89,10 @@ def solved(settings: Settings, point: dict, folder: Path, parents: list[Path], d
     start = descent.regression_start(settings.columns, seed)
     for dtype in ("float32", "float64"):
         x, y = data.x.astype(dtype), data.y.astype(dtype)
-        clock = descent.regression_seconds(x, y, settings.lr, settings.repeats, dtype)
+        clock = descent.regression_seconds(x, y, settings.lr, settings.fit_repeats, dtype)
         first = np.mean((x @ start.astype(dtype) - y) ** 2, dtype=np.float64)
         rows = [{"solver": name, "seconds": float(np.median(s))} for name, s in clock.items()]
-        rows += [_timed(name, fit, x, y, settings.repeats, first) for name, fit in DIRECT.items()]
+        rows += [_timed(name, fit, x, y, settings.fit_repeats, first) for name, fit in DIRECT.items()]
         path = descent.newton(descent.mean_squared_error, start, 1, (x, y), dtype=dtype)
         found += [row | {"precision": dtype, "newton drop": drop(path.losses)} for row in rows]
     return pd.DataFrame(found)

@@ -14,6 +14,14 @@ DATASETS = Literal[
 ]  # fmt: skip
 
 
+ARMS = (
+    "SGD", "ADAM",
+    *(f"{name} {v}" for name in ("KS_50_0", "KS_50_2", "KS_10_0", "KS_10_2", "KV_10", "KV_50")
+      for v in ("published", "corrected")),
+    "KS_50_2 rollback", "ARMIJO", "LBFGS", "EXACT",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class Settings:
     """A task and what is run on it. Defaults: Figure 9. A forward-equivalent is a forward pass; a gradient is three."""
@@ -32,13 +40,15 @@ class Settings:
     tuning_seeds: tuple[Seed, ...] = (1000, 1001)  # ours; not used again
     grid: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # ours: rates that every arm is tuned on
     tuning_rows: Count = 10_000  # rows of the tuning runs
-    arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; see `arms.METHODS`
+    arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; see ARMS
     tuned: tuple[str, ...] = ("SGD", "ADAM")  # at their tuned rates too
     sweep: tuple[Rate, ...] = (1e-3,)  # ours: rates of the sensitivity curves
     sweep_seeds: tuple[Seed, ...] = (0,)
     sweep_arms: tuple[str, ...] = ("SGD", "ADAM")
     repeats: Count = 5  # of a timing, whose median counts
     blocks: Count = 10  # of repeats: the units of rows on seconds
+    fits: Count = 5  # ours: data sets, the first seeds, of the timings of solvers
+    fit_repeats: Count = 2  # of a solver's timing
     batches: tuple[Count, ...] = (64,)  # ours: rows of a mini-batch
     form_rows: Count = 2000  # ours: rows where the row form, in both precisions, is held against the moments
     test_rows: Count = 10_000  # ours; the post has no test set
@@ -53,6 +63,9 @@ class Settings:
             raise ValueError(f"tuning_seeds must not be used again, got {sorted(shared)} in seeds or sweep_seeds too")
         if strange := set(self.tuned) - set(self.arms):
             raise ValueError(f"tuned must be among arms, got {sorted(strange)}")
+        for name in ("arms", "sweep_arms"):
+            if strange := set(getattr(self, name)) - set(ARMS):
+                raise ValueError(f"{name} must be among {', '.join(ARMS)}, got {sorted(strange)}")
         if max(self.batches) > self.rows:
             raise ValueError(f"batches must be of at most {self.rows} rows, got {max(self.batches)}")
         return self
