@@ -164,7 +164,7 @@ def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
 def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:
     """Means of y by x with error bars."""
     groups = y.groupby(x)
-    mean = groups.mean()
+    mean = groups.mean().astype(float)
     low, high = np.array([interval(values) for _, values in groups]).T
     look = {"linestyle": "-"} | look if fmt == "o" else look
-    ax.errorbar(mean.index, mean, [mean - low, high - mean], fmt=fmt, markersize=3, capsize=2, **look)
+    ax.errorbar(mean.index.to_numpy(), mean.to_numpy(), [mean - low, high - mean], fmt=fmt, markersize=3, capsize=2, **look)

@@ -47,7 +47,9 @@ FULL["minibatch"] = replace(FULL["minibatch"], batches=(64, 2048, 10_000))
 
 CPU = dict(FULL)
 CPU["figure12"] = replace(FULL["figure12"], seeds=(0, 1), arms=FEW, tuned=FEWER, tuning_rows=2000)
-CPU["regression"] = replace(FULL["regression"], seeds=SEEDS[:6])
+CPU["regression"] = replace(FULL["regression"], seeds=SEEDS[:6], repeats=2, blocks=8)
+CPU["figure13"] = replace(FULL["figure13"], fit_repeats=1, fit_precisions=("float32",))
+CPU["resnet18"] = replace(FULL["resnet18"], repeats=1, blocks=8)
 
 GPU = FULL | {"resnet18": replace(FULL["resnet18"], rows=128, batches=(128,), tuning_rows=128)}
 
@@ -59,7 +61,7 @@ def tiny(task: Settings) -> Settings:
     about = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20, "maps": maps,
              "columns": columns, "width": PAPER.width, "walk_gradients": 5, "seeds": (0, 1), "tuning_seeds": (1000,),
              "grid": task.grid[2:4], "sweep": (1e-3, 1e-2), "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEW,
-             "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "blocks": 2}  # fmt: skip
+             "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 2}  # fmt: skip
     about["batches"] = tuple(sorted({min(b, rows) for b in task.batches}))
     return replace(task, **about)
 

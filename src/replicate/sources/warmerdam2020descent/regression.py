@@ -87,7 +87,7 @@ def solved(settings: Settings, point: dict, folder: Path, parents: list[Path], d
     seed, found = point["seed"], []
     data = descent.regression(settings.rows, settings.columns, seed)
     start = descent.regression_start(settings.columns, seed)
-    for dtype in ("float32", "float64"):
+    for dtype in settings.fit_precisions:
         x, y = data.x.astype(dtype), data.y.astype(dtype)
         clock = descent.regression_seconds(x, y, settings.lr, settings.fit_repeats, dtype)
         first = np.mean((x @ start.astype(dtype) - y) ** 2, dtype=np.float64)

@@ -49,6 +49,7 @@ class Settings:
     blocks: Count = 10  # of repeats: the units of rows on seconds
     fits: Count = 5  # ours: data sets, the first seeds, of the timings of solvers
     fit_repeats: Count = 2  # of a solver's timing
+    fit_precisions: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")  # jax's default, and NumPy's
     batches: tuple[Count, ...] = (64,)  # ours: rows of a mini-batch
     form_rows: Count = 2000  # ours: rows where the row form, in both precisions, is held against the moments
     test_rows: Count = 10_000  # ours; the post has no test set
