@@ -140,10 +140,9 @@ class Stepping:
 
     def _many_at_once(self, loss_at: Callable, point: Point, go) -> tuple:
         total = len(self.lengths)
-        blocks = -(-total // self.at_once)
-        sums = np.cumsum(np.append(self.lengths, np.zeros(blocks * self.at_once - total)))
-        ends = jnp.asarray(np.append(0.0, sums), point.weights.dtype)
-        real = jnp.arange(blocks * self.at_once) < total
+        sums = np.append(0.0, np.cumsum(self.lengths))
+        # Filled up with nan, whose loss is below no other, so that a walk that runs out of lengths stops there.
+        ends = jnp.asarray(np.append(sums, np.full(-total % self.at_once, np.nan)), point.weights.dtype)
 
         def walking(state):
             return state[-1] & (state[0] < total)
@@ -152,17 +151,15 @@ class Stepping:
             first, _, old, _ = state
             t = jax.lax.dynamic_slice_in_dim(ends, first + 1, self.at_once)
             losses = jax.vmap(lambda one: loss_at(point.at(one)))(t)
-            better = (losses < jnp.append(old, losses[:-1])) & jax.lax.dynamic_slice_in_dim(real, first, self.at_once)
+            better = losses < jnp.append(old, losses[:-1])
             all_better = jnp.all(better)
             taken = jnp.where(all_better, self.at_once, jnp.argmin(better) + 1)
             return first + self.at_once, first + taken, losses[-1], all_better
 
         start = (0, 0, point.loss, go)
         _, count, _, better = jax.lax.while_loop(walking, block, start)
-        # A walk that ran out of lengths stops at a made-up one, which is not taken.
-        ran_out = count > total
+        undo = self.rollback & ~better & (0 < count) & (count <= total)
         count = jnp.minimum(count, total)
-        undo = self.rollback & ~better & ~ran_out & (count > 0)
         return point.at(ends[count - undo]), count
 
 
