@@ -3,6 +3,8 @@
 from torch.optim import LBFGS, SGD, Adam, AdamW
 
 from replicate.optim.extrapolation import TaylorExtrapolation
+from replicate.optim.keep_stepping import KeepStepping
+from replicate.optim.keep_vaulting import KeepVaulting
 from replicate.optim.lookahead import Lookahead
 
-__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "Lookahead", "TaylorExtrapolation"]
+__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "KeepStepping", "KeepVaulting", "Lookahead", "TaylorExtrapolation"]

@@ -1,5 +1,15 @@
 """A table in, axes out; nothing is computed here but the intervals of what is drawn."""
 
+from replicate.plots.descent import (
+    against_cost,
+    iterations,
+    leads,
+    on_batches,
+    rate_curves,
+    speed_ups,
+    time_shares,
+    turning,
+)
 from replicate.plots.extrapolation import (
     arms_over,
     arriving,
@@ -16,6 +26,7 @@ from replicate.plots.figure import interval
 from replicate.plots.trajectories import end_points, late_starts, ratios, side_trips
 
 __all__ = [
+    "against_cost",
     "arms_over",
     "arriving",
     "basin_shares",
@@ -23,12 +34,19 @@ __all__ = [
     "end_points",
     "error_orders",
     "interval",
+    "iterations",
     "late_starts",
+    "leads",
     "loss_by_rate",
     "noise_and_batch",
+    "on_batches",
+    "rate_curves",
     "ratios",
     "side_trips",
+    "speed_ups",
     "stability_map",
+    "time_shares",
     "toy_paths",
     "toy_rates",
+    "turning",
 ]

@@ -1,0 +1,84 @@
+"""Seconds of the parts of a loop, each part in turn, so that a machine that gets slower slows all of them alike.
+
+They are CPU seconds of the process where jax runs on the CPU, and of the clock on the wall elsewhere. Everything is
+compiled, and its data is on the device, before the first round that counts.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from replicate.descent.least_squares import mean_squared_error
+from replicate.descent.precision import precision
+from replicate.errors import BadParameter
+
+
+def regression_seconds(
+    x: np.ndarray, y: np.ndarray, lr: float, repeats: int, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
+    """Parts of the source's two loops over a linear regression, (repeats,) each. x: (n, k + 1), y: (n,).
+
+    loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton: Hessian (compiled),
+    inverse, gradient, product and update; newton as printed: the same with the Hessian as the source calls it, traced
+    anew and run operation by operation. Raises ValueError if repeats is below 1 or the dtype unknown.
+    """
+    with precision(dtype):
+        x, y, w = (jnp.asarray(one, dtype) for one in (x, y, np.zeros(x.shape[1])))
+        loss, gradient = jax.jit(mean_squared_error), jax.jit(jax.grad(mean_squared_error))
+        hessian = jax.hessian(mean_squared_error)
+        compiled, slope = jax.jit(hessian), gradient(w, x, y)
+
+        def newton(hessian: Callable):
+            return w - np.linalg.inv(hessian(w, x, y)) @ gradient(w, x, y)
+
+        parts = {
+            "loss": lambda: loss(w, x, y),
+            "gradient": lambda: gradient(w, x, y),
+            "step": lambda: w - slope * lr,
+            "newton": lambda: newton(compiled),
+            "newton as printed": lambda: newton(hessian),
+        }
+        return _in_turn(parts, repeats)
+
+
+def net_seconds(
+    loss: Callable, data: NamedTuple, weights: np.ndarray, repeats: int, dtype: str = "float32"
+) -> dict[str, np.ndarray]:
+    """A forward pass and a gradient with its loss, compiled, (repeats,) each: `loss` and `gradient`.
+
+    loss, data, weights: as of `train`. Raises ValueError if repeats is below 1 or the dtype unknown.
+    """
+    with precision(dtype):
+        data, weights = jax.tree.map(lambda one: jnp.asarray(one, dtype), (data, weights))
+        forward, both = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
+        return _in_turn({"loss": lambda: forward(weights, data), "gradient": lambda: both(weights, data)}, repeats)
+
+
+def bits_of_printed_update(columns: int = 3) -> tuple[int, int]:
+    """Bits of a number of W before and after `W -= dW * stepsize`, with `np` shadowed as in the printed script.
+
+    There W is NumPy's and dW comes from a compiled gradient: what the in-place update leaves is not the array it began
+    with.
+    """
+    w = np.ones(columns)
+    before = w.itemsize
+    with precision("float32"):  # jax as it is when imported
+        w -= jax.jit(jax.grad(mean_squared_error))(w, np.eye(columns), np.zeros(columns)) * 0.02
+    return 8 * before, 8 * w.dtype.itemsize
+
+
+def _in_turn(parts: Mapping[str, Callable], repeats: int) -> dict[str, np.ndarray]:
+    if repeats < 1:
+        raise BadParameter(f"repeats must be at least 1, got {repeats}")
+    now = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    seconds = {name: np.empty(repeats + 1) for name in parts}
+    for i in range(repeats + 1):
+        for name, part in parts.items():
+            begin = now()
+            jax.block_until_ready(part())
+            seconds[name][i] = now() - begin
+    return {name: one[1:] for name, one in seconds.items()}

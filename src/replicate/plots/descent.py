@@ -1,0 +1,172 @@
+"""Loss against what was spent on it, and what that comes down to."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from replicate.plots.figure import grid, interval, unless_empty
+
+PALETTE = sns.color_palette("colorblind", 8)
+COLOURS = {"SGD": "0.55", "ADAM": "black", "KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4],
+           "KS_10_2": PALETTE[5], "KV_10": PALETTE[6], "KV_50": PALETTE[2], "ARMIJO": PALETTE[3], "EXACT": PALETTE[7],
+           "LBFGS": "tab:olive"}  # fmt: skip
+STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
+SHOWN = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
+         "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
+UNITS = {"gradients": "gradients", "forward-equivalents": "forward-equivalents", "seconds": "seconds, one thread"}
+PARTS = {"loss": "loss", "forward": "forward", "backward": "backward", "gradient": "gradient", "step": "update"}
+LOSS = "log10(loss / loss at the start)"
+
+
+@unless_empty
+def iterations(table: pd.DataFrame) -> Axes:
+    """Figures 4 and 5: loss by iteration, a line a method, means over seeds on a logarithmic axis.
+
+    table: what `figure_4` or `figure_5` gives.
+    """
+    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
+    for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
+        mean = part.groupby("iteration").loss.mean()
+        ax.plot(mean.index, mean, color=colour, marker="o", markersize=3 if len(mean) < 30 else 0, label=arm)
+    ax.set(yscale="log", xlabel="iteration", ylabel="mean squared error")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+@unless_empty
+def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
+    """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with intervals.
+
+    table: what `figure_9` and its like give. A row of axes a data set, (data sets, 3). Published code is dashed.
+    """
+    chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
+    datasets = list(chosen.dataset.unique())
+    _, axes = grid(len(datasets), len(UNITS), (3.6, 2.8), sharey="row")
+    for row, dataset in zip(axes, datasets, strict=True):
+        for ax, (axis, unit) in zip(row, UNITS.items(), strict=True):
+            part = chosen[(chosen.dataset == dataset) & (chosen.axis == axis)]
+            for arm in arms:
+                _curve(ax, part[part.arm == arm], arm)
+            ax.set(xlabel=unit, ylabel=LOSS if axis == "gradients" else "", title=f"{dataset}, {rate} rate")
+        row[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes
+
+
+@unless_empty
+def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
+    """The cases of some claims as points with intervals; right of the dashed line the claim fails, hollow: no verdict.
+
+    verdicts: rows as `report.judged` gives them, of claims whose band ends at 0.
+    """
+    rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(drop=True)
+    _, ((ax,),) = grid(1, 1, (7.0, 0.9 + 0.19 * len(rows)))
+    for place, row in rows.iterrows():
+        firm = row.verdict in ("reproduced", "contradicted")
+        colour = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}.get(row.verdict, "0.5")
+        low, high = (bound if np.isfinite(bound) else row.value for bound in (row.low, row.high))
+        ax.plot([low, high], [place, place], color=colour, linewidth=1)
+        ax.plot(row.value, place, "o", markersize=4, color=colour, fillstyle="full" if firm else "none")
+    ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
+    ax.set_yticks(range(len(rows)), rows.case, fontsize="x-small")
+    ax.set(xlabel="difference of heights (below 0: ahead)", ylim=(len(rows) - 0.5, -0.5))
+    return ax
+
+
+@unless_empty
+def rate_curves(table: pd.DataFrame) -> np.ndarray:
+    """Mean log loss over the budget against the rate; one axes a data set, (data sets,). table: what `rates` gives."""
+    swept = table[table.use == "sweep"]
+    datasets = list(swept.dataset.unique())
+    _, axes = grid(1, len(datasets), (4.4, 3.2), sharey=True)
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
+            _line(ax, part.lr, part.height, **_look(arm))
+        ax.set(xscale="log", xlabel="rate", title=dataset, ylabel="mean " + LOSS if ax is axes[0][0] else "")
+    axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes[0]
+
+
+@unless_empty
+def time_shares(table: pd.DataFrame) -> Axes:
+    """Share of a training step by part, a bar a task; dashed: the post's 80 %. table: what `shares` gives."""
+    mean = table[table.part.isin(PARTS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
+    mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PARTS))
+    _, ((ax,),) = grid(1, 1, (6.0, 0.8 + 0.4 * len(mean)))
+    left = np.zeros(len(mean))
+    for (part, label), colour in zip(PARTS.items(), PALETTE, strict=False):
+        width = mean[part].fillna(0).to_numpy()
+        ax.barh(mean.index, width, left=left, color=colour, label=label)
+        left += width
+    ax.axvline(0.8, color="black", linestyle="--", linewidth=1)
+    ax.set(xlabel="share of a step", xlim=(0, 1))
+    ax.invert_yaxis()
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+@unless_empty
+def speed_ups(table: pd.DataFrame) -> Axes:
+    """Speed-up over SGD by mini-steps a gradient, measured and by the cost model. table: what `break_even` gives."""
+    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
+    for name, style in (("measured", "o-"), ("predicted", "s--")):
+        _line(ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"])
+    ax.axhline(1, color="0.6", linewidth=1)
+    ax.set(xscale="log", xlabel="mini-steps a gradient", ylabel="mini-steps a second, over SGD's")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+@unless_empty
+def turning(table: pd.DataFrame) -> np.ndarray:
+    """Cosine of successive gradients by tenth of the run; one axes a data set. table: what `directions` gives."""
+    datasets = list(table.dataset.unique())
+    _, axes = grid(1, len(datasets), (4.0, 2.8), sharey=True)
+    for ax, dataset in zip(axes[0], datasets, strict=True):
+        for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
+            _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
+        ax.set(xlabel="tenth of the run", title=dataset)
+    axes[0][0].set_ylabel("cosine of successive gradients")
+    axes[0][0].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def on_batches(table: pd.DataFrame) -> np.ndarray:
+    """Loss at the end and bias of the checks by rows of a mini-batch, (2,). table: what `minibatches` gives."""
+    _, axes = grid(1, 2, (4.0, 2.8))
+    names = {"loss": LOSS, "bias": "drop of the batch less drop of the whole set"}
+    for ax, (name, label) in zip(axes[0], names.items(), strict=True):
+        for (checks, part), colour in zip(table.groupby("checks"), PALETTE, strict=False):
+            _line(ax, part.batch, part[name], label=f"checks on {checks} batch", color=colour)
+        ax.set(xscale="log", xlabel="rows of a mini-batch", ylabel=label)
+    axes[0][0].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+def _look(arm: str) -> dict:
+    """Colour by method, dashes by variant."""
+    name, _, variant = arm.partition(" ")
+    return {"color": COLOURS[name], "linestyle": STYLES.get(variant, "-"), "label": arm}
+
+
+def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
+    """The mean over seeds of one arm, its interval shaded."""
+    if part.empty:
+        return
+    by_share = part.groupby("share").loss
+    x = by_share.mean().index * part.budget.mean()
+    low, high = zip(*(interval(values) for _, values in by_share), strict=True)
+    ax.plot(x, by_share.mean(), linewidth=1.4, **_look(arm))
+    ax.fill_between(x, low, high, color=COLOURS[arm.partition(" ")[0]], alpha=0.15, linewidth=0)
+
+
+def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:
+    """Means of y by x with error bars."""
+    groups = y.groupby(x)
+    mean = groups.mean().astype(float)
+    low, high = np.array([interval(values) for _, values in groups]).T
+    look = {"linestyle": "-"} | look if fmt == "o" else look
+    ax.errorbar(
+        mean.index.to_numpy(), mean.to_numpy(), [mean - low, high - mean], fmt=fmt, markersize=3, capsize=2, **look
+    )

@@ -1,0 +1,26 @@
+"""Clocks give a number a repeat for each part; how large is for a benchmark to say."""
+
+import numpy as np
+import pytest
+
+from replicate import descent
+
+
+def test_every_part_has_a_time_for_every_repeat():
+    one = descent.regression(200, 3, 0)
+    found = descent.regression_seconds(one.x, one.y, 0.02, 2)
+    assert list(found) == ["loss", "gradient", "step", "newton", "newton as printed"]
+    net = descent.Net((3, 1))
+    parts = descent.net_seconds(descent.rows_loss(net), descent.rows(20, 3, 0), descent.initial_weights(net, 0), 3)
+    assert list(parts) == ["loss", "gradient"] and all(len(part) == 3 for part in parts.values())
+    assert all(len(part) == 2 and np.all(part > 0) for part in found.values())
+
+
+def test_the_printed_update_halves_the_precision():
+    assert descent.bits_of_printed_update() == (64, 32)
+
+
+def test_no_repeats_are_refused():
+    one = descent.regression(9, 1, 0)
+    with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
+        descent.regression_seconds(one.x, one.y, 0.02, 0)

@@ -1,0 +1,120 @@
+"""What is drawn is what the table says, and an empty table is said to be empty."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from replicate import plots
+
+AXES = ("gradients", "forward-equivalents", "seconds")
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def curves() -> pd.DataFrame:
+    rows = []
+    for dataset in ("figure13", "figure13code"):
+        for rate in ("source", "tuned"):
+            for arm, speed in (("SGD", 1.0), ("KS_50_2 published", 2.0), ("KS_50_2 corrected", 4.0)):
+                for axis in AXES:
+                    for seed in range(2):
+                        for share in (0.0, 0.5, 1.0):
+                            rows.append((dataset, rate, "source", arm, axis, seed, 10.0, share, -speed * share - seed))
+    return pd.DataFrame(rows, columns="dataset rate start arm axis seed budget share loss".split())
+
+
+def lines(ax) -> dict[str, np.ndarray]:
+    return {x.get_label(): np.column_stack([x.get_xdata(), x.get_ydata()]) for x in ax.lines}
+
+
+def test_a_figure_has_a_row_a_data_set_and_an_axes_a_cost(curves):
+    axes = plots.against_cost(curves)
+    assert axes.shape == (2, 3)
+    assert [ax.get_xlabel() for ax in axes[0]] == ["gradients", "forward-equivalents", "seconds, one thread"]
+
+
+def test_curves_are_means_over_seeds_at_shares_of_the_budget(curves):
+    for ax in plots.against_cost(curves).ravel():
+        np.testing.assert_allclose(lines(ax)["KS_50_2 corrected"], [(0, -0.5), (5, -2.5), (10, -4.5)])
+
+
+def test_published_code_is_dashed_and_has_the_colour_of_the_corrected_one(curves):
+    ax = plots.against_cost(curves)[0, 0]
+    published, corrected = (
+        next(x for x in ax.lines if x.get_label() == f"KS_50_2 {v}") for v in ("published", "corrected")
+    )
+    assert (published.get_linestyle(), corrected.get_linestyle()) == ("--", "-")
+    assert published.get_color() == corrected.get_color()
+
+
+def test_only_the_rate_that_is_asked_for_is_drawn(curves):
+    changed = curves.assign(loss=curves.loss.where(curves.rate == "tuned", 99.0))
+    for ax in plots.against_cost(changed, rate="tuned").ravel():
+        assert max(y.max() for y in (line[:, 1] for line in lines(ax).values())) < 1
+
+
+def test_iterations_are_on_a_logarithmic_axis():
+    table = pd.DataFrame({"arm": "rate", "seed": [0, 0, 1, 1], "iteration": [0, 1, 0, 1], "loss": [4.0, 1.0, 8.0, 3.0]})
+    ax = plots.iterations(table)
+    assert ax.get_yscale() == "log"
+    np.testing.assert_allclose(lines(ax)["rate"], [(0, 6), (1, 2)])
+
+
+def test_shares_sum_to_one():
+    seconds = {"forward": 2.0, "backward": 5.0, "step": 1.0, "adam": 9.0, "check": 9.0}
+    table = pd.DataFrame([("figure9", p, s) for p, s in seconds.items()], columns=["dataset", "part", "seconds"])
+    ax = plots.time_shares(table)
+    widths = [patch.get_width() for patch in ax.patches if patch.get_width()]
+    np.testing.assert_allclose(widths, [2 / 8, 5 / 8, 1 / 8])
+
+
+def test_leads_are_coloured_by_verdict_and_hollow_where_there_is_none():
+    rows = [("A", "one", "reproduced", -1.0, -2.0, 0.0), ("A", "two", "inconclusive", 0.5, -np.inf, np.inf),
+            ("B", "three", "contradicted", 1.0, 0.5, 2.0), ("A", "four", "not tested", 0.0, 0.0, 0.0)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["claim", "case", "verdict", "value", "low", "high"])
+    ax = plots.leads(table, ("A",))
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"]
+    points = [x for x in ax.lines if x.get_marker() == "o"]
+    assert [float(x.get_xdata()[0]) for x in points] == [-1.0, 0.5]
+    assert [x.get_fillstyle() for x in points] == ["full", "none"]
+
+
+def test_rate_curves_draw_the_sweep_without_the_tuning_runs():
+    table = pd.DataFrame({"dataset": "figure9", "arm": "SGD", "use": ["sweep", "sweep", "tuning"], "seed": 0,
+                          "lr": [0.1, 1.0, 0.1], "height": [-1.0, -2.0, 5.0]})  # fmt: skip
+    (ax,) = plots.rate_curves(table)
+    assert ax.get_xscale() == "log" and list(ax.containers[0][0].get_ydata()) == [-1, -2]
+
+
+def test_speed_ups_turning_and_batches_draw_means():
+    speeds = pd.DataFrame({"walk": [2, 2, 8], "measured": [1.0, 3.0, 4.0], "predicted": [2.0, 2.0, 5.0]})
+    heights = [list(c[0].get_ydata()) for c in plots.speed_ups(speeds).containers]
+    assert heights == [[2, 4], [2, 5]]
+    cosine = pd.DataFrame({"dataset": "figure9", "rate": "source", "tenth": [0, 0, 1], "cosine": [1.0, 0.8, 0.1]})
+    (ax,) = plots.turning(cosine)
+    np.testing.assert_allclose(ax.containers[0][0].get_ydata(), [0.9, 0.1])
+    batches = pd.DataFrame(
+        {"batch": [64, 64, 9], "checks": "same", "bias": [1.0, 2.0, 0.0], "loss": [-1.0, -2.0, -3.0]}
+    )
+    loss, bias = plots.on_batches(batches)
+    np.testing.assert_allclose(loss.containers[0][0].get_ydata(), [-3, -1.5])
+    np.testing.assert_allclose(bias.containers[0][0].get_ydata(), [0, 1.5])
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [plots.against_cost, plots.iterations, plots.rate_curves, plots.time_shares, plots.speed_ups, plots.turning,
+     plots.on_batches, lambda table: plots.leads(table, ("A",))],
+)  # fmt: skip
+def test_an_empty_table_is_said_to_be_empty(plot):
+    assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"
