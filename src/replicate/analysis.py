@@ -122,13 +122,12 @@ def seeds_needed(found: Estimate, band: tuple[float, float], most: int = 1_000_0
     edges = [edge for edge in band if math.isfinite(edge)]
     if not edges or found.n < 2 or not math.isfinite(found.high - found.low):
         raise ValueError(f"found must have an interval and band an edge, got n = {found.n} and {band}")
-    upper = (1 + found.level) / 2
-    sd = (found.high - found.low) / 2 / stats.t.ppf(upper, found.n - 1) * math.sqrt(found.n)
+    sd = (found.high - found.low) / 2 / _quantile(found.level, found.n) * math.sqrt(found.n)
     away = min(abs(found.value - edge) for edge in edges)
     low, high = 2, most
     while low < high:  # t_{n-1} / sqrt(n) falls with n
         n = (low + high) // 2
-        low, high = (low, n) if stats.t.ppf(upper, n - 1) * sd < away * math.sqrt(n) else (n + 1, high)
+        low, high = (low, n) if _quantile(found.level, n) * sd < away * math.sqrt(n) else (n + 1, high)
     return low
 
 

@@ -41,8 +41,8 @@ def test_arms_are_drawn_over_steps_and_over_seconds_as_means_over_seeds(networks
 
 
 def test_a_toy_path_is_drawn_with_its_end_and_its_own_dt_only():
-    rows = [("beale", arm, dt, step, 0.1 * step, 0.0, 1.0 / (1 + step) + dt)
-            for arm, dt in (("adam", 0.0), ("GD+", 0.1), ("GD+", 0.5), ("gradient", 0.1)) for step in range(3)]  # fmt: skip
+    lanes = (("adam", 0.0), ("GD+", 0.1), ("GD+", 0.5), ("gradient", 0.1))
+    rows = [("beale", arm, dt, step, 0.1 * step, 0.0, 1.0 / (1 + step) + dt) for arm, dt in lanes for step in range(3)]
     table = pd.DataFrame(rows, columns=["dataset", "arm", "dt", "step", "x", "y", "distance"])
     side = np.linspace(0, 1, 4)
     ground = pd.DataFrame([("beale", x, y, x + y) for x in side for y in side], columns=["dataset", "x", "y", "value"])
@@ -70,8 +70,8 @@ def test_the_benefit_is_the_logarithm_of_the_ratio_of_losses():
 
 @pytest.mark.parametrize(
     "plot, more",
-    [(plots.error_orders, ()), (plots.toy_paths, (pd.DataFrame(), {})), (plots.toy_rates, ()), (plots.stability_map, ()),
-     (plots.noise_and_batch, ()), (plots.basin_shares, ()), (plots.arms_over, ("source",)), (plots.loss_by_rate, ()),
+    [(plots.error_orders, ()), (plots.toy_paths, (pd.DataFrame(), {})), (plots.toy_rates, ()),
+     (plots.stability_map, ()), (plots.noise_and_batch, ()), (plots.basin_shares, ()), (plots.arms_over, ("source",)), (plots.loss_by_rate, ()),
      (plots.benefit_by_batch, ()), (plots.arriving, ())],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot, more):
