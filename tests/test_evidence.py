@@ -67,6 +67,15 @@ def test_every_stage_that_is_listed_exists_and_a_source_to_come_is_left_out(monk
     assert [one.stage for one in evidence.stages()] == [evidence.STAGES[2]]
 
 
+def test_a_source_whose_packages_are_not_installed_is_left_out_and_said_to_be(monkeypatch, capsys):
+    def without(name):
+        raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.setattr(report, "source", without)
+    assert {one.stage.source for one in evidence.stages()} == {"speed"}
+    assert "going on without sandler2023trajectories.figure_5.cifar10: jax is not installed" in capsys.readouterr().err
+
+
 def test_the_main_evidence_has_eight_branch_points_3000_steps_apart_and_every_window():
     (own,) = next(one for one in evidence.stages("sandler2023trajectories.figure_5.cifar10")).settings.values()
     assert own.model == "resnet18" and own.branches >= 8 and own.branch_every >= 3000

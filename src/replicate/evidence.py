@@ -7,6 +7,7 @@ a fifth to a third of that rate, so it takes three to five times the floor.
 
 import importlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -149,6 +150,9 @@ def _work(stage: Stage, dry: bool) -> Work | None:
     try:
         module = importlib.import_module("replicate.speed") if stage.source == SPEED else report.source(stage.source)
     except BadParameter:
+        return None
+    except ModuleNotFoundError as error:  # of another package: a source needs what a bare machine may not have
+        print(f"going on without {stage.name}: {error.name} is not installed", file=sys.stderr)
         return None
     experiment = {one.__name__: one for one in module.EXPERIMENTS}.get(stage.experiment)
     own = module.PRESETS[PRESET].get(stage.dataset)

@@ -517,3 +517,13 @@ def test_the_data_page_tells_of_every_file_what_the_code_checks():
         for file in (manifest.archive, *manifest.files):
             assert f"| `{file.path}` | {file.size} | `{file.sha256}` |" in page
     assert vision.DIGITS_SHA256 in page
+
+
+@pytest.mark.parametrize("tool", ["pooch", "requests"])
+def test_where_nothing_can_fetch_a_set_is_only_found(monkeypatch, tmp_path, tool):
+    monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
+    monkeypatch.setitem(sys.modules, tool, None)
+    with pytest.raises(
+        errors.Missing, match=f"cifar100 is not at hand, and {tool}, which fetches it, is not installed; set REPL"
+    ):
+        vision.fetch("cifar100")

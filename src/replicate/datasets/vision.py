@@ -255,7 +255,12 @@ def _content(name: str, file: File, folder: Path) -> bytes:
 
 def _reach(name: str, manifest: Manifest) -> None:
     """Raise Missing unless the server answers within REACH seconds, the look-up of its name included."""
-    import requests
+    try:
+        import pooch  # noqa: F401
+        import requests
+    except ImportError as error:
+        reason = f"is not at hand, and {error.name}, which fetches it, is not installed"
+        raise Missing(f"{name} {reason}; set REPLICATE_DATA to a folder that has {manifest.folder}/") from None
 
     answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
