@@ -63,11 +63,20 @@ def test_only_the_rate_that_is_asked_for_is_drawn(curves):
         assert max(y.max() for y in (line[:, 1] for line in lines(ax).values())) < 1
 
 
+def test_the_overview_has_a_row_a_rate_and_a_column_a_data_set(curves):
+    axes = plots.overview(curves.assign(loss=curves.loss.where(curves.rate == "source", 99.0)))
+    assert axes.shape == (2, 2)
+    for above, below in axes.T:
+        np.testing.assert_allclose(lines(above)["SGD"], [(0, -0.5), (5, -1.0), (10, -1.5)])
+        assert (lines(below)["SGD"][:, 1] == 99).all()
+
+
 def test_iterations_are_on_a_logarithmic_axis():
     table = pd.DataFrame({"arm": "rate", "seed": [0, 0, 1, 1], "iteration": [0, 1, 0, 1], "loss": [4.0, 1.0, 8.0, 3.0]})
-    ax = plots.iterations(table)
-    assert ax.get_yscale() == "log"
-    np.testing.assert_allclose(lines(ax)["rate"], [(0, 6), (1, 2)])
+    first, second = plots.iterations(table, table.assign(loss=10 * table.loss))
+    assert first.get_yscale() == second.get_yscale() == "log"
+    np.testing.assert_allclose(lines(first)["rate"], [(0, 6), (1, 2)])
+    np.testing.assert_allclose(lines(second)["rate"], [(0, 60), (1, 20)])
 
 
 def test_shares_sum_to_one():
@@ -114,7 +123,7 @@ def test_speed_ups_turning_and_batches_draw_means():
 @pytest.mark.parametrize(
     "plot",
     [plots.against_cost, plots.iterations, plots.rate_curves, plots.time_shares, plots.speed_ups, plots.turning,
-     plots.on_batches, lambda table: plots.leads(table, ("A",))],
+     plots.on_batches, plots.overview, lambda table: plots.leads(table, ("A",))],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"

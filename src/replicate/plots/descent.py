@@ -20,18 +20,19 @@ LOSS = "log10(loss / loss at the start)"
 
 
 @unless_empty
-def iterations(table: pd.DataFrame) -> Axes:
-    """Figures 4 and 5: loss by iteration, a line a method, means over seeds on a logarithmic axis.
+def iterations(*tables: pd.DataFrame) -> np.ndarray:
+    """Figures 4 and 5: loss by iteration, a line a method, means over seeds on a logarithmic axis, (tables,).
 
-    table: what `figure_4` or `figure_5` gives.
+    tables: what `figure_4` and `figure_5` give.
     """
-    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
-    for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
-        mean = part.groupby("iteration").loss.mean()
-        ax.plot(mean.index, mean, color=colour, marker="o", markersize=3 if len(mean) < 30 else 0, label=arm)
-    ax.set(yscale="log", xlabel="iteration", ylabel="mean squared error")
-    ax.legend(frameon=False, fontsize="small")
-    return ax
+    _, axes = grid(1, len(tables), (3.2, 2.4))
+    for ax, table in zip(axes[0], tables, strict=True):
+        for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
+            mean = part.groupby("iteration").loss.mean()
+            ax.plot(mean.index, mean, color=colour, marker="o", markersize=3 if len(mean) < 30 else 0, label=arm)
+        ax.set(yscale="log", xlabel="iteration", ylabel="mean squared error")
+        ax.legend(frameon=False, fontsize="x-small")
+    return axes[0]
 
 
 @unless_empty
@@ -42,14 +43,33 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), len(UNITS), (3.6, 2.8), sharey="row")
+    _, axes = grid(len(datasets), len(UNITS), (2.7, 2.0), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, (axis, unit) in zip(row, UNITS.items(), strict=True):
-            part = chosen[(chosen.dataset == dataset) & (chosen.axis == axis)]
-            for arm in arms:
-                _curve(ax, part[part.arm == arm], arm)
-            ax.set(xlabel=unit, ylabel=LOSS if axis == "gradients" else "", title=f"{dataset}, {rate} rate")
+            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.axis == axis)], arms)
+            ax.set_xlabel(unit)
+        row[0].set(ylabel=LOSS, title=f"{dataset}, {rate} rate")
         row[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes
+
+
+@unless_empty
+def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
+    """Every figure on one axis: the post's rates above, each method's tuned rate below, (2, data sets).
+
+    table: what `figure_9` and its like give, one below the other.
+    """
+    datasets, rates = list(table.dataset.unique()), ("source", "tuned")
+    _, axes = grid(len(rates), len(datasets), (1.9, 1.8), sharey=True)
+    chosen = table[(table.start == "source") & (table.axis == axis) & table.arm.isin(arms)]
+    for row, rate in zip(axes, rates, strict=True):
+        for ax, dataset in zip(row, datasets, strict=True):
+            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms)
+            ax.set_title(f"{dataset}, {rate}", fontsize="small")
+        row[0].set_ylabel(LOSS, fontsize="x-small")
+    for ax in axes[-1]:
+        ax.set_xlabel(UNITS[axis], fontsize="small")
+    axes[0, -1].legend(frameon=False, fontsize="xx-small", loc="center left", bbox_to_anchor=(1.0, 0.0))
     return axes
 
 
@@ -60,7 +80,7 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
     verdicts: rows as `report.judged` gives them, of claims whose band ends at 0.
     """
     rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(drop=True)
-    _, ((ax,),) = grid(1, 1, (7.0, 0.9 + 0.19 * len(rows)))
+    _, ((ax,),) = grid(1, 1, (5.0, 0.8 + 0.16 * len(rows)))
     for place, row in rows.iterrows():
         firm = row.verdict in ("reproduced", "contradicted")
         colour = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}.get(row.verdict, "0.5")
@@ -78,7 +98,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
     """Mean log loss over the budget against the rate; one axes a data set, (data sets,). table: what `rates` gives."""
     swept = table[table.use == "sweep"]
     datasets = list(swept.dataset.unique())
-    _, axes = grid(1, len(datasets), (4.4, 3.2), sharey=True)
+    _, axes = grid(1, len(datasets), (3.2, 2.4), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
             _line(ax, part.lr, part.height, **_look(arm))
@@ -92,7 +112,7 @@ def time_shares(table: pd.DataFrame) -> Axes:
     """Share of a training step by part, a bar a task; dashed: the post's 80 %. table: what `shares` gives."""
     mean = table[table.part.isin(PARTS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
     mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PARTS))
-    _, ((ax,),) = grid(1, 1, (6.0, 0.8 + 0.4 * len(mean)))
+    _, ((ax,),) = grid(1, 1, (4.6, 0.8 + 0.25 * len(mean)))
     left = np.zeros(len(mean))
     for (part, label), colour in zip(PARTS.items(), PALETTE, strict=False):
         width = mean[part].fillna(0).to_numpy()
@@ -108,7 +128,7 @@ def time_shares(table: pd.DataFrame) -> Axes:
 @unless_empty
 def speed_ups(table: pd.DataFrame) -> Axes:
     """Speed-up over SGD by mini-steps a gradient, measured and by the cost model. table: what `break_even` gives."""
-    _, ((ax,),) = grid(1, 1, (4.6, 3.0))
+    _, ((ax,),) = grid(1, 1, (3.4, 2.3))
     for name, style in (("measured", "o-"), ("predicted", "s--")):
         _line(ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"])
     ax.axhline(1, color="0.6", linewidth=1)
@@ -121,7 +141,7 @@ def speed_ups(table: pd.DataFrame) -> Axes:
 def turning(table: pd.DataFrame) -> np.ndarray:
     """Cosine of successive gradients by tenth of the run; one axes a data set. table: what `directions` gives."""
     datasets = list(table.dataset.unique())
-    _, axes = grid(1, len(datasets), (4.0, 2.8), sharey=True)
+    _, axes = grid(1, len(datasets), (3.0, 2.2), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
@@ -134,7 +154,7 @@ def turning(table: pd.DataFrame) -> np.ndarray:
 @unless_empty
 def on_batches(table: pd.DataFrame) -> np.ndarray:
     """Loss at the end and bias of the checks by rows of a mini-batch, (2,). table: what `minibatches` gives."""
-    _, axes = grid(1, 2, (4.0, 2.8))
+    _, axes = grid(1, 2, (3.2, 2.2))
     names = {"loss": LOSS, "bias": "drop of the batch less drop of the whole set"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
         for (checks, part), colour in zip(table.groupby("checks"), PALETTE, strict=False):
@@ -148,6 +168,11 @@ def _look(arm: str) -> dict:
     """Colour by method, dashes by variant."""
     name, _, variant = arm.partition(" ")
     return {"color": COLOURS[name], "linestyle": STYLES.get(variant, "-"), "label": arm}
+
+
+def _curves(ax: Axes, part: pd.DataFrame, arms: tuple[str, ...]) -> None:
+    for arm in arms:
+        _curve(ax, part[part.arm == arm], arm)
 
 
 def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
@@ -167,6 +192,5 @@ def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:
     mean = groups.mean().astype(float)
     low, high = np.array([interval(values) for _, values in groups]).T
     look = {"linestyle": "-"} | look if fmt == "o" else look
-    ax.errorbar(
-        mean.index.to_numpy(), mean.to_numpy(), [mean - low, high - mean], fmt=fmt, markersize=3, capsize=2, **look
-    )
+    reach = [mean - low, high - mean]
+    ax.errorbar(mean.index.to_numpy(), mean.to_numpy(), reach, fmt=fmt, markersize=3, capsize=2, **look)
