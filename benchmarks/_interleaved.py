@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
+from replicate import runs
+
 ROUNDS = 9  # odd, so that the median is a round that was measured
 
 
@@ -24,8 +26,9 @@ def ratios(jobs: Mapping[str, Callable[[], None]], rounds: int = ROUNDS) -> dict
 
 def table(title: str, found: Mapping[str, np.ndarray]) -> str:
     """A line a job: median of the rounds' ratios, and the smallest and largest round."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    lines = [f"{title}; CPU time over that of the last line, one thread, {capability}, torch {torch.__version__}"]
+    (commit, dirty), device = runs.commit(), runs.device_name("cpu")
+    where = f"{device}, torch {torch.__version__}, commit {commit}{'+' * dirty}"
+    lines = [f"{title}; CPU time over that of the last line, one thread; {where}"]
     for name, one in found.items():
         lines.append(f"  {name:44} {np.median(one):6.2f}   rounds {one.min():.2f} to {one.max():.2f}")
     return "\n".join(lines)

@@ -253,6 +253,17 @@ def test_a_record_of_a_gpu_is_merged_once_judged_and_shown_everywhere(alone, mon
     assert stages.pop("sandler2023trajectories.figure_5.cifar10") and not any(stages.values())
 
 
+@pytest.mark.parametrize(
+    ("dataset", "changes", "there"), [("cifar10", {}, True), ("cifar10", {"lr": 0.1}, False), ("other", {}, False)]
+)
+def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, changes, there):
+    path = alone / "out" / "sandler2023trajectories-figure_5.parquet"
+    synthetic(path)
+    runs.record_file(path)
+    own = replace(source.PRESETS["gpu"]["cifar10"], **changes)
+    assert runs.recorded_at(source.figure_5, "gpu", dataset, own) == there
+
+
 def test_speed_that_was_recorded_is_shown_with_its_goals(alone, monkeypatch):
     evidence.run(evidence.stages("speed.ceilings", dry=True), alone / "out", print, preset="gpu")
     synthetic(alone / "out" / "sandler2023trajectories-figure_5.parquet")

@@ -201,6 +201,15 @@ def test_a_run_that_pauses_is_left_over_and_goes_on_with_the_rows_it_has(monkeyp
     assert found.third.tolist() == [0, 1 / 3, 2 / 3] * 2 and found.name.tolist() == ["p0", "p1", "p2"] * 2
 
 
+def test_before_a_deadline_at_which_a_run_had_to_stop_no_other_is_started(build):
+    with ends_by(time.time() + 1000), pytest.raises(errors.Busy, match="3 of 3 runs are left"):
+        runs.each(counting, Settings(), GRID)
+    assert [path.parent.name for path in build.rglob("rows.parquet")] == ["seed0"]
+    with ends_by(time.time() + 1000), pytest.raises(errors.Busy, match="3 of 3 runs are left"):
+        runs.each(counting, Settings(), GRID)
+    assert [len(runs.read_table(path)) for path in build.rglob("rows.parquet")] == [2]
+
+
 def test_the_deadline_of_a_call_is_what_its_runs_are_told(monkeypatch):
     monkeypatch.setenv("REPLICATE_JOBS", "2")
     moment = time.time() + 1000

@@ -7,6 +7,7 @@ with the first run of its grid that is not done.
 
 import hashlib
 import json
+import math
 import sys
 import time
 import warnings
@@ -27,6 +28,7 @@ from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
+_near: set[float] = set()  # deadlines before which a run of this process had to stop: too near to start another
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def _one(
     run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, until: float
 ) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
-    if time.time() > until:
+    if time.time() > until or until in _near:
         return False
     folder.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
@@ -143,6 +145,8 @@ def _one(
                     folder / TABLE, table, _provenance(run, settings, folder.parent.name, seconds) | {"point": point}
                 )
     except Paused:
+        if math.isfinite(until):
+            _near.add(until)
         return False
     except filelock.Timeout:
         raise Busy(f"run {folder} is being written by another process; wait until it is done") from None
