@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.figure import grid, interval, unless_empty
+from replicate.plots.figure import FEW, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
 COLOURS = {"SGD": "0.55", "ADAM": "black", "KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4],
@@ -16,7 +16,7 @@ SHOWN = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corre
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
 UNITS = {"gradients": "gradients", "forward-equivalents": "forward-equivalents", "seconds": "seconds, one thread"}
 PARTS = {"loss": "loss", "forward": "forward", "backward": "backward", "gradient": "gradient", "step": "update"}
-LOSS = "log10(loss / loss at the start)"
+LOSS = "log10(L / L at start)"
 
 
 @unless_empty
@@ -25,7 +25,7 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
     tables: what `figure_4` and `figure_5` give.
     """
-    _, axes = grid(1, len(tables), (3.2, 2.4))
+    _, axes = grid(1, len(tables), (2.8, 2.0))
     for ax, table in zip(axes[0], tables, strict=True):
         for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
             mean = part.groupby("iteration").loss.mean()
@@ -43,12 +43,13 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), len(UNITS), (2.7, 2.0), sharey="row")
+    _, axes = grid(len(datasets), len(UNITS), (2.2, 1.7), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, (axis, unit) in zip(row, UNITS.items(), strict=True):
             _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.axis == axis)], arms)
             ax.set_xlabel(unit)
-        row[0].set(ylabel=LOSS, title=f"{dataset}, {rate} rate")
+        row[0].set_ylabel(LOSS)
+        row[0].set_title(f"{dataset}, {rate} rate", fontsize="medium")
         row[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return axes
 
@@ -98,7 +99,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
     """Mean log loss over the budget against the rate; one axes a data set, (data sets,). table: what `rates` gives."""
     swept = table[table.use == "sweep"]
     datasets = list(swept.dataset.unique())
-    _, axes = grid(1, len(datasets), (3.2, 2.4), sharey=True)
+    _, axes = grid(1, len(datasets), (2.6, 2.0), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
             _line(ax, part.lr, part.height, **_look(arm))
@@ -128,11 +129,13 @@ def time_shares(table: pd.DataFrame) -> Axes:
 @unless_empty
 def speed_ups(table: pd.DataFrame) -> Axes:
     """Speed-up over SGD by mini-steps a gradient, measured and by the cost model. table: what `break_even` gives."""
-    _, ((ax,),) = grid(1, 1, (3.4, 2.3))
+    _, ((ax,),) = grid(1, 1, (2.8, 1.9))
     for name, style in (("measured", "o-"), ("predicted", "s--")):
         _line(ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"])
     ax.axhline(1, color="0.6", linewidth=1)
-    ax.set(xscale="log", xlabel="mini-steps a gradient", ylabel="mini-steps a second, over SGD's")
+    ax.set(xscale="log", xlabel="mini-steps a gradient", ylabel="speed-up over SGD")
+    ax.set_xticks(sorted(table.walk.unique()), sorted(table.walk.unique()), minor=False)
+    ax.minorticks_off()
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -141,12 +144,12 @@ def speed_ups(table: pd.DataFrame) -> Axes:
 def turning(table: pd.DataFrame) -> np.ndarray:
     """Cosine of successive gradients by tenth of the run; one axes a data set. table: what `directions` gives."""
     datasets = list(table.dataset.unique())
-    _, axes = grid(1, len(datasets), (3.0, 2.2), sharey=True)
+    _, axes = grid(1, len(datasets), (2.4, 1.9), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
         ax.set(xlabel="tenth of the run", title=dataset)
-    axes[0][0].set_ylabel("cosine of successive gradients")
+    axes[0][0].set_ylabel("cosine of next gradients")
     axes[0][0].legend(frameon=False, fontsize="small")
     return axes[0]
 
@@ -154,8 +157,8 @@ def turning(table: pd.DataFrame) -> np.ndarray:
 @unless_empty
 def on_batches(table: pd.DataFrame) -> np.ndarray:
     """Loss at the end and bias of the checks by rows of a mini-batch, (2,). table: what `minibatches` gives."""
-    _, axes = grid(1, 2, (3.2, 2.2))
-    names = {"loss": LOSS, "bias": "drop of the batch less drop of the whole set"}
+    _, axes = grid(1, 2, (2.6, 2.0))
+    names = {"loss": LOSS, "bias": "fall of batch - of all rows"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
         for (checks, part), colour in zip(table.groupby("checks"), PALETTE, strict=False):
             _line(ax, part.batch, part[name], label=f"checks on {checks} batch", color=colour)
@@ -183,7 +186,8 @@ def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
     x = by_share.mean().index * part.budget.mean()
     low, high = zip(*(interval(values) for _, values in by_share), strict=True)
     ax.plot(x, by_share.mean(), linewidth=1.4, **_look(arm))
-    ax.fill_between(x, low, high, color=COLOURS[arm.partition(" ")[0]], alpha=0.15, linewidth=0)
+    if by_share.size().min() >= FEW:
+        ax.fill_between(x, low, high, color=COLOURS[arm.partition(" ")[0]], alpha=0.15, linewidth=0)
 
 
 def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:

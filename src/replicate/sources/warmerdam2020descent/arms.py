@@ -17,7 +17,7 @@ from replicate.descent import Adam, Armijo, ExactSearch, Sgd, Stepping, Vaulting
 
 PASSES = 3  # forward-equivalents of a gradient: forward, and a backward pass of twice the work
 CHUNK = 50  # outer steps a call of a walk; between calls it is seen whether the budget is spent
-MARGIN = 1.25  # forward-equivalents in budgets that a run goes on for, so that seconds are covered too
+MARGIN = 1.15  # forward-equivalents in budgets that a run goes on for, so that seconds are covered too
 VARIANTS = ("published", "corrected")
 METHODS = {
     "SGD": Sgd(),
