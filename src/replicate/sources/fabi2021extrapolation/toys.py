@@ -68,7 +68,8 @@ def path_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     for lane, dt in enumerate(dts):
         own = path[kept, lane]
         table = {"dt": dt, "step": kept, "x": own[:, 0], "y": own[:, 1], "distance": _squared(own, problem)}
-        parts.append(pd.DataFrame(table | {"value": problem.f(own)}))
+        with np.errstate(over="ignore", invalid="ignore"):  # a path that diverges is drawn as far as it goes
+            parts.append(pd.DataFrame(table | {"value": problem.f(own)}))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -57,6 +57,8 @@ def of_resolution(part: pd.DataFrame) -> Iterator[tuple]:
     yield "X-12.share", "", float(smallest[0]), None
     yield "X-12.length", "", float(smallest[1]), None
     squares = part[part.what.isin(["noise", "quiet"])].set_index(["seed", "branch"])
+    if squares.empty:
+        return
     pairs = (
         squares[squares.what == what][["extrapolation", "predicted"]].set_axis(["numerator", "denominator"], axis=1)
         for what in ("noise", "quiet")
