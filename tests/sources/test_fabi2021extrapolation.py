@@ -242,11 +242,12 @@ def test_tables_have_every_arm_in_every_regime_and_rates_are_those_of_the_search
     table, search = source.networks(SMALL), source.search(SMALL)
     assert set(search.seed) == set(SMALL.tuning_seeds) and not set(search.seed) & set(table.seed)
     for arm in SMALL.searched:
-        own = search[(search.arm == arm) & (search.batch == 64)].set_index("lr").valid_loss
-        assert set(table[(table.arm == arm) & (table.regime == "tuned")].lr) == {own.idxmin()}
+        own = search[(search.arm == arm) & (search.batch == 64)].set_index("lr")
+        for regime, metric in (("tuned", "train_loss"), ("validated", "valid_loss")):
+            assert set(table[(table.arm == arm) & (table.regime == regime)].lr) == {own[metric].idxmin()}
     assert set(table[table.regime == "source"].arm) == set(SMALL.arms) == set(table[table.regime == "plain-best"].arm)
     assert not table.duplicated(["regime", "arm", "seed", "step"]).any()
-    plain = table[(table.arm == "plain") & (table.regime != "source")]
+    plain = table[(table.arm == "plain") & table.regime.isin(["tuned", "plain-best"])]
     assert plain.groupby("regime").lr.first().nunique() == 1
 
 
@@ -264,7 +265,7 @@ def test_a_run_that_diverges_is_a_row_with_its_step_and_its_rate_is_not_chosen(m
     assert table.lost.tolist()[:5] != [17.0] * 5 and table.lost.tolist()[-1] == 17.0
     assert table[table.lost.notna()][list(comparison.METRICS)].isna().all(axis=None)
     assert table[table.seed == 0].lost.isna().all() and table[table.seed == 0].train_loss.notna().all()
-    best = comparison._best(comparison._searched(settings, ("plain",), (64,)))
+    best = comparison._best(comparison._searched(settings, ("plain",), (64,)), "train_loss")
     assert best == {("plain", 64): 0.05}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-REGIMES = {"source": "source", "tuned": "tuned", "plain-best": "plain's best"}
+REGIMES = {"source": "source", "tuned": "tuned", "validated": "validated", "plain-best": "plain's best"}
 EXTRAPOLATED = {
     "s=0.1": "rate-1.1",
     "s=0.5": "rate-1.5",
@@ -24,7 +24,7 @@ def of_arms(part: pd.DataFrame) -> Iterator[tuple]:
     for regime, of_regime in part.groupby("regime", sort=False):
         runs = dict(iter(of_regime.groupby("arm")))
         name = REGIMES[regime]
-        if regime != "tuned":
+        if regime in ("source", "plain-best"):
             yield from _without_effect(runs, name)
             yield from _interrupted(runs, name)
             yield from _late(runs, name)
@@ -101,14 +101,15 @@ def _useful(runs: dict, regime: str) -> Iterator[tuple]:
         if arm not in runs:
             continue
         case, own = f"{arm} {name}", runs[arm]
+        both = (own, runs.get("heavy-ball"))
+        if regime == "validated":
+            yield "EXTRA-17.accuracy", case, *(None if one is None else _better(one, plain) for one in both)
         if regime == "tuned":
-            both = (own, runs.get("heavy-ball"))
             for claim, what in (("EXTRA-17.steps", "step"), ("EXTRA-17.seconds", "seconds")):
                 yield claim, case, *(None if one is None else _sooner(one, plain, plain, what) for one in both)
-            yield "EXTRA-17.accuracy", case, *(None if one is None else _better(one, plain) for one in both)
         elif rival in runs and regime == "source":
             yield "EXTRA-17.source", case, *(_sooner(one, plain, plain, "step") for one in (own, runs[rival]))
-        if rival in runs and regime != "tuned":
+        if rival in runs and regime in ("source", "plain-best"):
             yield "EXTRA-17.rate", case, _sooner(own, runs[rival], plain, "step"), None
 
 
