@@ -347,11 +347,14 @@ def test_an_effect_of_a_point_is_seen_as_one():
     assert verdict(table, "EXTRA-16.equal", "digits dt=1e-10 source").verdict == "contradicted"
 
 
-def test_a_target_that_is_not_reached_counts_as_the_end():
+def test_a_target_that_one_arm_never_reaches_counts_as_its_end_and_one_that_neither_reaches_as_nothing():
     run = pd.DataFrame({"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5]})
-    assert trained._time(run, 0.1, "step") == 20
-    assert trained._time(run, np.sqrt(0.5), "step") == pytest.approx(15)
-    assert trained._time(run.assign(train_loss=np.nan), 0.1, "seconds") == 2.0
+    run = run.assign(seed=0, branch=0)  # its target is the loss at 3/4 of the steps at the latest: 1.0, at step 10
+    slow, lost = run.assign(train_loss=[2.0, 1.9, 1.8]), run.assign(train_loss=[2.0, np.nan, np.nan])
+    assert trained._time(run, np.sqrt(0.5), "step") == pytest.approx(15) and np.isnan(trained._time(slow, 1.0, "step"))
+    assert trained._sooner(slow, run, run, "step").value.tolist() == [1.0]
+    assert trained._sooner(lost, run, run, "seconds").value.tolist() == [1.0]
+    assert trained._sooner(slow, lost, run, "step").value.isna().all()
 
 
 def test_slopes_over_rates_and_batches_have_the_sign_of_the_trend():
@@ -388,3 +391,13 @@ def test_nothing_on_networks_is_decided_at_smoke():
 def test_settings_refuse_what_cannot_be_run(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         replace(source.PRESETS["cpu"]["digits"], **change)
+
+
+def test_the_cost_counts_each_run_once_an_arm_and_regime():
+    one = replace(SMALL, arms=("plain",), searched=("plain",), regimes=("source",), seeds=(0,), batches=())
+    unit = source.OPERATIONS[source.networks](one)
+    # 3 layers: 64 x 16, 16 x 16, 16 x 10; forward, backward by weights, backward by inputs but the first layer's.
+    assert unit == 20 * 64 * 2 * (3 * (64 * 16 + 16 * 16 + 16 * 10) - 64 * 16)
+    assert source.OPERATIONS[source.networks](replace(one, seeds=(0, 1), arms=("plain", "double"))) == 6 * unit
+    assert source.OPERATIONS[source.search](one) == 2 * unit
+    assert source.OPERATIONS[source.search](replace(one, batches=(16,))) == 2 * unit * (64 + 32) / 64

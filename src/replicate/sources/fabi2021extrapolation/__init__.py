@@ -6,6 +6,7 @@ neither has: a plain gradient step of the same length, a larger rate, heavy ball
 """
 
 from replicate.sources.fabi2021extrapolation.comparison import batch_sizes, networks, rate_curves, search
+from replicate.sources.fabi2021extrapolation.cost import networks_operations, search_operations
 from replicate.sources.fabi2021extrapolation.derivations import derivations, lines
 from replicate.sources.fabi2021extrapolation.dynamics import noise, stability
 from replicate.sources.fabi2021extrapolation.float32 import resolution
@@ -35,6 +36,7 @@ EXPERIMENTS = (
 COST = """Imagewoof is only found, never fetched; no experiment here reads it yet. Estimated from floors, not measured:
 20 epochs of its 9025 images on ResNet-18 at 224 px are 2e15 floating-point operations a run, minutes of one GPU, and
 the arms, the grid of rates and five seeds some 60 such runs."""
+OPERATIONS = {networks: networks_operations, search: search_operations}
 WITHOUT_DATA = (derivations, orders, behaviour, stability, noise)  # run once, on ALGEBRA, at every preset
 SYNTHETIC = tuple(TOYS)
 RUNS_ON = {
@@ -51,6 +53,7 @@ __all__ = [
     "COST",
     "DRAWN",
     "EXPERIMENTS",
+    "OPERATIONS",
     "PAPER",
     "PRESETS",
     "RUNS_ON",

@@ -126,25 +126,30 @@ def _log_ratio(runs: dict, arm: str, other: str) -> pd.Series:
 
 
 def _sooner(own: pd.DataFrame, other: pd.DataFrame, plain: pd.DataFrame, what: str) -> pd.DataFrame:
-    """log2 of the steps or seconds (`what`) that `own` needs to plain's target over those that `other` needs."""
-    targets = {}
+    """log2 of the steps or seconds (`what`) that `own` needs to plain's target over those that `other` needs.
+
+    An arm that never comes there is given its whole run; where neither does, there is nothing to compare (NaN).
+    """
+    targets, values = {}, {}
     for key, run in plain.groupby(["seed", "branch"]):
         run = run.sort_values("step")
         targets[key] = run[run.step <= TARGET * run.step.max()].train_loss.iloc[-1]
-    times = [
-        {key: _time(one, targets[key], what) for key, one in arm.groupby(["seed", "branch"])} for arm in (own, other)
-    ]
-    own_times, other_times = (pd.Series(one, name="value").rename_axis(["seed", "branch"]) for one in times)
-    return _values(np.log2(own_times / other_times))
+    runs = [dict(iter(arm.groupby(["seed", "branch"]))) for arm in (own, other)]
+    for key, target in targets.items():
+        times = [_time(of_arm[key], target, what) for of_arm in runs]
+        ends = [of_arm[key][what].max() for of_arm in runs]
+        reached = [end if np.isnan(time) else time for time, end in zip(times, ends, strict=True)]
+        values[key] = np.nan if np.isnan(times).all() else np.log2(reached[0] / reached[1])
+    return _values(pd.Series(values).rename_axis(["seed", "branch"]))
 
 
 def _time(run: pd.DataFrame, target: float, what: str) -> float:
-    """When the training loss first is at the target, by its logarithm between two rows; the end if it never is."""
+    """When the training loss first is at the target, by its logarithm between two rows; NaN if it never is."""
     run = run.sort_values("step")
     loss, places = np.log(run.train_loss.to_numpy()), run[what].to_numpy(dtype=float)
     reached = np.flatnonzero(loss <= np.log(target))
     if not len(reached):
-        return places[-1]
+        return np.nan
     i = reached[0]
     if i == 0:
         return places[0]
