@@ -123,6 +123,15 @@ def test_ties_are_told_from_mistakes():
 
     found = descent.ties(Broken(20, at_once=4), valley, DATA, np.array([START]), 1e-4)
     assert found == (1, 1, 0)
+
+    class Late(Stepping):
+        def _many_at_once(self, loss_at, point, go):
+            return point.at(5.0), 5
+
+    def level(w, data):  # 4, 3, 3: a walk at rate 1 stops after two, at a tie, and a late one after it
+        return jnp.maximum(3, 4 - w[0]) + jnp.maximum(w[0] - 4, 0)
+
+    assert descent.ties(Late(at_once=4), level, DATA, np.zeros((1, 1)), 1.0) == (1, 1, 1)
     with pytest.raises(ValueError, match="at_once must be above 1"):
         descent.ties(Stepping(), valley, DATA, flat, 1e-4)
 
