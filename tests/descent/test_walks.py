@@ -169,9 +169,11 @@ def test_a_run_that_diverges_is_rows_and_one_that_may_not_climb_stays_finite(nam
 
 
 def test_at_the_minimum_nothing_is_spent_but_by_the_published_classes():
-    for name, spent in (("corrected", 0), ("secant", 0), ("published", 2), ("published vault", 2)):
-        found = run(METHODS[name][0], np.ones(4))
-        assert (found.losses[-1], found.forwards[1]) == (0, spent), name
+    cases = [(METHODS[name][0], 0) for name in ("corrected", "rollback", "secant")]
+    cases += [(METHODS[name][0], 2) for name in ("published", "published vault")]
+    for method, spent in [*cases, (Stepping(7, 0.5, rollback=True, at_once=4), 0)]:
+        found = run(method, np.ones(4))
+        assert (found.losses[-1], found.forwards[1]) == (0, spent) and np.all(found.weights == 1), method
 
 
 @pytest.mark.parametrize("change, said", [({"steps": 0}, "steps must be at least 1, got 0"),
