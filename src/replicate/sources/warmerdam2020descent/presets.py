@@ -66,15 +66,13 @@ def tiny(task: Settings) -> Settings:
     columns = {"figure11": PAPER.columns, "figure13": 10}.get(task.dataset, task.columns)
     about = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20, "maps": maps,
              "columns": columns, "width": PAPER.width, "walk_gradients": 5, "seeds": (0, 1), "tuning_seeds": (1000,),
-             "grid": task.grid[2:4], "sweep": (1e-3, 1e-2), "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEW,
+             "grid": task.grid[2:4], "sweep": (1e-3, 1e-2), "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEWEST,
              "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 2}  # fmt: skip
     about["batches"] = tuple(sorted({min(b, rows) for b in task.batches}))
     return replace(task, **about)
 
 
 SMOKE = {name: tiny(task) for name, task in FULL.items() if name != "figure13code"}
-SMOKE["figure12"] = replace(SMOKE["figure12"], arms=FEWEST)
-SMOKE["figure13"] = replace(SMOKE["figure13"], arms=FEWEST)
 SMOKE["resnet18"] = replace(SMOKE["resnet18"], rows=2, tuning_rows=2, batches=(2,))
 
 PRESETS: dict[str, dict[str, Settings]] = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": FULL}
