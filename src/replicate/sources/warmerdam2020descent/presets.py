@@ -67,7 +67,7 @@ def tiny(task: Settings) -> Settings:
     about = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20, "maps": maps,
              "columns": columns, "width": PAPER.width, "walk_gradients": 5, "seeds": (0, 1), "tuning_seeds": (1000,),
              "grid": task.grid[2:4], "sweep": (1e-3, 1e-2), "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEWEST,
-             "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 2}  # fmt: skip
+             "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 1}  # fmt: skip
     about["batches"] = tuple(sorted({min(b, rows) for b in task.batches}))
     return replace(task, **about)
 
