@@ -45,8 +45,8 @@ def polynomial(net: Net, root: np.ndarray, weights: np.ndarray, gradient: np.nda
 def test_along_a_ray_of_a_deep_linear_net_it_finds_the_root_of_the_polynomial():
     net = Net((3, 2, 2, 1))
     moments, loss = descent.moments(descent.rows(30, 3, 0)), descent.moments_loss(net)
-    for seed in range(4):
-        weights = 2 * descent.initial_weights(net, seed)
+    for seed in (0, 1, 2, 20):  # at two of them the lowest point lies in a narrow second valley
+        weights = 3 * descent.initial_weights(net, seed)
         gradient = descent.gradient(loss, moments, weights)
         along = polynomial(net, moments.root, weights, gradient)
         assert along.degree() == 6 and along(0) == pytest.approx(descent.value(loss, moments, weights))

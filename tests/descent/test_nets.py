@@ -63,9 +63,10 @@ def test_the_loss_row_by_row_is_torchs_and_so_is_its_gradient(net, count, monkey
     monkeypatch.setattr(nets, "BLOCK", 1)
     loss = nets.rows_loss.__wrapped__(net)
     data, weights = descent.rows(count, 3, 0), descent.initial_weights(net, 0)
-    value, gradient = by_torch(net, data, weights)
-    np.testing.assert_allclose(descent.value(loss, data, weights), value, rtol=1e-12)
-    np.testing.assert_allclose(descent.gradient(loss, data, weights), gradient, rtol=1e-9, atol=1e-12)
+    for at in (weights, -weights):  # outputs of either sign
+        value, gradient = by_torch(net, data, at)
+        np.testing.assert_allclose(descent.value(loss, data, at), value, rtol=1e-12)
+        np.testing.assert_allclose(descent.gradient(loss, data, at), gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [4, nets.QR_ROWS + 3])  # four rows: fewer than there are moments

@@ -123,6 +123,15 @@ def test_ties_are_told_from_mistakes():
 
     found = descent.ties(Broken(20, at_once=4), valley, DATA, np.array([START]), 1e-4)
     assert found == (1, 1, 0)
+
+    class Late(Stepping):
+        def _many_at_once(self, loss_at, point, go):
+            return point.at(5.0), 5
+
+    def level(w, data):  # 4, 3, 3: a walk at rate 1 stops after two, at a tie, and a late one after it
+        return jnp.maximum(3, 4 - w[0]) + jnp.maximum(w[0] - 4, 0)
+
+    assert descent.ties(Late(at_once=4), level, DATA, np.zeros((1, 1)), 1.0) == (1, 1, 1)
     with pytest.raises(ValueError, match="at_once must be above 1"):
         descent.ties(Stepping(), valley, DATA, flat, 1e-4)
 
@@ -160,9 +169,11 @@ def test_a_run_that_diverges_is_rows_and_one_that_may_not_climb_stays_finite(nam
 
 
 def test_at_the_minimum_nothing_is_spent_but_by_the_published_classes():
-    for name, spent in (("corrected", 0), ("secant", 0), ("published", 2), ("published vault", 2)):
-        found = run(METHODS[name][0], np.ones(4))
-        assert (found.losses[-1], found.forwards[1]) == (0, spent), name
+    cases = [(METHODS[name][0], 0) for name in ("corrected", "rollback", "secant")]
+    cases += [(METHODS[name][0], 2) for name in ("published", "published vault")]
+    for method, spent in [*cases, (Stepping(7, 0.5, rollback=True, at_once=4), 0)]:
+        found = run(method, np.ones(4))
+        assert (found.losses[-1], found.forwards[1]) == (0, spent) and np.all(found.weights == 1), method
 
 
 @pytest.mark.parametrize("change, said", [({"steps": 0}, "steps must be at least 1, got 0"),

@@ -149,7 +149,7 @@ def turning(table: pd.DataFrame) -> np.ndarray:
         for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
         ax.set(xlabel="tenth of the run", title=dataset)
-    axes[0][0].set_ylabel("cosine of next gradients")
+    axes[0][0].set_ylabel("cosine of g(t), g(t+1)")
     axes[0][0].legend(frameon=False, fontsize="small")
     return axes[0]
 

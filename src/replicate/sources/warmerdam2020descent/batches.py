@@ -18,6 +18,8 @@ from replicate.streams import rng
 TENTHS = 10
 IMPATIENT = {"max_steps": 50, "scale_i": 2.0}  # KS_50_2
 CHECKS, GRADIENTS = 1, 0  # streams of mini-batches
+CALMER = 10**-0.5  # times the tuned rate, at which some seeds swing about a loss well above the least for ever
+EARLY = 100  # steps: the first tenth of the post's thousand
 NEAR = 1.1  # of the least training loss: where test losses are compared
 OVERFIT = {"SGD": Sgd(), "ADAM": Adam(), "KS_50_2 corrected": Stepping(50, 2.0, "corrected")}
 TEST = 2**31  # seeds of test rows
@@ -73,7 +75,7 @@ def batched(settings: Settings, point: dict, folder: Path, parents: list[Path], 
     rows = noisy(settings, seed, settings.rows)
     x, y = loops.tensors(rows.x.T, rows.y[:, None], device)
     model = chain(settings.dims, seed).to(device)
-    few = (draw(settings.rows, size, seed, GRADIENTS, t) for t in range(settings.steps // TENTHS))
+    few = (draw(settings.rows, size, seed, GRADIENTS, t) for t in range(min(EARLY, settings.steps)))
     cosine = float(loops.cosines(model, x, y, SGD(model.parameters(), lr=settings.lr), few).mean())
     found = []
     for checks in ("same", "fresh") if size < settings.rows else ("same",):
@@ -97,12 +99,13 @@ def overfitted(settings: Settings, point: dict, folder: Path, parents: list[Path
     least = np.mean((design @ np.linalg.lstsq(design, rows.y, rcond=None)[0] - rows.y) ** 2)
     found = []
     for arm, method in OVERFIT.items():
-        run = descent.train(method, task.loss, task.data, task.start, best[arm], settings.steps, path=True)
+        lr = CALMER * best[arm]
+        run = descent.train(method, task.loss, task.data, task.start, lr, settings.steps, path=True)
         near = np.flatnonzero(run.losses <= NEAR * least)
         at = near[0] if len(near) else len(run.losses) - 1
         worth = [float(run.losses[at]) / least, float(descent.value(task.loss, test, run.path[at]))]
         train, worth = worth if len(near) else (np.nan, np.nan)
-        found.append({"arm": arm, "lr": best[arm], "train": train, "test": worth})
+        found.append({"arm": arm, "lr": lr, "train": train, "test": worth})
     return pd.DataFrame(found)
 
 

@@ -150,8 +150,9 @@ def _beyond(figures: Figures, dataset: str, claims: Mapping[str, Claim]) -> Iter
         lead = (sgd[0] - walk[0]) - (sgd[1] - walk[1])
         yield "BEYOND-plateau", dataset, estimated(claims["BEYOND-plateau"], lead), None
     claim, axis = claims["BEYOND-enlarger"], "forward-equivalents"
-    enlarged = figures.height(dataset, "SGD", axis, "enlarged") - figures.height(dataset, IMPATIENT, axis)
-    yield claim.id, dataset, estimated(claim, enlarged), None
+    if figures.has("SGD", dataset=dataset, rate="enlarged"):
+        enlarged = figures.height(dataset, "SGD", axis, "enlarged") - figures.height(dataset, IMPATIENT, axis)
+        yield claim.id, dataset, estimated(claim, enlarged), None
     for name, arm, axis in (("exact", "EXACT", "gradients"), ("armijo", "ARMIJO", SECOND), ("lbfgs", "LBFGS", SECOND)):
         claim = claims[f"BEYOND-search.{name}"]
         if figures.has(arm, IMPATIENT, dataset=dataset, rate="tuned"):

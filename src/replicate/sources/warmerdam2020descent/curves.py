@@ -112,8 +112,8 @@ def traced(settings: Settings, point: dict, folder: Path, parents: list[Path], d
     task = made(settings, seed)
     parts = [_run(arm, "source", settings.lr, task, settings) for arm in settings.arms]
     parts += [_run(arm, "tuned", best.get(arm, settings.lr), task, settings) for arm in settings.tuned]
-    parts.append(_run("SGD", "enlarged", ENLARGED * settings.lr, task, settings))
     if settings.activation == "linear":
+        parts.append(_run("SGD", "enlarged", ENLARGED * settings.lr, task, settings))
         flat = arms.Task(task.loss, task.data, orthogonal(settings, seed))
         chosen = [a for a in settings.arms if a in ("SGD", "ADAM") or a.startswith("KS_50")]
         parts += [_run(arm, "source", settings.lr, flat, settings, "orthogonal") for arm in chosen]

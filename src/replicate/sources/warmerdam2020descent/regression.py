@@ -58,7 +58,7 @@ def regressed(settings: Settings, point: dict, folder: Path, parents: list[Path]
     data = descent.regression(settings.rows, settings.columns, seed)
     about = {"start": descent.regression_start(settings.columns, seed), "data": (data.x, data.y)}
     condition = descent.normal_equations(data.x, data.y).condition
-    for arm, lr, steps in (("rate", settings.lr, settings.steps), ("half the rate", settings.lr / 2, FEW),
+    for arm, lr, steps in (("the rate", settings.lr, settings.steps), ("half the rate", settings.lr / 2, FEW),
                            ("rate 1/2", BEST, FEW)):  # fmt: skip
         path = descent.gradient_descent(descent.mean_squared_error, lr=lr, steps=steps, **about)
         parts.append(_losses(arm, path.losses).assign(condition=condition))

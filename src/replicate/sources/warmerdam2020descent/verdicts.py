@@ -85,7 +85,7 @@ def _measured(cases: Iterator[tuple], table: pd.DataFrame) -> list[Measured]:
 def _figure_4(dataset: str, part: pd.DataFrame, claims: Mapping[str, Claim]) -> Iterator[tuple]:
     """KEEP-04, Y5.easy and Y5.rate."""
     losses = {arm: rows.pivot(index="seed", columns="iteration", values="loss") for arm, rows in part.groupby("arm")}
-    claim, case, own = claims["KEEP-04.rate"], f"{dataset} gradient descent", losses["rate"]
+    claim, case, own = claims["KEEP-04.rate"], f"{dataset} gradient descent", losses["the rate"]
     both = (own, losses["half the rate"].dropna(axis=1))
     ratio, half = ((one.iloc[:, -1] / one[0]) ** (1 / one.columns[-1]) / PREDICTED for one in both)
     yield claim.id, case, estimated(claim, ratio), estimated(claim, half)
@@ -93,7 +93,7 @@ def _figure_4(dataset: str, part: pd.DataFrame, claims: Mapping[str, Claim]) -> 
     yield "KEEP-04.smooth", case, estimated(claims["KEEP-04.smooth"], falls), None
     yield "Y5.easy", dataset, Estimate.exact(float(part.condition.max())), None
     claim = claims["Y5.rate"]
-    third, slow = (np.log10(losses[arm][3] / losses[arm][0]) for arm in ("rate 1/2", "rate"))
+    third, slow = (np.log10(losses[arm][3] / losses[arm][0]) for arm in ("rate 1/2", "the rate"))
     yield claim.id, f"{dataset} gradient descent at 1/2", estimated(claim, third), estimated(claim, slow)
 
 
