@@ -94,9 +94,8 @@ PRESETS: dict[str, dict[str, Settings]] = {
         ),
     },
     "gpu": {
-        **MANY,
         "cifar10": CIFAR,
         "tiny-imagenet-10": replace(CIFAR, dataset="tiny-imagenet-10", stem="imagenet", steps=1560),
     },
-    "paper": {**MANY, "imagewoof": PAPER},
+    "paper": {"imagewoof": PAPER},
 }
