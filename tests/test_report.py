@@ -26,7 +26,8 @@ def test_recorded_verdicts_follow_from_the_recorded_runs(path):
 
 def test_rendering_touches_what_lies_between_the_marks_only():
     once = report.render(PAGE)
-    assert once.startswith("# x\n\n") and once.endswith(f"{report.MARKS[1]}\n\nafter\n") and "what stood there" not in once
+    assert once.startswith("# x\n\n") and once.endswith(f"{report.MARKS[1]}\n\nafter\n")
+    assert "what stood there" not in once
     assert report.render(once) == once
 
 
