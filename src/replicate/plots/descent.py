@@ -9,7 +9,7 @@ from replicate.plots.figure import FEW, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
 COLOURS = {"SGD": "0.55", "ADAM": "black", "KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4],
-           "KS_10_2": PALETTE[5], "KV_10": PALETTE[6], "KV_50": PALETTE[2], "ARMIJO": PALETTE[3], "EXACT": PALETTE[7],
+           "KS_10_2": PALETTE[5], "KV_10": PALETTE[6], "KV_50": PALETTE[2], "ARMIJO": PALETTE[3], "EXACT": "tab:cyan",
            "LBFGS": "tab:olive"}  # fmt: skip
 STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
 SHOWN = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
@@ -25,7 +25,7 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
     tables: what `figure_4` and `figure_5` give.
     """
-    _, axes = grid(1, len(tables), (2.8, 2.0))
+    _, axes = grid(1, len(tables), (2.4, 1.8))
     for ax, table in zip(axes[0], tables, strict=True):
         for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
             mean = part.groupby("iteration").loss.mean()
@@ -56,21 +56,24 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
 
 @unless_empty
 def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
-    """Every figure on one axis: the post's rates above, each method's tuned rate below, (2, data sets).
+    """Every figure on one axis: the post's rates above, each method's tuned rate below; means, (2, data sets).
 
     table: what `figure_9` and its like give, one below the other.
     """
     datasets, rates = list(table.dataset.unique()), ("source", "tuned")
-    _, axes = grid(len(rates), len(datasets), (1.9, 1.8), sharey=True)
+    _, axes = grid(len(rates), len(datasets), (1.5, 1.35), sharey=True)
     chosen = table[(table.start == "source") & (table.axis == axis) & table.arm.isin(arms)]
     for row, rate in zip(axes, rates, strict=True):
         for ax, dataset in zip(row, datasets, strict=True):
-            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms)
+            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms, banded=False)
             ax.set_title(f"{dataset}, {rate}", fontsize="small")
         row[0].set_ylabel(LOSS, fontsize="x-small")
     for ax in axes[-1]:
         ax.set_xlabel(UNITS[axis], fontsize="small")
-    axes[0, -1].legend(frameon=False, fontsize="xx-small", loc="center left", bbox_to_anchor=(1.0, 0.0))
+    handles = {x.get_label(): x for ax in axes.ravel() for x in ax.lines}
+    names = [arm for arm in arms if arm in handles]
+    axes[0, -1].legend([handles[arm] for arm in names], names, frameon=False, fontsize="xx-small", loc="center left",
+                       bbox_to_anchor=(1.0, 0.0))  # fmt: skip
     return axes
 
 
@@ -81,7 +84,7 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
     verdicts: rows as `report.judged` gives them, of claims whose band ends at 0.
     """
     rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(drop=True)
-    _, ((ax,),) = grid(1, 1, (5.0, 0.8 + 0.16 * len(rows)))
+    _, ((ax,),) = grid(1, 1, (4.4, 0.8 + 0.15 * len(rows)))
     for place, row in rows.iterrows():
         firm = row.verdict in ("reproduced", "contradicted")
         colour = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}.get(row.verdict, "0.5")
@@ -99,7 +102,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
     """Mean log loss over the budget against the rate; one axes a data set, (data sets,). table: what `rates` gives."""
     swept = table[table.use == "sweep"]
     datasets = list(swept.dataset.unique())
-    _, axes = grid(1, len(datasets), (2.6, 2.0), sharey=True)
+    _, axes = grid(1, len(datasets), (2.3, 1.8), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
             _line(ax, part.lr, part.height, **_look(arm))
@@ -144,7 +147,7 @@ def speed_ups(table: pd.DataFrame) -> Axes:
 def turning(table: pd.DataFrame) -> np.ndarray:
     """Cosine of successive gradients by tenth of the run; one axes a data set. table: what `directions` gives."""
     datasets = list(table.dataset.unique())
-    _, axes = grid(1, len(datasets), (2.4, 1.9), sharey=True)
+    _, axes = grid(1, len(datasets), (2.1, 1.7), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
@@ -157,7 +160,7 @@ def turning(table: pd.DataFrame) -> np.ndarray:
 @unless_empty
 def on_batches(table: pd.DataFrame) -> np.ndarray:
     """Loss at the end and bias of the checks by rows of a mini-batch, (2,). table: what `minibatches` gives."""
-    _, axes = grid(1, 2, (2.6, 2.0))
+    _, axes = grid(1, 2, (2.4, 1.8))
     names = {"loss": LOSS, "bias": "fall of batch - of all rows"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
         for (checks, part), colour in zip(table.groupby("checks"), PALETTE, strict=False):
@@ -173,12 +176,12 @@ def _look(arm: str) -> dict:
     return {"color": COLOURS[name], "linestyle": STYLES.get(variant, "-"), "label": arm}
 
 
-def _curves(ax: Axes, part: pd.DataFrame, arms: tuple[str, ...]) -> None:
+def _curves(ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], banded: bool = True) -> None:
     for arm in arms:
-        _curve(ax, part[part.arm == arm], arm)
+        _curve(ax, part[part.arm == arm], arm, banded)
 
 
-def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
+def _curve(ax: Axes, part: pd.DataFrame, arm: str, banded: bool) -> None:
     """The mean over seeds of one arm, its interval shaded."""
     if part.empty:
         return
@@ -186,7 +189,7 @@ def _curve(ax: Axes, part: pd.DataFrame, arm: str) -> None:
     x = by_share.mean().index * part.budget.mean()
     low, high = zip(*(interval(values) for _, values in by_share), strict=True)
     ax.plot(x, by_share.mean(), linewidth=1.4, **_look(arm))
-    if by_share.size().min() >= FEW:
+    if banded and by_share.size().min() >= FEW:
         ax.fill_between(x, low, high, color=COLOURS[arm.partition(" ")[0]], alpha=0.15, linewidth=0)
 
 

@@ -26,8 +26,8 @@ def unless_empty(plot):
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """Student's 95 % interval of the mean, or the range of fewer than five values: what error bars show."""
-    if len(values) < FEW:
+    """Student's 95 % interval of the mean, or the range of fewer than five or of equal values: what error bars show."""
+    if len(values) < FEW or values.nunique() == 1:
         return values.min(), values.max()
     return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
 

@@ -57,7 +57,9 @@ CPU["regression"] = replace(FULL["regression"], seeds=SEEDS[:6], repeats=2, bloc
 CPU["figure13"] = replace(FULL["figure13"], fit_repeats=1, fit_precisions=("float32",), blocks=6)
 CPU["resnet18"] = replace(FULL["resnet18"], repeats=1, blocks=8)
 
-GPU = FULL | {"resnet18": replace(FULL["resnet18"], rows=128, batches=(128,), tuning_rows=128)}
+GPU = {name: replace(one, repeats=9, fit_repeats=5) for name, one in FULL.items()}
+GPU["resnet18"] = replace(GPU["resnet18"], rows=128, batches=(128,), tuning_rows=128)
+TWENTY = {name: replace(one, seeds=tuple(range(20)), blocks=20) for name, one in FULL.items()}
 
 
 def tiny(task: Settings) -> Settings:
@@ -75,4 +77,4 @@ def tiny(task: Settings) -> Settings:
 SMOKE = {name: tiny(task) for name, task in FULL.items() if name != "figure13code"}
 SMOKE["resnet18"] = replace(SMOKE["resnet18"], rows=2, tuning_rows=2, batches=(2,))
 
-PRESETS: dict[str, dict[str, Settings]] = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": FULL}
+PRESETS: dict[str, dict[str, Settings]] = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": TWENTY}
