@@ -170,7 +170,7 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
     table: what `rate_curves` gives. Rates at which a seed diverged have no point.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(1, len(names), (3.4, 2.2))
+    _, axes = grid(1, len(names), (2.9, 1.9))
     for ax, name in zip(axes[0], names, strict=True):
         own = table[table.dataset == name]
         whole = own.groupby(["arm", "lr"]).train_loss.transform(lambda values: values.notna().all())
@@ -188,7 +188,7 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
 
     table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
     """
-    _, ((ax,),) = grid(1, 1, (3.4, 2.2))
+    _, ((ax,),) = grid(1, 1, (2.9, 1.9))
     wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
     benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
     sns.lineplot(benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax)
