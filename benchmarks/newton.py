@@ -40,7 +40,7 @@ def versions() -> tuple[dict, np.ndarray]:
     x, y = data.x, (data.x.astype(np.float64) @ data.weights).astype(np.float32)
     on_device = jnp.zeros(K + 1), jnp.asarray(x), jnp.asarray(y)
     compiled = jax.jit(step)
-    # For some milliseconds after jax has answered its threads still work, at the cost of the next job: ours follows NumPy.
+    # For some milliseconds after jax has answered its threads still work, and cost the next job: ours follows NumPy.
     jobs = {
         "jax.hessian and inv, eager": lambda: np.asarray(eager(*on_device)),
         "jax.hessian and solve, compiled": lambda: np.asarray(compiled(*on_device)),

@@ -421,8 +421,10 @@ def test_bomb_is_stopped_at_its_bound(declare, server, contents, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>log in first</html>", b"", gzip.compress(b"no tar archive" * 99)], ids=["page", "nothing", "no tar"]
-)  # gzip writes the time into its bytes, and two workers need not see the same second
+    "body",
+    [b"<html>log in first</html>", b"", gzip.compress(b"no tar archive" * 99)],
+    ids=["page", "nothing", "no tar"],  # gzip writes the time into its bytes: two workers need not see the same second
+)
 def test_something_else_than_an_archive_is_refused(declare, server, contents, tmp_path, body):
     server.body = body
     declare(contents, body, server.url)
