@@ -79,3 +79,14 @@ def test_the_largest_preset_is_shown_beside(monkeypatch):
 def test_an_unknown_source_is_met_with_the_nearest_one():
     with pytest.raises(BadParameter, match="did you mean 'sandler2023trajectories'"):
         report.source("sandler2023")
+
+
+@pytest.mark.parametrize("source", report.source_names())
+def test_what_a_source_says_is_built_has_a_verdict_at_the_preset_that_decides_it(source):
+    """BUILT is a promise: where everything has run, its rows are judged."""
+    module = report.source(source)
+    table = report.recorded(module, "cpu")
+    silent = table[
+        table.claim.isin(module.BUILT) & (table.verdict == "not tested") & ~table.reason.str.startswith("needs gpu")
+    ]
+    assert len(table) and silent.claim.tolist() == []

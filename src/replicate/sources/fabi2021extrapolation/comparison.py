@@ -1,7 +1,8 @@
 """Plain SGD and everything that is compared with it on images, on the same mini-batches in the same order.
 
-Rates are chosen on a validation part of the training images, by seeds that are not used again; BatchNorm is
-re-estimated before every evaluation. A run that diverges has the step in `lost`, and NaN for what it is worth.
+Rates are chosen by seeds that are not used again, on the training images and on a part of them that nobody trains on,
+never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has the step in `lost`, and
+NaN for what it is worth.
 """
 
 import math
@@ -26,10 +27,10 @@ CURVES = ("plain", "s=0.5", "rate-1.5")  # over the grid of rates
 def networks(settings: Settings) -> pd.DataFrame:
     """Losses and accuracies of every arm along its run, at the source's rate and at chosen ones.
 
-    Columns: regime (source; tuned: the arm's own best rate by training loss; validated: by validation loss; plain-best:
-    plain SGD's by training loss), arm, lr, batch, seed, branch (0),
-    step, seconds (of the processor, without evaluation), train_loss, valid_loss, test_loss (nats), valid_top1, top1
-    (fractions), lost (the step at which the loss stopped being finite, else NaN), diverged at neither.
+    Columns: regime (source; tuned: the arm's own best rate by training loss, and with it validated: by validation loss;
+    plain-best: plain SGD's by training loss), arm, lr, batch, seed, branch (0), step, seconds (of the processor,
+    without evaluation), train_loss, valid_loss, test_loss (nats), valid_top1, top1 (fractions), lost (the step at which
+    the loss stopped being finite, else NaN).
     """
     table = _searched(settings, settings.searched, (settings.batch,))
     # What is timed by the training loss is tuned by it, and what is compared by accuracy by the validation loss: a rate

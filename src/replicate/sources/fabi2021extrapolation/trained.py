@@ -9,12 +9,8 @@ import numpy as np
 import pandas as pd
 
 REGIMES = {"source": "source", "tuned": "tuned", "validated": "validated", "plain-best": "plain's best"}
-EXTRAPOLATED = {
-    "s=0.1": "rate-1.1",
-    "s=0.5": "rate-1.5",
-    "s=1": "rate-2",
-    "every=4": "rate-1.25",
-}  # and rate eta (1 + s)
+# An extrapolating arm, and plain SGD at the rate eta (1 + s) that goes as far.
+EXTRAPOLATED = {"s=0.1": "rate-1.1", "s=0.5": "rate-1.5", "s=1": "rate-2", "every=4": "rate-1.25"}
 TARGET = 0.75  # of plain SGD's steps: where it has the loss that the others are timed to
 ROOM = 0.005  # fraction by which an accuracy may be lower and still count as the same
 
