@@ -1,8 +1,8 @@
 """Plain SGD and everything that is compared with it on images, on the same mini-batches in the same order.
 
 Rates are chosen by seeds that are not used again, on the training images and on a part of them that nobody trains on,
-never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has the step in `lost`, and
-NaN for what it is worth.
+never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has the step in `lost`,
+and NaN for what it is worth.
 """
 
 import math
