@@ -3,11 +3,12 @@
 from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
 from replicate.runs.machine import commit, device, device_name, gains_by_bfloat16, jobs
 from replicate.runs.record import export, load_recorded, older, record, record_file, recorded_at
-from replicate.runs.tables import keep_rows, kept_rows, provenance_of, read_table, write_table
+from replicate.runs.tables import checksum_of, keep_rows, kept_rows, provenance_of, read_table, write_table
 
 __all__ = [
     "Runs",
     "cached",
+    "checksum_of",
     "commit",
     "deviations",
     "device",

@@ -74,8 +74,8 @@ def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
 
 
 def cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
-    """What `over` would give, of the runs that are on disk; empty if none is."""
-    parts = []
+    """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]: fields by key."""
+    parts, of_key = [], {}
     for dataset, one in settings.items():
         path = run_folder(experiment, one) / TABLE
         if path.exists():
@@ -84,7 +84,10 @@ def cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame
             table = read_table(path)
             if not table.empty:
                 parts.append(table.assign(**origin, device=about["device"], key=about["key"]))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+                of_key[about["key"]] = about["settings"]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    rows.attrs["settings"] = of_key  # the settings of each key, by field
+    return rows
 
 
 def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = None) -> Runs:

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-READERS = {f"replicate.{name}" for name in ("plots", "claims", "analysis", "runs", "errors", "paths", "progress")}
+READERS = {
+    f"replicate.{name}"
+    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "app", "sources.protocol")
+}
 
 
 def code_digest(experiment: Callable) -> str:
     """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes."""
-    tree = _syntax(Path(inspect.getsourcefile(experiment)))
+    tree = _syntax(Path(inspect.getsourcefile(inspect.unwrap(experiment))))
     own, imported = _reached(tree, experiment.__name__)
     modules = _with_imports(imported)
     text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
@@ -122,7 +125,15 @@ def _parsed(path: Path, text: str) -> ast.Module:
             and isinstance(body[0].value, ast.Constant)
         ):
             del body[0]
+        # What is declared of an experiment (its fields, cost, measures) changes none of its numbers.
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = [each for each in node.decorator_list if not _declares(each)]
     return tree
+
+
+def _declares(decorator: ast.expr) -> bool:
+    """Whether a decorator is `@experiment(...)` of `replicate.sources.protocol`."""
+    return isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "experiment"
 
 
 def _syntax(path: Path) -> ast.Module:

@@ -86,14 +86,19 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
 
 
 def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
-    """The recorded rows of one experiment, of each data set those written last; empty if nothing is recorded."""
+    """The recorded rows of one experiment, of each data set those written last; empty if nothing is recorded.
+
+    attrs["settings"]: the fields of the settings by key.
+    """
     path = recorded_path(experiment, preset)
     if not path.exists():
         return pd.DataFrame()
     table, records = read_table(path), provenance_of(path)["records"]
     newest = table.assign(written=table.key.map(lambda key: records[key]["written"]))
     newest = newest[newest.written == newest.groupby("dataset").written.transform("max")]
-    return newest.drop(columns="written").reset_index(drop=True)
+    newest = newest.drop(columns="written").reset_index(drop=True)
+    newest.attrs["settings"] = {key: records[key]["settings"] for key in newest.key.unique()}
+    return newest
 
 
 def older(experiment: Callable, preset: str) -> list[str]:

@@ -44,6 +44,17 @@ def provenance_of(path: Path) -> dict:
     return json.loads(_read(path).schema.metadata[FIELD])
 
 
+def checksum_of(path: Path) -> str:
+    """The checksum that a table carries of its values and provenance, unverified. Raises Missing or BadData."""
+    if not path.exists():
+        raise Missing(f"table {path} is not there")
+    try:
+        return (pq.read_schema(path).metadata or {})[CHECKSUM].decode()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadData(f"{path} is damaged ({line}); delete it and run the same command again") from None
+
+
 def kept_rows(folder: Path) -> list[dict]:
     """The rows that a run in this folder had when it was stopped; none if it is a new one. Raises BadData."""
     path = folder / ROWS

@@ -4,24 +4,13 @@ Ratios are taken in one process with variants that take turns. On a CPU every li
 which says that it works, not how fast it is.
 """
 
+from replicate.sources.protocol import Experiment
+from replicate.speed import steps, vectors
 from replicate.speed.goals import GOALS
 from replicate.speed.settings import PRESETS, Settings
-from replicate.speed.steps import ceilings, host, script_operations, scripts, step_operations, training_step
-from replicate.speed.vectors import side_by_side, wrappers
 
-EXPERIMENTS = (ceilings, training_step, scripts, wrappers, side_by_side, host)
-OPERATIONS = {training_step: step_operations, scripts: script_operations}  # from settings, for their floor
+EXPERIMENTS = tuple(
+    each for module in (steps, vectors) for each in vars(module).values() if isinstance(each, Experiment)
+)
 
-__all__ = [
-    "EXPERIMENTS",
-    "GOALS",
-    "OPERATIONS",
-    "PRESETS",
-    "Settings",
-    "ceilings",
-    "host",
-    "scripts",
-    "side_by_side",
-    "training_step",
-    "wrappers",
-]
+__all__ = ["EXPERIMENTS", "GOALS", "PRESETS", "Settings"]

@@ -14,12 +14,14 @@ from replicate import floors, runs, training
 from replicate.datasets import Batches
 from replicate.optim import SGD
 from replicate.schedules import constant
+from replicate.sources.protocol import Evidence, experiment
 from replicate.speed import peers
 from replicate.speed.goals import Row, table, turns
 from replicate.speed.settings import Settings
 from replicate.streams import rng
 
 
+@experiment(evidence={"synthetic": Evidence(100, "what the device can do at best")})
 def ceilings(settings: Settings) -> pd.DataFrame:
     """What the device can do at best: products of matrices, and copies in its memory."""
     device = runs.device()
@@ -29,6 +31,7 @@ def ceilings(settings: Settings) -> pd.DataFrame:
     return table(rows + [Row("ceiling", "copy", "bytes/s", [floors.copy_rate(device, settings.copied)])])
 
 
+@experiment(evidence={"synthetic": Evidence(99, "G2, G3, G12")}, operations=lambda settings: step_operations(settings))
 def training_step(settings: Settings) -> pd.DataFrame:
     """The model alone, eager and compiled, against ours with its input; share of the matrix rate; first steps.
 
@@ -63,6 +66,7 @@ def step_of_a_net(settings: Settings, point: dict, folder: Path, parents: list[P
     return table(rows + [Row("G12", f"{label}: first step, {what}", "s", [taken]) for what, taken in first.items()])
 
 
+@experiment(evidence={"synthetic": Evidence(98, "G1, G4")}, operations=lambda settings: script_operations(settings))
 def scripts(settings: Settings) -> pd.DataFrame:
     """Whole scripts, input included: image by image with a loader's workers, and an epoch at a time on the device.
 
@@ -108,6 +112,7 @@ def _turn_operations(settings: Settings, net: str, size: int) -> float:
     return 2 * settings.rounds * settings.steps * size * of_an_image
 
 
+@experiment(evidence={"synthetic": Evidence(95, "G9")})
 def host(settings: Settings) -> pd.DataFrame:
     """The host's share: time to send off a round of steps over the time they take, and reads inside an epoch."""
     device, (name, size) = runs.device(), settings.nets[0]

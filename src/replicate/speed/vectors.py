@@ -10,6 +10,7 @@ from replicate import optim, runs, training
 from replicate.averaging import KernelAverages, ema
 from replicate.datasets import Batches
 from replicate.optim import SGD, Lookahead
+from replicate.sources.protocol import Evidence, experiment
 from replicate.speed import peers
 from replicate.speed.goals import Row, table, turns
 from replicate.speed.settings import Settings
@@ -18,6 +19,7 @@ from replicate.speed.steps import ours, random_images
 CYCLE = 5  # Lookahead's default k
 
 
+@experiment(evidence={"synthetic": Evidence(97, "G5, G6, G7")})
 def wrappers(settings: Settings) -> pd.DataFrame:
     """Lookahead, extrapolation and averages on a network's weights in one vector, as shares of its training step."""
     device, (name, size) = runs.device(), settings.nets[0]
@@ -58,6 +60,7 @@ def wrappers(settings: Settings) -> pd.DataFrame:
     return table(rows)
 
 
+@experiment(evidence={"synthetic": Evidence(96, "G8")})
 def side_by_side(settings: Settings) -> pd.DataFrame:
     """Several networks as branches of one graph, against one after the other."""
     device, rows = runs.device(), []

@@ -1,6 +1,7 @@
 """The paper's settings and what each preset changes in them."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 from replicate.sources.sandler2023trajectories.settings import Settings
 
@@ -61,22 +62,11 @@ CIFAR = replace(
     norm_batch=256,
 )
 
+FEW = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 100, "two_point": (10, 100),
+       "swa": (10, 100), "ema": (10, 100), "controls": (100,), "last_windows": (50, 100), "train_images": 2048}  # fmt: skip
+
 PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {
-        "digits": replace(
-            DIGITS,
-            seeds=(0, 1),
-            first_branch=120,
-            branches=2,
-            branch_every=100,
-            two_point=(10, 100),
-            swa=(10, 100),
-            ema=(10, 100),
-            controls=(100,),
-            last_windows=(50, 100),
-            train_images=2048,
-        )
-    },
+    "smoke": {"digits": replace(DIGITS, **FEW)},
     "cpu": {
         "digits": DIGITS,
         "cifar10": replace(
@@ -95,6 +85,30 @@ PRESETS: dict[str, dict[str, Settings]] = {
             last_windows=(),
         ),
     },
-    "gpu": {"cifar10": CIFAR, "cifar100": replace(CIFAR, dataset="cifar100")},
+    "gpu": {
+        "cifar10": CIFAR,
+        "cifar10-resnet34": replace(CIFAR, model="resnet34", seeds=(0,)),
+        "cifar100": replace(CIFAR, dataset="cifar100"),
+    },
     "paper": {"imagenet": PAPER},
 }
+
+NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18", "resnet34": "ResNet-34"}
+OF_THE_SOURCE = ("dataset", "model", "width", "stem", "batch", "lr", "momentum", "pixel_noise", "label_noise")
+
+
+def tiny(settings: Settings) -> Settings:
+    """The settings at a size at which every line runs once, for the network and data set that they name."""
+    steps = {"first_branch": 6, "branch_every": 6, "two_point": (2, 6), "swa": (2, 6), "ema": (2, 6), "controls": (2,),
+             "last_windows": (2, 6), "warmup": 2}  # fmt: skip
+    sizes = {"width": 4, "batch": 16, "train_images": 64, "norm_batches": 1, "norm_batch": 32}
+    small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
+    return replace(settings, seeds=(0,), branches=2, **steps, **sizes, **small)
+
+
+def setting(entry: str, settings: Mapping[str, object]) -> str:
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them."""
+    paper = asdict(PAPER)
+    if settings["dataset"] == "quadratic" or all(settings[name] == paper[name] for name in OF_THE_SOURCE):
+        return "the source's"
+    return f"stand-in: {NAMES[settings['model']]} on {settings['dataset']}"

@@ -2,32 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from replicate.sources.settings import STRICT, Count, ImageSettings, Natural, Rate, Seed
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
-class Settings:
+@dataclass(frozen=True, config=STRICT)
+class Settings(ImageSettings):
     """Symbols as in section 4: lambda the rate `lr`, k a window, delta an EMA's decay. Steps are optimizer updates."""
 
     dataset: Literal["imagenet", "cifar10", "cifar100", "digits", "quadratic"] = "imagenet"  # section 3
     model: Literal["mlp", "resnet8", "resnet18", "resnet34"] = "resnet34"  # section 3
-    width: Count = 64  # channels of the first stage, or of each hidden layer
-    stem: Literal["imagenet", "cifar", "stride2"] = "imagenet"
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast where the device gains by it
     batch: Count = 512  # Fig. 2; silent elsewhere
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.05  # Figs. 6 and 7
+    lr: Rate = 0.05  # Figs. 6 and 7
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # section 3
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4  # silent; torchvision's ImageNet reference
-    warmup: Annotated[int, Field(ge=0)] = 12_500  # silent; 5 epochs
-    pad: Annotated[int, Field(ge=0)] = 0  # silent; random resized crops on ImageNet, padded crops on CIFAR
-    flip: bool = True  # silent
-    pixel_noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviations of a pixel, drawn anew each step
-    label_noise: Fraction = 0.0  # share of labels drawn anew each step
+    warmup: Natural = 12_500  # silent; 5 epochs
     seeds: tuple[Seed, ...] = (0, 1, 2)  # silent; the paper reports no repeats
     first_branch: Count = 40_000  # silent
     branches: Count = 8  # silent; Fig. 5 shows several

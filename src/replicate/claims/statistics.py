@@ -9,8 +9,8 @@ each a one-sided t test; for a ratio the test at an edge e is that of numerator 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ class Estimate:
     seeds: int = 0
     unit: str = ""  # "seed" or "branch"
     reason: str = ""  # why no verdict can be drawn from it, if so
+    hint: str = ""  # how many units would decide, where the interval does not
 
     @classmethod
     def exact(cls, value: float) -> "Estimate":
@@ -79,55 +80,47 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
     return Estimate(values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **about)
 
 
-def closest(own: pd.DataFrame, rivals: Mapping[str, pd.DataFrame]) -> Estimate:
-    """How much nearer to its target the own arm is than the nearest rival, to be held against the band > 0.
+def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate:
+    """The least of several means, to be held against a band that is open above: all of them have to lie in it.
 
-        d_j = |rival_j - target| - |own - target|, per unit
-
-    own and each rival: columns seed, branch, value (the signed distance to the target). The interval's low end is the
-    lowest of all rivals, its high end the lowest high end, so that it lies above 0 only if each rival is farther, and
-    below 0 as soon as one is nearer. p: the largest of the rivals' p's that they are farther, or the smallest that
-    one is nearer times their number, whichever is less.
+    tables: columns seed, branch and value of each, over the same units. The interval's low end is the lowest of all low
+    ends and its high end the lowest high end, so that it lies in the band only if each mean does, and outside as soon
+    as one does. p: the largest of the p's that they lie in it, or the smallest that one lies outside times their
+    number, whichever is less. Raises ValueError without tables, or if their units differ.
     """
-    if not rivals:
-        raise ValueError("rivals must name at least one rival, got none")
-    keys = ["seed", "branch"]
-    farther, nearer, found = [], [], []
-    for rival in rivals.values():
-        both = own.merge(rival, on=keys, suffixes=("", "_rival"), validate="one_to_one")
-        if len(both) != len(own):
-            raise ValueError(f"a rival must have the {len(own)} branches of its own arm, got {len(both)} in common")
-        table = both[keys].assign(value=both.value_rival.abs() - both.value.abs())
-        one = estimate(table, "ordering", (0.0, math.inf))
-        found.append(one)
-        if not one.reason:
-            d = units(table).value.to_numpy()
-            farther.append(_one_sided(d, above=True))
-            nearer.append(_one_sided(d, above=False))
-    for one in found:
-        if one.reason:
-            return one
-    least = min(found, key=lambda one: one.value)
-    p = min(max(farther), min(1.0, len(found) * min(nearer)))
-    low, high = min(one.low for one in found), min(one.high for one in found)
-    return Estimate(least.value, low, high, least.level, least.n, p, least.seeds, least.unit)
+    if not tables:
+        raise ValueError("tables must hold at least one table, got none")
+    keys = [set(map(tuple, table[["seed", "branch"]].to_numpy())) for table in tables]
+    if any(units_of != keys[0] for units_of in keys):
+        raise ValueError("all tables must have the same units (seed, branch)")
+    estimates = [estimate(table, "ordering", band) for table in tables]
+    for each in estimates:
+        if each.reason:
+            return each
+    values = [units(table).value.to_numpy() - band[0] for table in tables]
+    inside = max(_one_sided(value, above=True) for value in values)
+    outside = min(_one_sided(value, above=False) for value in values)
+    lowest = min(estimates, key=lambda each: each.value)
+    low, high = min(each.low for each in estimates), min(each.high for each in estimates)
+    p = min(inside, min(1.0, len(values) * outside))
+    return replace(lowest, low=low, high=high, p=p)
 
 
-def seeds_needed(found: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
+def seeds_needed(result: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
     """The fewest units at which Student's interval would lie on one side of the band's nearest edge, at most `most`.
 
-    Mean and standard deviation staying what they are in `found`, an estimate of a mean: t_{n-1} sd / sqrt(n) < |mean -
-    edge|. Raises ValueError if `found` has no interval or the band no edge.
+    Mean and standard deviation staying what they are in `result`, an estimate of a mean: t_{n-1} sd / sqrt(n) < |mean -
+    edge|. Raises ValueError if `result` has no interval or the band no edge.
     """
     edges = [edge for edge in band if math.isfinite(edge)]
-    if not edges or found.n < 2 or not math.isfinite(found.high - found.low):
-        raise ValueError(f"found must have an interval and band an edge, got n = {found.n} and {band}")
-    sd = (found.high - found.low) / 2 / _quantile(found.level, found.n) * math.sqrt(found.n)
-    away = min(abs(found.value - edge) for edge in edges)
+    if not edges or result.n < 2 or not math.isfinite(result.high - result.low):
+        raise ValueError(f"result must have an interval and band an edge, got n = {result.n} and {band}")
+    sd = (result.high - result.low) / 2 / _quantile(result.level, result.n) * math.sqrt(result.n)
+    away = min(abs(result.value - edge) for edge in edges)
     low, high = 2, most
     while low < high:  # t_{n-1} / sqrt(n) falls with n
         n = (low + high) // 2
-        low, high = (low, n) if _quantile(found.level, n) * sd < away * math.sqrt(n) else (n + 1, high)
+        low, high = (low, n) if _quantile(result.level, n) * sd < away * math.sqrt(n) else (n + 1, high)
     return low
 
 
@@ -154,8 +147,11 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, fl
     low, high = fieller(numerator, denominator, about["level"])
     p = _p(lambda edge: numerator - edge * denominator, band)
     gate = _one_sided(denominator, above=True)
-    reason = "" if gate < GATE else f"gain not above 0 at p < {GATE:g} (p = {gate:.2g})"
-    return Estimate(value, low, high, p=p, reason=reason, **about)
+    if gate < GATE:
+        return Estimate(value, low, high, p=p, **about)
+    # No p of a ratio means anything where its denominator may be 0 or negative.
+    reason = f"gain not above 0 at p < {GATE:g} (p = {gate:.2g})"
+    return Estimate(value, low, high, p=1.0, reason=reason, **about)
 
 
 def _student(values: np.ndarray, level: float) -> tuple[float, float]:

@@ -5,17 +5,19 @@ import io
 import re
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
-from replicate import claims, paths, report
+from replicate import claims, paths
+from replicate.app import readme, registry, verdicts
 from replicate.errors import Failure, Unavailable
+from replicate.sources.protocol import Source
 
-COLUMNS = ("claim", "where", "statement", "case", "verdict", "reason", "value", "unit", "n", "p", "control", "device")
+COLUMNS = ("claim", "origin", "where", "statement", "role", "case", "setting", "verdict", "reason", "contrast", "value",
+           "band", "unit", "n", "p", "p_adjusted", "control", "device")  # fmt: skip
 OPTIONS = {
     "project": "replicate",
-    "extensions": ["myst_nb", "replicate.site"],
+    "extensions": ["myst_nb", "replicate.app.site"],
     "html_theme": "pydata_sphinx_theme",
     "html_theme_options": {"secondary_sidebar_items": [], "footer_start": [], "footer_end": [], "icon_links": []},
     "html_title": "replicate",
@@ -66,15 +68,14 @@ def build() -> Path:
 
 def write_pages(folder: Path) -> None:
     """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a source."""
-    names = report.source_names()
+    names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
-    readme = (paths.ROOT / "README.md").read_text()
-    start = f"# replicate\n\n{toc}\n\n{report.markdown()}\n\n{section(readme, 'How to read a verdict')}"
+    text = (paths.ROOT / "README.md").read_text()
+    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(text, 'How to read a verdict')}"
     (folder / "index.md").write_text(start)
     for name in names:
-        module = report.source(name)
-        (folder / f"verdicts-{name}.md").write_text(verdict_page(module))
+        (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))
         shutil.copyfile(largest_notebook(name), folder / f"{name}.ipynb")
 
 
@@ -90,19 +91,18 @@ def largest_notebook(name: str) -> Path:
     return next((path for path in executed if path.exists()), paths.NOTEBOOKS / f"{name}.ipynb")
 
 
-def verdict_page(module: ModuleType) -> str:
+def verdict_page(source: Source) -> str:
     """All rows of a source at every preset that is recorded, or what stands in its claims file if none is."""
-    name = module.__name__.rpartition(".")[2]
-    parts = [f"# Verdicts: {name}", html.escape(module.TITLE)]
-    tables = {preset: report.recorded(module, preset) for preset in claims.PRESETS}
+    parts = [f"# Verdicts: {source.name}", html.escape(source.title)]
+    tables = {preset: verdicts.recorded(source, preset) for preset in claims.PRESETS}
     tables = {preset: table for preset, table in tables.items() if not table.empty}
     if not tables:
         parts.append("Nothing is recorded yet; these are the claims.")
-        tables = {"cpu": claims.judge(name, claims.load(name), [], "cpu", module.BUILT)}
+        tables = {"cpu": claims.judge(source.name, registry.claims_of(source), [], "cpu")}
     anchored: set[str] = set()
     for preset, table in tables.items():
         parts.append(f"## Preset {preset}")
-        parts += [f"Older code made: {what}." for what in report.older(module, preset)]
+        parts += [f"Made by older code: {what}." for what in registry.older(source, preset)]
         untested = table.verdict == "not tested"
         parts.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
     return "\n\n".join(parts) + "\n"
@@ -112,21 +112,26 @@ def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
     """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in `anchored`."""
     head = "".join(f"<th>{column}</th>" for column in COLUMNS)
     rows = []
-    for row in table.to_dict("records"):
-        anchor = "" if row["claim"] in anchored else f' id="{html.escape(row["claim"])}"'
-        anchored.add(row["claim"])
+    for row in table.itertuples():
+        anchor = "" if row.claim in anchored else f' id="{html.escape(row.claim)}"'
+        anchored.add(row.claim)
         cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in COLUMNS)
         rows.append(f"<tr{anchor}>{cells}</tr>")
     body = "\n".join(rows)
     return f'<div class="pst-scrollable-table-container"><table class="table">\n<tr>{head}</tr>\n{body}\n</table></div>'
 
 
-def _text(row: dict, column: str) -> str:
-    if column == "value":
-        return "" if pd.isna(row["value"]) else f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-    if column == "p":
-        return "" if pd.isna(row["p"]) else f"{row['p']:.2g}"
-    return str(row[column])
+def _text(row, column: str) -> str:
+    match column:
+        case "value":
+            return "" if pd.isna(row.value) else verdicts.number(row)
+        case "band":
+            return verdicts.band(row)
+        case "control":
+            return verdicts.control(row)
+        case "p" | "p_adjusted":
+            return "" if pd.isna(getattr(row, column)) else f"{getattr(row, column):.2g}"
+    return str(getattr(row, column))
 
 
 def setup(app) -> dict:

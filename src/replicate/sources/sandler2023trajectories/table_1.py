@@ -5,6 +5,8 @@ import pandas as pd
 
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.quadratic import heavy_ball, inside_weights
+from replicate.sources.protocol import experiment
+from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import rng
 
@@ -12,6 +14,7 @@ DIMENSIONS = 64
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 
 
+@experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def table_1(settings: Settings) -> pd.DataFrame:
     """Every exact statement about Table 1, one row a case: columns claim, case, value, control (NaN where none).
 

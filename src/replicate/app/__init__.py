@@ -1,0 +1,1 @@
+"""What composes the rest: the registry of sources, settings, judging, notebooks, README, report, stages, commands."""

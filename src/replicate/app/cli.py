@@ -1,0 +1,334 @@
+"""Run the sources, judge their claims, record what came out, and build the report."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from replicate import progress
+from replicate.errors import BadParameter, Failure, Missing, unknown
+
+click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
+STOPPED = 130  # exit code after Ctrl-C
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
+app.add_typer(data_app, name="data")
+
+Preset = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="name=value, or dataset.name=value; may be repeated")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Folder = Annotated[Path | None, typer.Option(help="also write one flat parquet file an experiment there")]
+Budget = Annotated[str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")]
+
+
+@app.command("list")
+def list_sources() -> None:
+    """Sources, their experiments and presets."""
+    from replicate.app import registry
+
+    for source in registry.sources():
+        typer.echo(f"{source.name}\n  {source.title}\n  experiments: {', '.join(source)}")
+        for preset, settings in source.presets.items():
+            typer.echo(f"  {preset}: {', '.join(settings)}")
+
+
+@app.command()
+def run(
+    source: str,
+    experiments: Annotated[list[str] | None, typer.Argument(help="all of them if none is named")] = None,
+    preset: Preset = "smoke",
+    assignments: Sets = None,
+    device: Device = "auto",
+    budget: Budget = None,
+    out: Folder = None,
+) -> None:
+    """Run experiments of one source; what is on disk already is not run again."""
+    from replicate.app import overrides, registry
+
+    study = registry.source(source)
+    for name in experiments or ():
+        if name not in list(study):
+            raise unknown(f"experiment of {source}", name, study)
+    until = progress.deadline() if budget is None else time.time() + _seconds(budget)
+    changes = overrides.parse(assignments or [])
+    chosen = overrides.overridden(study, preset, changes)
+
+    from replicate import runs
+
+    if out is not None:
+        runs.commit()
+    if preset == "paper":
+        _print_paper(study, chosen)
+    settings = overrides.settings(study, preset, changes, device)
+    for name in experiments or study:
+        experiment, start = study[name], time.perf_counter()
+        entries = experiment.chosen(settings)
+        with progress.ends_by(until):
+            rows = len(runs.over(experiment, entries))
+        typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
+        if out is not None:
+            runs.export(experiment, entries, preset, out)
+
+
+@app.command()
+def replicate(
+    preset: Annotated[str | None, typer.Option(help="cpu, then 30 minutes of gpu where CUDA is, if not said")] = None,
+    only: Annotated[str | None, typer.Option(help="one source")] = None,
+    assignments: Sets = None,
+    device: Device = "auto",
+) -> None:
+    """Run every source and its notebook, and print the verdicts: what `make replicate` does."""
+    from replicate.app import overrides, registry
+    from replicate.sources.protocol import names
+
+    start, changes = time.perf_counter(), overrides.parse(assignments or [])
+    sources = [only] if only else names()
+    for name in sources:  # all is checked before anything runs
+        overrides.overridden(registry.source(name), preset or "cpu", changes)
+
+    from replicate.app import notebooks
+
+    for name in sources:
+        run(name, preset=preset or "cpu", assignments=assignments, device=device)
+        with _environment("TQDM_DISABLE", "1"):  # the notebook loads what was just run; a bar would stay in its outputs
+            path = notebooks.execute(name, preset or "cpu", changes, device)
+        typer.echo(f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", err=True)
+    for name in sources:
+        verdicts(name, preset=preset or "cpu", assignments=assignments)
+    typer.echo(f"\ndone in {time.perf_counter() - start:.0f} s")
+    if preset is None:
+        _gpu_evidence_or_how(device)
+
+
+@app.command()
+def verdicts(
+    source: Annotated[str | None, typer.Argument()] = None,
+    preset: Preset = "cpu",
+    assignments: Sets = None,
+    json: Annotated[bool, typer.Option("--json", help="all rows and columns as JSON")] = False,
+    recorded: Annotated[bool, typer.Option("--recorded", help="from data/results/ instead of build/")] = False,
+) -> None:
+    """Print the verdicts of one source or all."""
+    from replicate.app import overrides, registry
+
+    sources = [registry.source(source)] if source else registry.sources()
+    changes = overrides.parse(assignments or [])
+    chosen = {each.name: overrides.overridden(each, preset, changes) for each in sources}
+
+    import pandas as pd
+
+    from replicate.app import verdicts as rows
+
+    tables = []
+    for each in sources:
+        if recorded:
+            tables.append(rows.recorded(each, preset))
+            for what in registry.older(each, preset):
+                typer.echo(f"older code: {each.name} {what}; make replicate PRESET={preset} runs it anew", err=True)
+        else:
+            tables.append(rows.of_runs(each, chosen[each.name], preset))
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise Missing(f"nothing is recorded at preset {preset}; run make replicate PRESET={preset}, then make record")
+    typer.echo(table.to_json(orient="records", indent=1) if json else _plain(table))
+
+
+@app.command()
+def record(folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None) -> None:
+    """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
+    from replicate import runs
+    from replicate.app import registry, verdicts
+    from replicate.sources.protocol import names
+
+    if folder is not None:
+        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        if not files:
+            raise Missing(f"{folder} has no tables; write them there with run SOURCE --out {folder}")
+        touched = {runs.record_file(path) for path in files}
+    else:
+        touched = _recorded_runs() | _recorded_stages()
+    if not touched:
+        raise Missing("nothing to record: no experiment has run with this code; run make replicate first")
+    for name, preset in sorted(touched):
+        if name in names():  # speed has goals and no claims
+            verdicts.write_recorded(registry.source(name), preset)
+        typer.echo(f"recorded {name} at {preset}")
+
+
+def _recorded_runs() -> set[tuple[str, str]]:
+    """(source, preset) of what build/ had to record. Algebra alone is no result of a preset but smoke."""
+    from replicate import runs
+    from replicate.app import registry
+
+    touched = set()
+    for source in registry.sources():
+        for preset, settings in source.presets.items():
+            chosen = {name: each.chosen(settings) for name, each in source.items()}
+            ran = any(not runs.cached(source[name], entries).empty
+                      for name, entries in chosen.items() if source[name].settings is None)  # fmt: skip
+            if ran and any([runs.record(source[name], entries, preset) for name, entries in chosen.items()]):
+                touched.add((source.name, preset))
+    return touched
+
+
+def _recorded_stages() -> set[tuple[str, str]]:
+    from replicate import runs
+    from replicate.app import stages
+
+    return {(stage.source, stages.PRESET) for stage in stages.stages()
+            if runs.record(stage.experiment, stage.settings, stages.PRESET)}  # fmt: skip
+
+
+@app.command()
+def readme(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")] = False,
+) -> None:
+    """Render the verdict tables of README.md from data/results/."""
+    from replicate import claims, paths
+    from replicate.app import readme, registry, verdicts
+
+    if not check:
+        for source in registry.sources():
+            for preset in claims.PRESETS:
+                verdicts.write_recorded(source, preset)
+    path = paths.ROOT / "README.md"
+    old = path.read_text()
+    new = readme.render(old)
+    if check and new != old:
+        raise BadParameter("README.md does not show what data/results/ holds; run make readme and commit it")
+    if new != old:
+        paths.write_atomic(path, new.encode())
+
+
+@app.command("report")
+def write_report() -> None:
+    """Build the static report from the executed notebooks in build/."""
+    from replicate.app import site
+
+    typer.echo(f"report: {site.build()}")
+
+
+@app.command()
+def refresh() -> None:
+    """Run the notebooks in place at their own parameters and keep the outputs as the reference."""
+    from replicate.app import notebooks
+    from replicate.sources.protocol import names
+
+    for name in names():
+        notebooks.refresh(name)
+
+
+@app.command()
+def evidence(
+    budget: Annotated[str | None, typer.Option(help="run what is missing, most valuable first, for so long")] = None,
+    only: Annotated[str, typer.Option(help="stages whose name begins so")] = "",
+    device: Device = "auto",
+    out: Folder = None,
+) -> None:
+    """What a GPU is wanted for: list it with its cost, and with a budget run what is missing."""
+    from replicate import runs
+    from replicate.app import stages
+
+    until = None if budget is None else time.time() + _seconds(budget)
+    if until is None:
+        with _environment("REPLICATE_DEVICE", device):
+            typer.echo(stages.table(stages.stages(only), runs.device()))
+        return
+    if out is not None:
+        runs.commit()
+    dry = stages.ask_for(device) != "cuda"
+    wanted = stages.stages(only, dry)
+    with progress.ends_by(until):
+        left = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
+    if left:
+        words = ["--budget", budget, *(["--only", only] if only else []), *(["--device", device] if dry else [])]
+        names = ", ".join(stage.name for stage in left)
+        typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
+
+
+@data_app.command()
+def fetch(name: str) -> None:
+    """Download a data set, check it and put it where REPLICATE_DATA says, else into data/."""
+    from replicate import datasets
+
+    datasets.fetch(name)
+    typer.echo(f"{name} is at hand")
+
+
+@data_app.command()
+def verify(name: str) -> None:
+    """Check every file of a data set against its checksum."""
+    from replicate import datasets
+
+    for file, digest in datasets.verify(name):
+        typer.echo(f"ok  {digest[:16]}  {file}")
+
+
+def main() -> int:
+    """Run the command line; every failure is one line on stderr and its exit code."""
+    try:
+        if app(standalone_mode=False) == STOPPED:  # as newer versions of typer report Ctrl-C
+            raise KeyboardInterrupt
+    except Failure as failure:
+        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
+        return failure.exit_code
+    except click.NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
+        return BadParameter.exit_code
+    except click.ClickException as error:
+        print(f"BadParameter: {error.format_message()}", file=sys.stderr)
+        return BadParameter.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; the same command goes on where this one was", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+def _plain(table) -> str:
+    from replicate.app import verdicts
+
+    return "\n\n".join(f"{name}\n{verdicts.plain(part)}" for name, part in table.groupby("source", sort=False))
+
+
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """An environment variable as workers and kernels should see it (None: unset), and afterwards as it was."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def _print_paper(source, settings: dict) -> None:
+    """Settings, data and cost of the paper's own scale, which nobody runs by accident."""
+    for entry, value in settings.items():
+        typer.echo(f"{entry}: {value}")
+    typer.echo(source.cost)
+
+
+def _gpu_evidence_or_how(device: str) -> None:
+    from replicate import runs
+
+    if device != "cpu" and runs.device() == "cuda":
+        evidence(budget="30m")
+    else:
+        typer.echo("claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m")
+
+
+def _seconds(budget: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = budget[:-1], budget[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdecimal():
+        raise BadParameter(f"budget must be a number with s, m or h, such as 9m, got {budget!r}")
+    return float(number) * units[unit]
+

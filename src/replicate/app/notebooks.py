@@ -1,0 +1,117 @@
+"""What a notebook shows of a source, and how notebooks are run without a browser."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from replicate import claims, paths, runs
+from replicate.app import overrides as given
+from replicate.app import registry, verdicts
+from replicate.errors import BadData, Failure, Killed
+
+PARAMETERS = ("preset", "overrides", "device")
+
+
+class Study:
+    """One source at one preset, as a notebook works through it: run an experiment, see its table, judge at the end.
+
+    settings: entry -> Settings, for the data sets at hand. Raises BadParameter, Missing or Unavailable on parameters
+    that cannot be.
+    """
+
+    def __init__(self, source: str, preset: str, overrides: Mapping[str, object], device: str = "auto"):
+        self.source = registry.source(source)
+        self.preset = preset
+        self.settings = given.settings(self.source, preset, overrides, device)
+
+    def run(self, *names: str) -> pd.DataFrame:
+        """The rows of one experiment, or of several below each other, on the data sets that each is meant for."""
+        experiments = [self.source[name] for name in names]
+        parts = [runs.over(each, each.chosen(self.settings)) for each in experiments]
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def recorded(self, *names: str) -> pd.DataFrame:
+        """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
+        parts = [registry.beside(self.source, name, self.preset) for name in names]
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def deviations(self) -> pd.DataFrame:
+        """What the settings change in the paper's: one row per field, one column per entry, empty where as printed."""
+        parts = [runs.deviations(value, self.source.paper).assign(dataset=entry)
+                 for entry, value in self.settings.items()]  # fmt: skip
+        table = pd.concat(parts).astype(str).pivot(index=["field", "paper"], columns="dataset", values="here")
+        return table.fillna("").reset_index(level="paper")
+
+    def verdicts(self) -> pd.DataFrame:
+        """Every row of the claims file, judged on what has run at these settings."""
+        return verdicts.of_runs(self.source, self.settings, self.preset)
+
+    def larger(self) -> pd.DataFrame:
+        """Recorded rows of larger presets."""
+        return verdicts.larger(self.source, self.preset)
+
+
+def shown(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """Primary rows with an interval, in the columns that fit a page."""
+    primary = claims.primary_rows(rows)
+    primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
+    return primary[[*more, *verdicts.SHOWN]].round(4)
+
+
+def execute(name: str, preset: str, overrides: Mapping[str, object], device: str) -> Path:
+    """Run a source's notebook into `build/<preset>/<source>.ipynb`; the path.
+
+    An older output is removed first and the new one appears only when it is whole; what an unsuccessful run got to
+    stays beside it as `.part.ipynb`. Raises Killed if the kernel died, else the failure that the notebook raised.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    start, output = paths.NOTEBOOKS / f"{name}.ipynb", paths.BUILD / preset / f"{name}.ipynb"
+    given = dict(zip(PARAMETERS, (preset, dict(overrides), device), strict=True))
+    if extra := set(given) ^ set(papermill.inspect_notebook(start)):
+        raise BadData(f"{start.name} must take the parameters {', '.join(PARAMETERS)}; differs in {sorted(extra)}")
+    part = output.with_suffix(".part.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            start, part, given, kernel_name="python3", cwd=start.parent, progress_bar=False, start_timeout=180,
+            config=_kernel_config(),
+        )  # fmt: skip
+    except DeadKernelError:
+        raise Killed(
+            f"the process of notebook {name} died (memory?); run the same command to go on; see {part}"
+        ) from None
+    except (papermill.PapermillExecutionError, CellTimeoutError) as error:
+        line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+        raise Failure(f"notebook {name} failed: {line}; see {part}") from None
+    part.replace(output)
+    return output
+
+
+def refresh(name: str) -> None:
+    """Run a source's notebook in place at its own parameters and keep the outputs: nbval's reference."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    path = paths.NOTEBOOKS / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    os.environ["TQDM_DISABLE"] = "1"
+    about = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", record_timing=False, resources=about, config=_kernel_config()
+    ).execute()
+    paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+
+
+def _kernel_config():
+    """Kernels talk encrypted where they can; older ones ignore it. Silences ipykernel's warning about plain TCP."""
+    from traitlets.config import Config
+
+    config = Config()
+    for manager in ("KernelManager", "AsyncKernelManager"):
+        config[manager].transport_encryption = "auto"
+    return config

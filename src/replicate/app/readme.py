@@ -1,0 +1,74 @@
+"""README's tables, rendered from data/results/: how many claims came out how, then every primary row."""
+
+import pandas as pd
+
+from replicate import claims, runs
+from replicate.app import registry, verdicts
+from replicate.errors import BadData
+
+MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
+
+
+def render(text: str) -> str:
+    """README.md with its tables made anew. Raises BadData if the two marks are not there."""
+    before, _, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not end:
+        raise BadData(f"README.md must hold the lines {MARKS[0]} and {MARKS[1]}")
+    return f"{before}{MARKS[0]}\n{tables()}\n{MARKS[1]}{after}"
+
+
+def tables() -> str:
+    """Headline and primary rows of every source and preset on record, as Markdown."""
+    rows = {(source.name, preset): verdicts.recorded(source, preset)
+            for source in registry.sources() for preset in claims.PRESETS}  # fmt: skip
+    rows = {key: table for key, table in rows.items() if not table.empty}
+    if not rows:
+        return "Nothing is recorded yet."
+    parts = [_headline(rows)]
+    for (name, preset), table in rows.items():
+        primary = claims.primary_rows(table)
+        exact = primary.kind.isin(claims.WITHOUT_INTERVAL)
+        parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
+        parts.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
+    parts += [speed for speed in [_speed()] if speed]
+    return "\n\n".join(parts)
+
+
+def _headline(rows: dict) -> str:
+    words = ["reproduced", "control fails", "contradicted", "inconclusive", "confirmed", "not confirmed", "not tested"]
+    lines = [f"| source | preset | what | {' | '.join(words)} |", "|---" * (len(words) + 3) + "|"]
+    for (name, preset), table in rows.items():
+        for group, counts in claims.headline(table).iterrows():
+            if counts.drop("control fails").sum():
+                lines.append(f"| {name} | {preset} | {group} | {' | '.join(str(counts[word]) for word in words)} |")
+    return "\n".join(lines)
+
+
+def _rows(rows: pd.DataFrame) -> str:
+    lines = ["| claim | says | case | setting | verdict | value [interval] | band | control |", "|---" * 8 + "|"]
+    for row in rows.itertuples():
+        verdict = f"**{row.verdict}**" + (f" ({row.reason})" if row.reason else "")
+        cells = [row.claim, row.statement, row.case, row.setting, verdict, f"{verdicts.number(row)} {row.unit}"]
+        lines.append(f"| {' | '.join(_escaped(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |")
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _speed() -> str:
+    """What was measured of speed on a GPU, one row per goal; empty if nothing is recorded."""
+    from replicate import speed
+
+    tables = [runs.load_recorded(experiment, "gpu") for experiment in speed.EXPERIMENTS]
+    tables = [table for table in tables if not table.empty]
+    if not tables:
+        return ""
+    rows = pd.concat(tables, ignore_index=True)
+    lines = ["| goal | what | wanted | median [smallest, largest round] | met |", "|---|---|---|---|---|"]
+    for row in rows.itertuples():
+        bounds = [f"at {side} {v:g}" for side, v in (("least", row.at_least), ("most", row.at_most)) if pd.notna(v)]
+        lines.append(f"| {row.goal} | {row.what} | {', '.join(bounds)} | {verdicts.number(row)} {row.unit} | {row.met} |")
+    return f"**Speed on {', '.join(sorted(rows.device.unique()))}**\n\n" + "\n".join(lines)

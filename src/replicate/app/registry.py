@@ -1,0 +1,98 @@
+"""The sources with what belongs to each: its claims, checked, and its tables, from build/ or from data/results/."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from replicate import claims, paths, runs
+from replicate.claims import Claim, Decided
+from replicate.sources.protocol import Experiment, Source, names
+
+Tables = Callable[[Experiment], pd.DataFrame]  # the rows of one experiment, empty if it has not run
+
+
+def sources() -> list[Source]:
+    """All sources, in the order of their names."""
+    return [source(name) for name in names()]
+
+
+@functools.cache
+def source(name: str) -> Source:
+    """One source. Raises BadParameter on an unknown name, with the nearest right one."""
+    return Source(name)
+
+
+def claims_of(source: Source) -> list[Claim]:
+    """The claims of a source, every name in them checked. Raises BadData."""
+    found = claims.load(paths.CLAIMS, source.name)
+    claims.check(found, f"{source.name}.toml", source, source.presets)
+    return found
+
+
+def built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
+    """The tables that runs under these settings left in build/."""
+    return lambda experiment: _with_setting(source, runs.cached(experiment, experiment.chosen(settings)))
+
+
+def recorded_tables(source: Source, preset: str) -> Tables:
+    """The tables in data/results/ of one preset."""
+    return lambda experiment: _with_setting(source, runs.load_recorded(experiment, preset))
+
+
+def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decided | None]:
+    """For `claims.measure`: the tables of some experiments together, as they are judged."""
+
+    def decided(wanted: tuple[str, ...]) -> Decided | None:
+        experiments = [source[name] for name in wanted]
+        parts = [part for part in (_judged(each, tables(each)) for each in experiments) if not part.empty]
+        if not parts:
+            return None
+        fields = dict.fromkeys(name for each in experiments for name in each.fields)
+        measures = {name: measure for each in experiments for name, measure in each.measures.items()}
+        named = any(each.settings is None for each in experiments)
+        return Decided(pd.concat(parts, ignore_index=True), tuple(fields), measures, named)
+
+    return decided
+
+
+def older(source: Source, preset: str) -> list[str]:
+    """What is recorded by older code than the code here, such as "figure_5 on digits"."""
+    return [f"{each.name} on {entry}" for each in source.values() for entry in runs.older(each, preset)]
+
+
+def beside(source: Source, name: str, preset: str) -> pd.DataFrame:
+    """The recorded table of the largest preset from this one on; empty if nothing is recorded."""
+    for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
+        table = runs.load_recorded(source[name], larger)
+        if not table.empty:
+            return table
+    return pd.DataFrame()
+
+
+def missing(source: Source, preset: str) -> list[str]:
+    """Data sets of a preset that are not at hand."""
+    from replicate import datasets
+
+    needed = {value.dataset for entry, value in source.presets[preset].items() if source.needs_files(entry)}
+    return sorted(name for name in needed if name not in datasets.NAMES or not datasets.at_hand(name))
+
+
+def _judged(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+    """The table that is judged, data set by data set, with the columns that say where its rows come from."""
+    if table.empty:
+        return table
+    parts = []
+    for entry, part in table.groupby("dataset", sort=False):
+        origin = {name: ", ".join(sorted(part[name].unique())) for name in ("commit", "device", "setting")}
+        parts.append(experiment.judged(part).assign(dataset=entry, **origin))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what its settings are beside the source's: column setting."""
+    if table.empty:
+        return table
+    told = {key: source.setting(entry, table.attrs["settings"][key])
+            for key, entry in table.groupby("key").dataset.first().items()}  # fmt: skip
+    return table.assign(setting=table.key.map(told))

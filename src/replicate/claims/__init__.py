@@ -1,0 +1,29 @@
+"""What the sources say, as data, and what the tables of our experiments say about it.
+
+`claim`: the rows of a claims file; `check`: their names; `cells`, `contrasts`, `measure`: from a table to estimates;
+`statistics`: every interval and every p; `judge`: verdicts.
+"""
+
+from replicate.claims.check import check
+from replicate.claims.claim import PRESETS, WITHOUT_INTERVAL, Claim, load
+from replicate.claims.judge import COLUMNS, GROUPS, NUMBERS, WORDS, headline, judge, primary_rows, tell
+from replicate.claims.measure import Decided, Measured, measure
+
+__all__ = [
+    "COLUMNS",
+    "GROUPS",
+    "NUMBERS",
+    "PRESETS",
+    "WITHOUT_INTERVAL",
+    "WORDS",
+    "Claim",
+    "Decided",
+    "Measured",
+    "check",
+    "headline",
+    "judge",
+    "load",
+    "measure",
+    "primary_rows",
+    "tell",
+]

@@ -1,0 +1,153 @@
+"""Every name in a claims file, held against the experiments it names: what could not be judged is refused at once."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from replicate.claims.claim import Claim
+from replicate.claims.contrasts import CONTRASTS, Contrast, arms_of, options_of, takes_rivals
+from replicate.errors import BadData, unknown
+
+
+def check(claims: Iterable[Claim], file: str, experiments: Mapping, presets: Mapping[str, Mapping]) -> None:
+    """Raise BadData, which names the row and the field, for the first name that no experiment knows.
+
+    experiments: name -> experiment, as `sources.protocol` declares it; presets: name -> entry -> settings.
+    """
+    for claim in claims:
+        if not claim.experiments:
+            continue
+        try:
+            _check(claim, experiments, presets)
+        except ValueError as error:  # BadParameter is one
+            raise BadData(f"{file}: claim {claim.id}: {error}") from None
+
+
+def _check(claim: Claim, experiments: Mapping, presets: Mapping[str, Mapping]) -> None:
+    for name in claim.experiments:
+        if name not in experiments:
+            raise _in("experiment", unknown("experiment", name, experiments))
+    known = _Known([experiments[name] for name in claim.experiments], presets)
+    contrast = _read("contrast", claim.contrast, None, known)
+    changes = [("control", claim.control)]
+    changes += [(f"controls.{name}", changed) for name, changed in claim.controls.items()]
+    for name, changed in claim.secondary.items():
+        changes.append((f"secondary.{name}", {key: value for key, value in changed.items() if key != "control"}))
+        changes.append((f"secondary.{name}.control", changed.get("control", {})))
+    for place, changed in changes:
+        if changed:
+            _read(place, changed, contrast, known)
+    for preset, fields in claim.primary.items():
+        known.check_primary(f"primary.{preset}", preset, fields, contrast)
+
+
+class _Known:
+    """The names that a claim's experiments know together."""
+
+    def __init__(self, experiments: list, presets: Mapping[str, Mapping]):
+        self.experiments = experiments
+        self.presets = presets
+        self.measures = {name for each in experiments for name in each.measures}
+        self.metrics = {name for each in experiments for name in each.metrics}
+        self.fields = {name for each in experiments for name in each.fields} | {"dataset"}
+        self.entries = {entry for preset in presets for entry in self.entries_at(preset)}
+
+    def entries_at(self, preset: str) -> set[str]:
+        """The entries of a preset that the experiments are meant for."""
+        return {entry for each in self.experiments for entry in each.chosen(self.presets.get(preset, {}))}
+
+    def check_metric(self, place: str, name: str) -> None:
+        if name and name not in self.metrics:
+            raise _in(place, unknown("metric", name, self.metrics))
+
+    def check_value(self, place: str, name: str, value: object, settings: Collection | None = None) -> None:
+        """A field's name, and its value (or each of a list) under these settings, or under those of any preset."""
+        if name not in self.fields:
+            raise _in(place, unknown("field", name, self.fields))
+        for each in value if isinstance(value, list) else [value]:
+            known = self._values(name, settings)
+            if not any(_allows(values, each) for values in known):
+                listed = {str(value) for values in known if not isinstance(values, type) for value in values}
+                hint = unknown("value", str(each), listed) if listed else f"must be a number, got {each!r}"
+                raise _in(f"{place}.{name}", hint)
+
+    def _values(self, name: str, settings: Collection | None) -> list:
+        if name == "dataset":
+            return [self.entries]
+        return [each.values(name, self._settings(each) if settings is None else settings)
+                for each in self.experiments if name in each.fields]  # fmt: skip
+
+    def _settings(self, experiment) -> list:
+        return [value for entries in self.presets.values() for value in experiment.chosen(entries).values()]
+
+    def check_primary(self, place: str, preset: str, fields: Mapping, contrast: Contrast) -> None:
+        """A case that the experiments make at the preset."""
+        if preset not in self.presets:
+            raise _in(place, unknown("preset", preset, self.presets))
+        entries = self.entries_at(preset)
+        if (entry := fields.get("dataset")) is not None and entry not in entries:
+            raise _in(f"{place}.dataset", unknown(f"data set at preset {preset!r}", str(entry), entries))
+        settings = [value for each in self.experiments
+                    for name, value in each.chosen(self.presets[preset]).items() if name == entry or entry is None]  # fmt: skip
+        for name, value in fields.items():
+            if name != "dataset":
+                self.check_value(place, name, value, settings)
+            fixed = contrast.where.get(name, value)
+            if value != fixed and not (isinstance(fixed, list) and value in fixed):
+                raise ValueError(f"{place}.{name}: the contrast has {name} = {fixed!r}, got {value!r}")
+
+
+def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> Contrast:
+    """The contrast of a table, or a base changed by it, with every name checked."""
+    asked = {key: value for key, value in asked.items() if key != "what"}
+    try:
+        contrast = Contrast.read(asked) if base is None else base.changed(asked)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{place}: {error}") from None
+    if contrast.name not in CONTRASTS and contrast.name not in known.measures:
+        raise _in(f"{place}.name", unknown("contrast", str(contrast.name), {*CONTRASTS, *known.measures}))
+    known.check_metric(f"{place}.metric", contrast.metric)
+    known.check_metric(f"{place}.ends", contrast.ends)
+    for where, fields in _fields(place, contrast):
+        for name, value in fields.items():
+            if name == "metric":
+                known.check_metric(f"{where}.metric", value)
+            else:
+                known.check_value(where, name, value)
+    if contrast.over and contrast.over not in known.fields:
+        raise _in(f"{place}.over", unknown("field", contrast.over, known.fields))
+    if contrast.name in CONTRASTS:
+        _check_call(place, contrast)
+    return contrast
+
+
+def _fields(place: str, contrast: Contrast) -> Iterator[tuple[str, Mapping]]:
+    yield f"{place}.where", contrast.where
+    for number, arm in enumerate(contrast.arms, 1):
+        yield f"{place}.arms[{number}]", arm
+    if contrast.base is not None:
+        yield f"{place}.base", contrast.base
+
+
+def _check_call(place: str, contrast: Contrast) -> None:
+    """The number of arms and the options of a named contrast."""
+    if contrast.name == "exact":
+        return
+    needed, given = arms_of(contrast.name), len(contrast.arms)
+    if given < needed or (given > needed and not takes_rivals(contrast.name)):
+        raise ValueError(f"{place}.arms: {contrast.name!r} takes {needed} arms, got {given}")
+    present = set(contrast.options)
+    present |= {name for name in ("base", "ends") if getattr(contrast, name)}
+    wanted = options_of(contrast.name)
+    for name in present - wanted:
+        raise _in(place, unknown(f"option of {contrast.name!r}", name, wanted or {"none"}))
+    for name in wanted - present:
+        raise ValueError(f"{place}: {contrast.name!r} needs {name}")
+
+
+def _allows(values: Collection | type, value: object) -> bool:
+    if values is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, values) if isinstance(values, type) else value in values
+
+
+def _in(place: str, error: object) -> ValueError:
+    return ValueError(f"{place}: {error}")

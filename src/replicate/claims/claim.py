@@ -1,0 +1,147 @@
+"""What the sources say, as rows of data: one `[[claim]]` of a TOML file per checkable sentence.
+
+A claim names the experiment whose table decides it, the contrast that is taken of that table, and a control: the same
+contrast with some fields changed. All names are checked when a file is loaded, so a row that could not be judged is
+refused before anything runs.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from replicate.errors import BadData, unknown
+
+PRESETS = ("smoke", "cpu", "night", "gpu", "paper")
+WITHOUT_INTERVAL = ("exact", "erratum")
+Text = Annotated[str, Field(min_length=1)]
+Bound = Annotated[float, Field(allow_inf_nan=True)]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
+class Claim:
+    """One checkable sentence: it holds when its contrast lies in [at_least, at_most].
+
+    origin: "source" (its text says so), "paper" (only the full paper does), "ours". quote: the source's words. family:
+    the table, figure or section named in `where` whose rows share one error rate. contrast: `name` and what that
+    contrast takes; control, each of controls: fields of the contrast that it changes, and `what`, a name for readers.
+    secondary: by name, further contrasts that are judged beside the primary one. primary: preset -> fields of the one
+    case that is judged there. margin: where the band comes from. scope "setting": about its data set, net or number.
+    """
+
+    id: Text
+    where: Text
+    statement: Text
+    kind: Literal["exact", "ordering", "equivalence", "estimate", "erratum"]
+    unit: str
+    needs: Literal["smoke", "cpu", "night", "gpu", "paper"]
+    family: str = ""
+    origin: Literal["source", "paper", "ours", ""] = ""
+    quote: str = ""
+    experiment: str | list[str] = ""
+    contrast: dict[str, Any] = Field(default_factory=dict)
+    at_least: Bound = -math.inf
+    at_most: Bound = math.inf
+    margin: str = ""
+    control: dict[str, Any] = Field(default_factory=dict)
+    controls: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    secondary: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    primary: dict[Literal["smoke", "cpu", "night", "gpu", "paper"], dict[str, Any]] = Field(default_factory=dict)
+    scope: Literal["general", "setting"] = "general"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_judged(self):
+        if not self.statement.strip():
+            raise ValueError("statement must say something, got only white space")
+        if not (math.isfinite(self.at_least) or math.isfinite(self.at_most)) or not self.at_least <= self.at_most:
+            raise ValueError(f"band must have an edge, got [{self.at_least}, {self.at_most}]")
+        if self.family not in self.where:
+            raise ValueError(f"family {self.family!r} must stand in where, {self.where!r}")
+        if bool(self.experiment) != bool(self.contrast):
+            raise ValueError("experiment and contrast belong together, got only one of them")
+        return self
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """(at_least, at_most), infinite where open."""
+        return self.at_least, self.at_most
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The names of the experiments whose tables, one below the other, decide it."""
+        names = [self.experiment] if isinstance(self.experiment, str) else self.experiment
+        return tuple(name for name in names if name)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether it is judged by an interval; exact claims and errata are judged by a number."""
+        return self.kind not in WITHOUT_INTERVAL
+
+    def position(self, low: float, high: float) -> str:
+        """Where an interval lies beside the band: "inside", "outside" or "across"."""
+        if self.at_least <= low and high <= self.at_most:
+            return "inside"
+        if high < self.at_least or low > self.at_most:
+            return "outside"
+        return "across"
+
+
+def load(folder: Path, source: str) -> list[Claim]:
+    """The claims of one source in the order of its pages, from `folder/<source>.toml`.
+
+    Types, vocabulary and bands are checked; names of experiments, arms and metrics are `check`'s. Raises BadData, or
+    BadParameter for an unknown source.
+    """
+    path = folder / f"{source}.toml"
+    if not path.exists():
+        raise unknown("source", source, (p.stem for p in folder.glob("*.toml")))
+    claims = [_claim(path, row) for row in _rows(path)]
+    seen: set[str] = set()
+    for claim in claims:
+        if claim.id in seen:
+            raise BadData(f"{path.name}: claim {claim.id} stands there more than once")
+        seen.add(claim.id)
+    return claims
+
+
+def primary_fields(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str, Mapping]]:
+    """(claim, preset, fields) of every primary case."""
+    for claim in claims:
+        for preset, fields in claim.primary.items():
+            yield claim, preset, fields
+
+
+def _rows(path: Path) -> list[dict]:
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise BadData(f"{path.name}: no list of [[claim]] in TOML: {_line(error)}") from None
+    except RecursionError:
+        raise BadData(f"{path.name}: values are nested too deeply") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadData(f"{path.name}: claim must be a list of tables, [[claim]], got {type(rows).__name__}")
+    return rows
+
+
+def _claim(path: Path, row: dict) -> Claim:
+    try:
+        return Claim(**row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "str")
+        message = first["msg"].removeprefix("Value error, ")
+        name = row.get("id") if isinstance(row.get("id"), str) else f"with id {str(row.get('id'))[:60]!r}"
+        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            message = "is no field of a claim"
+        raise BadData(f"{path.name}: claim {name}: {f'{place}: ' if place else ''}{_line(message)}") from None
+    except RecursionError:
+        raise BadData(f"{path.name}: values are nested too deeply") from None
+
+
+def _line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

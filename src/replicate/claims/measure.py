@@ -1,0 +1,206 @@
+"""From the tables of a source's experiments to one estimate per case of a claim: the same for every source."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from replicate.claims.cells import Absent, Cells
+from replicate.claims.claim import Claim
+from replicate.claims.contrasts import Contrast, Least, Ratio
+from replicate.claims.statistics import Estimate, estimate, least, seeds_needed
+from replicate.errors import BadData
+
+
+@dataclass(frozen=True)
+class Decided:
+    """The tables that decide claims of one experiment, or of several together.
+
+    table: what is judged, with the columns dataset, commit, device and setting. fields: the columns that tell cells
+    apart. measures: measures of the experiments' files by name: (contrast, table of one case's data sets) -> by case.
+    named: whether a case is called by its data set; algebra has none.
+    """
+
+    table: pd.DataFrame
+    fields: tuple[str, ...]
+    measures: Mapping[str, Callable]
+    named: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one case of a claim came to, with its control, and where the numbers were made.
+
+    role: "primary" as far as the case goes (`judge` knows whether it is the preset's), "secondary" or "control".
+    case: its fields; label: the same for readers.
+    """
+
+    claim: str
+    role: str
+    case: Mapping[str, object]
+    label: str
+    contrast: str
+    estimate: Estimate
+    control: Estimate | None = None
+    controlled: str = ""
+    commit: str = ""
+    device: str = ""
+    setting: str = ""
+
+
+def measure(claims: list[Claim], decided: Callable[[tuple[str, ...]], Decided | None]) -> list[Measured]:
+    """Every case that the tables decide. decided: names of experiments -> their tables, None where nothing has run."""
+    kept: dict[tuple[str, ...], tuple[Decided, Cells] | None] = {}
+    rows: list[Measured] = []
+    for claim in claims:
+        names = claim.experiments
+        if names and names not in kept:
+            tables = decided(names)
+            kept[names] = None if tables is None else (tables, Cells(tables.table, tables.fields))
+        if names and kept[names] is not None:
+            rows += _of_claim(claim, *kept[names])
+    return rows
+
+
+def describe(contrast: Contrast) -> str:
+    """A contrast in one line for readers: its name, metric, arms and what is fixed."""
+    if contrast.of:
+        return contrast.of
+    arms = ", ".join(_describe_arm(arm) for arm in contrast.arms)
+    parts = [f"{contrast.name} of {contrast.metric}" if contrast.metric else contrast.name, arms and f": {arms}"]
+    parts += [f"; base {_describe_arm(contrast.base)}"] if contrast.base is not None else []
+    parts += [f"; over {contrast.over}"] if contrast.over else []
+    fixed = {**contrast.where, **contrast.options}
+    parts += ["; " + ", ".join(f"{name} {_text(value)}" for name, value in fixed.items())] if fixed else []
+    return "".join(parts)
+
+
+def _of_claim(claim: Claim, tables: Decided, cells: Cells) -> Iterator[Measured]:
+    contrast = Contrast.read(claim.contrast)
+    if contrast.name == "exact":
+        of_claim = {"where": {"claim": claim.id}, "metric": contrast.metric or "value", "arms": [{}]}
+        contrast = contrast.changed(of_claim)
+    question = _Question(claim, tables, cells)
+    yield from question.judged("primary", contrast, contrast, claim.control)
+    for name, changes in claim.secondary.items():
+        other = contrast.changed(_without(changes, "control"))
+        yield from question.judged("secondary", other, other, changes.get("control", claim.control), name)
+    for name, changes in claim.controls.items():
+        yield from question.judged("control", contrast.changed(_without(changes)), contrast, {}, name)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A claim with the tables that decide it."""
+
+    claim: Claim
+    tables: Decided
+    cells: Cells
+
+    def judged(
+        self, role: str, contrast: Contrast, of_cases: Contrast, changes: Mapping, name: str = ""
+    ) -> Iterator[Measured]:
+        """A contrast in every case of another one (mostly itself), with its control in the same case."""
+        control = contrast.changed(_without(changes)) if changes else None
+        against = changes.get("what") or (describe(control) if control else "")
+        for case in self._cases(of_cases):
+            try:
+                numbers = self._numbers(contrast, case)
+            except Absent:
+                continue
+            other = None if control is None else self._control(control, case)
+            label = " ".join(text for text in (self._label(case, contrast), name) if text)
+            yield Measured(
+                self.claim.id, role, case, label, describe(contrast), _estimate(self.claim, numbers), other,
+                against if other is not None else "", **self.cells.origin(case.get("dataset")),
+            )  # fmt: skip
+
+    def _cases(self, contrast: Contrast) -> list[dict]:
+        if contrast.name in self.tables.measures:
+            return [case for case, _ in self.tables.measures[contrast.name](contrast, self.tables.table)]
+        return contrast.cases(self.cells)
+
+    def _numbers(self, contrast: Contrast, case: Mapping):
+        """What the contrast comes to in one case. Raises Absent."""
+        if contrast.name not in self.tables.measures:
+            return contrast.numbers(self.cells, case)
+        for measured, numbers in self.tables.measures[contrast.name](contrast, self.tables.table):
+            if measured == case:
+                return numbers
+        raise Absent(f"no case {case}")
+
+    def _control(self, contrast: Contrast, case: Mapping) -> Estimate | None:
+        """The control's estimate, None where it was not run or has no number."""
+        try:
+            numbers = self._numbers(contrast, case)
+        except Absent:
+            return None
+        without = not self.claim.has_interval and not isinstance(numbers, Ratio)
+        if without and pd.Series(numbers, dtype=float).isna().all():
+            return None
+        return _estimate(self.claim, numbers)
+
+    def _label(self, case: Mapping, contrast: Contrast) -> str:
+        """The data set and the fields that tell cases apart, those without a value left out."""
+        hidden = {name for name, wanted in contrast.where.items() if not isinstance(wanted, list)}
+        hidden -= {name for fields in self.claim.primary.values() for name in fields}
+        hidden |= {"claim"} if self.tables.named else {"claim", "dataset"}
+        shown = {name: value for name, value in case.items() if name not in hidden and value not in (None, "")}
+        return " ".join(_field(name, value) for name, value in shown.items())
+
+
+def _field(name: str, value: object) -> str:
+    return f"{name}={_text(value)}" if isinstance(value, int | float) else _text(value)
+
+
+def _estimate(claim: Claim, numbers) -> Estimate:
+    """The number of an exact claim as it is, else an estimate with interval and p for the claim's band."""
+    if not claim.has_interval:
+        return Estimate.exact(_single(claim, numbers))
+    if isinstance(numbers, Least):
+        return least([_columns(value=each) for each in numbers.of], claim.band)
+    if isinstance(numbers, Ratio):
+        columns = _columns(numerator=numbers.numerator, denominator=numbers.denominator)
+        return estimate(columns, claim.kind, claim.band)
+    return _with_count(claim, estimate(_columns(value=numbers), claim.kind, claim.band))
+
+
+def _with_count(claim: Claim, result: Estimate) -> Estimate:
+    """Where an interval does not decide, how many units would, mean and spread staying what they are."""
+    if result.reason or claim.position(result.low, result.high) != "across":
+        return result
+    count, unit = seeds_needed(result, claim.band), {"seed": "seeds", "branch": "branches"}[result.unit]
+    return replace(result, hint=f"about {count} {unit} would decide at this mean and spread")
+
+
+def _single(claim: Claim, numbers) -> float:
+    if isinstance(numbers, Ratio):
+        return float(numbers.numerator.mean() / numbers.denominator.mean())
+    values = pd.Series(numbers, dtype=float).dropna().unique()
+    if len(values) != 1:
+        raise BadData(f"claim {claim.id}: an exact claim needs one number per case, got {len(values)}")
+    return float(values[0])
+
+
+def _columns(**columns: pd.Series) -> pd.DataFrame:
+    table = pd.DataFrame(columns)
+    table.index = table.index.set_names(["seed", "branch"])
+    return table.reset_index()
+
+
+def _describe_arm(arm: Mapping) -> str:
+    name = [arm["arm"]] if "arm" in arm else []
+    rest = [f"{key} {_text(value)}" for key, value in arm.items() if key != "arm"]
+    return " ".join([*name, f"({', '.join(rest)})" if name and rest else ", ".join(rest)]).strip()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return "+".join(_text(each) for each in value)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _without(changes: Mapping, *names: str) -> dict:
+    return {name: value for name, value in changes.items() if name not in ("what", *names)}

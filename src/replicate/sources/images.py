@@ -1,0 +1,77 @@
+"""What every experiment on images needs: its network, its mini-batches, and how weights are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from replicate import averaging, datasets, models, runs, training
+from replicate.sources.settings import ImageSettings
+
+# Streams of mini-batches. Nobody trains on the last two, so that what is judged is independent of what was trained.
+MAIN, OTHER = 0, 1
+NORM, DRAWS = 2**31, 2**31 + 1
+
+
+def network(settings: ImageSettings, seed: int, images: datasets.Images, device: str):
+    """The settings' network with the weights of a seed, for these images, on the device."""
+    return build(settings, seed, images.train_x.shape[1:], images.classes, device).to(device)
+
+
+def build(settings: ImageSettings, seed: int, shape: tuple[int, ...], classes: int, device: str):
+    """The same for images of a shape, (channels, height, width); its arithmetic is the device's, its weights are not."""
+    half = settings.precision == "bfloat16" and runs.gains_by_bfloat16(device)
+    match settings.model:
+        case "mlp":
+            size = shape[0] * shape[1] * shape[2]
+            return models.mlp(size, (settings.width, settings.width), classes, seed)
+        case "resnet8":
+            return models.resnet8(classes, seed, settings.width, settings.stem, half)
+        case "resnet18":
+            return models.resnet18(classes, seed, settings.stem, half)
+        case "resnet34":
+            return models.resnet34(classes, seed, settings.stem, half)
+
+
+def batches(settings: ImageSettings, images: datasets.Images, batch: int, device: str) -> datasets.Batches:
+    """Mini-batches of the training images with the settings' augmentation and noise."""
+    return datasets.Batches(
+        images.train_x, images.train_y, batch, images.classes, device, settings.pad, settings.flip,
+        settings.pixel_noise, settings.label_noise,
+    )  # fmt: skip
+
+
+def norm_batches(data: datasets.Batches, size: int, count: int) -> list:
+    """The mini-batches that BatchNorm is re-estimated on, the same for every weight vector."""
+    resized = data.resized(size)
+    return [resized.batch(0, NORM, step)[0] for step in range(count)]
+
+
+def metrics_of(model, sets: Mapping[str, tuple], norm: list) -> dict[str, float]:
+    """Loss (nats) and accuracy (fraction) of a model on each set of images, BatchNorm re-estimated first.
+
+    Names: train_loss, train_top1, ...; the accuracy on the set `test` is called top1.
+    """
+    averaging.recompute_batch_norm(model, norm)
+    metrics: dict[str, float] = {}
+    for name, (images, labels) in sets.items():
+        loss, top1 = training.evaluate(model, images, labels)
+        metrics |= {f"{name}_loss": loss, "top1" if name == "test" else f"{name}_top1": top1}
+    return metrics
+
+
+def evaluator(model, sets: Mapping[str, tuple], norm: list) -> Callable:
+    """A function from a flat weight vector to `metrics_of`; model: one of this architecture, to be overwritten."""
+
+    def metrics(weights) -> dict[str, float]:
+        training.load_flat(model, weights)
+        return metrics_of(model, sets, norm)
+
+    return metrics
+
+
+def operations_per_image(settings: ImageSettings, dataset: str) -> tuple[float, float]:
+    """Multiplications and additions of a forward pass, and of a forward and a backward pass, of one image."""
+    from replicate import floors
+
+    images = datasets.describe(dataset)
+    return floors.operations(build(settings, 0, images.shape, images.classes, "cpu"), images.shape)
