@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ def log2_ratio_of_times(a: Numbers, b: Numbers, ends: Sequence[Numbers]) -> Numb
 
 
 @contrast
-def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: str) -> Numbers:
+def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: Literal["lower", "higher"]) -> Numbers:
     """How much better a is than the better of b and c. better: "lower" or "higher"."""
     sign = {"lower": -1, "higher": 1}[better]
     rivals = pd.concat([sign * b, sign * c], axis=1)
@@ -127,7 +128,7 @@ def closest(a: Numbers, b: Numbers, *rivals: Numbers) -> Least:
 
 
 @contrast
-def slope(a: Table, b: Table, scale: str) -> Numbers:
+def slope(a: Table, b: Table, scale: Literal["log2", "log10"]) -> Numbers:
     """Least-squares slope of log10(a / b) on log2 or log10 of the field `over`. scale: "log2" or "log10"."""
     x = {"log2": np.log2, "log10": np.log10}[scale](np.array(list(a), dtype=float))
     centred = x - x.mean()
@@ -259,6 +260,16 @@ def options_of(name: str) -> set[str]:
     """What a contrast's function takes beside its arms."""
     return {n for n, p in inspect.signature(CONTRASTS[name]).parameters.items()
             if n not in ("a", "b", "c", "d") and p.kind is not p.VAR_POSITIONAL}  # fmt: skip
+
+
+def choices_of(name: str, option: str) -> tuple[str, ...]:
+    """The values that an option can have; () where it is no text."""
+    return get_args(inspect.signature(CONTRASTS[name]).parameters[option].annotation)
+
+
+def runs_along(name: str) -> bool:
+    """Whether a contrast takes tables, units by values of the field `over`."""
+    return inspect.signature(CONTRASTS[name]).parameters["a"].annotation is Table
 
 
 def _by_size(place: object) -> tuple:

@@ -15,6 +15,7 @@ from replicate.claims.claim import PRESETS, Claim
 from replicate.claims.measure import Measured, describe
 from replicate.claims.contrasts import Contrast
 from replicate.claims.statistics import Estimate
+from replicate.errors import BadData
 
 ALPHA = 0.05  # error rate of all firm words of one family together
 FEWEST_UNITS = 5  # below it Student's interval says more about the spread of the units than about the claim
@@ -136,6 +137,10 @@ def _holm(claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str)
     for claim in claims:
         if claim.has_interval and preset in claim.primary:
             primary = [case for case in cases[claim.id] if _is_primary(claim, case, preset)]
+            if len(primary) > 1:
+                labels = ", ".join(case.label for case in primary)
+                line = f"primary.{preset} fits {len(primary)} cases ({labels}); name more of their fields"
+                raise BadData(f"claim {claim.id}: {line}")
             p = primary[0].estimate.p if primary else 1.0
             families.setdefault(claim.family, {})[claim.id] = 1.0 if math.isnan(p) else p
     adjusted: dict[str, float] = {}
