@@ -16,8 +16,11 @@ from replicate.claims.contrasts import (
 from replicate.errors import BadData, unknown
 
 FIELDS = dict  # names of fields -> values
-SHAPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}  # all else is a text
-CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table"}
+SHAPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
+SHAPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
+OPTION = (str, int, float)
+CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
+          OPTION: "a text or a number"}  # fmt: skip
 
 
 def check(claims: Iterable[Claim], file: str, experiments: Mapping, presets: Mapping[str, Mapping]) -> None:
@@ -157,10 +160,10 @@ def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> C
 def _check_shapes(place: str, asked: Mapping) -> None:
     """Texts, lists and tables where they belong."""
     for name, value in asked.items():
-        shape = SHAPES.get(name, str)
+        shape = SHAPES.get(name, OPTION)
         if not isinstance(value, shape):
             raise ValueError(f"{place}.{name}: must be {CALLED[shape]}, got {value!r}")
-        if shape is str and not value.strip():
+        if name in ("of", "what") and not value.strip():
             raise ValueError(f"{place}.{name}: must say something, got {value!r}")
     for number, arm in enumerate(asked.get("arms", ()), 1):
         if not isinstance(arm, str | FIELDS):
@@ -201,8 +204,11 @@ def _check_call(place: str, contrast: Contrast) -> None:
     for name in wanted - present:
         raise ValueError(f"{place}: {contrast.name!r} needs {name}")
     for name, value in contrast.options.items():
-        if value not in choices_of(contrast.name, name):
-            raise _in(f"{place}.{name}", unknown("choice", value, choices_of(contrast.name, name)))
+        choices = choices_of(contrast.name, name)
+        if choices and value not in choices:
+            raise _in(f"{place}.{name}", unknown("choice", str(value), choices))
+        if not choices and not _allows(float, value):
+            raise ValueError(f"{place}.{name}: must be a number, got {value!r}")
     if len(contrast.arms) > 1 and contrast.arms[0] == contrast.arms[1]:
         raise ValueError(f"{place}.arms: the first two are the same")
 

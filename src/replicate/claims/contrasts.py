@@ -137,14 +137,17 @@ def slope(a: Table, b: Table, scale: Literal["log2", "log10"]) -> Numbers:
 
 @contrast
 def share_below(a: Table, b: Table) -> Numbers:
-    """Share of the values of the field `over` at which a is below b."""
-    return (a < b).astype(float).mean(axis=1)
+    """Share of the values of the field `over` at which a is below b.
+
+    Where a has no number it never got there, which is not below; where b has none the unit is lost.
+    """
+    return (a < b).astype(float).where(b.notna()).mean(axis=1, skipna=False)
 
 
 @contrast
 def least_difference(a: Table, b: Table) -> Numbers:
     """The least over the values of the field `over` of a - b."""
-    return (a - b).min(axis=1)
+    return (a - b).min(axis=1, skipna=False)
 
 
 OF_THE_CELL = ("name", "metric", "arms", "where", "over", "base", "ends", "of")  # the rest are options of a function
