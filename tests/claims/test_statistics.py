@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from replicate.analysis import GATE, Estimate, closest, estimate, fieller, seeds_needed, units
+from replicate.claims.statistics import GATE, Estimate, estimate, fieller, least, seeds_needed, units
 
 POSITIVE = (0.0, math.inf)
 MARGIN = (0.8, 1.25)
@@ -34,7 +34,7 @@ def draws(seed: int, *shape: int) -> np.ndarray:
 # Units.
 
 
-def test_from_five_seeds_on_the_unit_is_the_seed_and_branches_are_averaged():
+def test_from_five_seeds_on_branches_are_averaged():
     found = units(table(np.arange(20.0), branches=4))
     assert found.value.tolist() == [1.5, 5.5, 9.5, 13.5, 17.5]
     assert (estimate(table(draws(0, 20), branches=4), "estimate", POSITIVE).n, len(found)) == (5, 5)
@@ -80,10 +80,12 @@ def test_intervals_of_a_mean_hold_the_truth_as_often_as_they_say():
 
 
 @pytest.mark.parametrize("truth", [-1.0, 1.0])
-def test_at_the_edge_of_the_band_one_in_twenty_is_decided_wrongly_on_either_side(truth):
+def test_at_an_edge_one_in_twenty_is_wrong_on_either_side(truth):
     """5 % outside and 5 % inside: what the p of two one-sided tests at an edge promises."""
     rows = table(np.zeros(8))
-    found = [estimate(rows.assign(value=v), "equivalence", (-1.0, 1.0)) for v in truth + 0.3 * draws(5, 500, 8)]
+    found = [
+        estimate(rows.assign(value=v), "equivalence", (-1.0, 1.0)) for v in truth + 0.3 * draws(5, 500, 8)
+    ]
     inside = sum(-1 <= one.low and one.high <= 1 for one in found)
     outside = sum(one.high < -1 or one.low > 1 for one in found)
     assert all(stats.binomtest(count, 500, 0.05).pvalue > 0.001 for count in (inside, outside))
@@ -120,19 +122,21 @@ def test_the_interval_of_a_ratio_to_one_is_students():
 
 def test_a_ratio_weighs_units_by_their_gain():
     """A ratio of means, not a mean of ratios, which one small denominator would rule."""
-    found = estimate(ratio([1.0, 1.0, 1.0, 1.0, 1.0, 0.1], [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]), "equivalence", MARGIN)
+    found = estimate(
+        ratio([1.0, 1.0, 1.0, 1.0, 1.0, 0.1], [1.0, 1.0, 1.0, 1.0, 1.0, 0.5]), "equivalence", MARGIN
+    )
     assert found.value == pytest.approx(5.1 / 5.5) and found.n == 6
 
 
 @given(st.integers(0, 10_000), st.floats(-0.2, 2.0), st.sampled_from([0.90, 0.95, 0.99]))
 @settings(max_examples=100, deadline=None)
-def test_a_ratio_is_bounded_exactly_where_its_denominator_is_separated_from_zero(seed, mean, level):
+def test_a_ratio_is_bounded_where_its_denominator_is_not_zero(seed, mean, level):
     numerator, denominator = draws(seed, 2, 8) + np.array([[0.0], [mean]])
     separated = stats.ttest_1samp(denominator, 0).pvalue < 1 - level
     assert np.isfinite(fieller(numerator, denominator, level)).all() == separated
 
 
-def test_a_denominator_near_zero_has_no_bounded_interval_and_no_verdict():
+def test_a_denominator_near_zero_decides_nothing():
     noise = draws(0, 2, 8)
     assert fieller(noise[0], noise[1] - noise[1].mean() + 0.01, 0.9) == (-math.inf, math.inf)
     found = estimate(ratio(noise[0], noise[1] - noise[1].mean() + 0.01), "equivalence", MARGIN)
@@ -165,11 +169,13 @@ def test_intervals_of_a_ratio_hold_the_truth_as_often_as_they_say():
 
 @given(st.integers(0, 10_000), st.floats(0.3, 2.0), st.floats(0.001, 0.4), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_p_at_an_edge_of_a_ratio_is_below_a_exactly_where_the_interval_at_1_minus_2a_excludes_it(seed, edge, a, above):
+def test_p_of_an_edge_is_that_of_the_interval_that_excludes_it(seed, edge, a, above):
     noise = draws(seed, 2, 8)
     denominator = 1 + 0.1 * noise[0]
     numerator = denominator + 0.4 * noise[1]
-    found = estimate(ratio(numerator, denominator), "equivalence", (edge, math.inf) if above else (-math.inf, edge))
+    found = estimate(
+        ratio(numerator, denominator), "equivalence", (edge, math.inf) if above else (-math.inf, edge)
+    )
     low, high = fieller(numerator, denominator, 1 - 2 * a)
     assume(math.isfinite(low) and not found.reason and abs(found.p - a) > 1e-9)
     assert (found.p < a) == (edge < low or edge > high)
@@ -181,7 +187,9 @@ def test_p_is_the_larger_of_two_edges_inside_and_the_smaller_outside(seed, shift
     noise = draws(seed, 2, 8)
     denominator = 1 + 0.1 * noise[0]
     numerator = shift * denominator + 0.25 * noise[1]
-    below, above = (stats.ttest_1samp(numerator - e * denominator, 0, alternative="less").pvalue for e in MARGIN)
+    below, above = (
+        stats.ttest_1samp(numerator - e * denominator, 0, alternative="less").pvalue for e in MARGIN
+    )
     p_in, p_out = max(1 - below, above), min(below, 1 - above)
     found = estimate(ratio(numerator, denominator), "equivalence", MARGIN)
     assert found.p == pytest.approx(min(p_in, p_out), abs=1e-9)
@@ -220,13 +228,18 @@ def test_seeds_needed_are_bounded_and_need_an_interval_and_an_edge():
         (Estimate.exact(1.0), POSITIVE),
         (estimate(table([1.0, 2.0]), "ordering", POSITIVE), (-math.inf, math.inf)),
     ):
-        with pytest.raises(ValueError, match="found must have an interval"):
+        with pytest.raises(ValueError, match="result must have an interval"):
             seeds_needed(found, band)
 
 
 def test_diverged_units_leave_an_estimate_without_bounds_that_says_so():
     found = estimate(table([1.0, 2.0, math.nan, 3.0, 4.0, math.inf]), "estimate", POSITIVE)
-    assert (found.low, found.high, found.p, found.reason) == (-math.inf, math.inf, 1.0, "2 of 6 units diverged")
+    assert (found.low, found.high, found.p, found.reason) == (
+        -math.inf,
+        math.inf,
+        1.0,
+        "2 of 6 units diverged",
+    )
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
@@ -254,7 +267,12 @@ def test_one_unit_has_no_interval():
     found = estimate(table([2.0]), "estimate", POSITIVE)
     assert (found.value, found.low, found.reason) == (2.0, -math.inf, "one unit has no interval")
     found = estimate(ratio([1.0], [2.0]), "equivalence", MARGIN)
-    assert (found.value, found.high, found.p, found.reason) == (0.5, math.inf, 1.0, "one unit has no interval")
+    assert (found.value, found.high, found.p, found.reason) == (
+        0.5,
+        math.inf,
+        1.0,
+        "one unit has no interval",
+    )
 
 
 def test_values_without_spread_are_certain():
@@ -288,71 +306,97 @@ def test_a_band_without_edges_is_refused():
         estimate(table(draws(0, 6)), "estimate", (-math.inf, math.inf))
 
 
-# Which is the closest.
+# The least of several means.
+
+
+def closest(end: pd.DataFrame, rivals: list[pd.DataFrame]) -> Estimate:
+    """How much nearer to 0 an end lies than its nearest rival; columns `value` hold signed distances."""
+    gaps = [rival.assign(value=rival.value.abs() - end.value.abs()) for rival in rivals]
+    return least(gaps, POSITIVE)
 
 
 def near(distance: float, seed: int) -> pd.DataFrame:
     return table(distance + 0.05 * draws(seed, 8))
 
 
+@given(st.integers(0, 10_000), st.lists(st.floats(-1, 1), min_size=1, max_size=4), st.floats(-0.5, 0.5))
+@settings(max_examples=60, deadline=None)
+def test_the_least_is_that_of_brute_force(seed, centres, edge):
+    """Each mean alone by scipy; then the lowest ends, the largest p inside, the corrected smallest p outside."""
+    values = np.array(centres)[:, None] + 0.3 * draws(seed, len(centres), 8)
+    result = least([table(row) for row in values], (edge, math.inf))
+    intervals = [stats.t.interval(0.95, 7, row.mean(), stats.sem(row)) for row in values]
+    above = [stats.ttest_1samp(row, edge, alternative="greater").pvalue for row in values]
+    below = [stats.ttest_1samp(row, edge, alternative="less").pvalue for row in values]
+    assert result.low == pytest.approx(min(low for low, _ in intervals))
+    assert result.high == pytest.approx(min(high for _, high in intervals))
+    assert result.value == pytest.approx(values.mean(axis=1).min())
+    assert result.p == pytest.approx(min(max(above), min(1.0, len(values) * min(below))))
+    assert (result.n, result.unit, result.level) == (8, "seed", 0.95)
+
+
+def test_the_least_wrongly_lies_inside_as_rarely_as_it_says():
+    """One of three means at the edge, two far inside: the whole is inside once in 40."""
+    rng, inside = np.random.Generator(np.random.Philox(9)), 0
+    for noise in rng.standard_normal((200, 3, 8)):
+        result = least([table(row + shift) for row, shift in zip(noise, (0, 3, 5), strict=True)], POSITIVE)
+        inside += result.low >= 0
+    assert stats.binomtest(inside, 200, 0.025).pvalue > 0.001
+
+
 def test_closest_is_above_zero_if_every_rival_is_farther():
-    found = closest(near(0.1, 0), {"a": near(0.5, 1), "b": near(-0.9, 2)})
-    assert found.low > 0 and found.p < 0.01 and found.value == pytest.approx(0.4, abs=0.1)
+    result = closest(near(0.1, 0), [near(0.5, 1), near(-0.9, 2)])
+    assert result.low > 0 and result.p < 0.01 and result.value == pytest.approx(0.4, abs=0.1)
 
 
-def test_closest_is_below_zero_as_soon_as_one_rival_is_nearer():
-    found = closest(near(0.5, 0), {"a": near(0.1, 1), "b": near(-0.9, 2)})
-    assert found.high < 0 and found.p < 0.01
+def test_closest_is_below_zero_if_one_rival_is_nearer():
+    result = closest(near(0.5, 0), [near(0.1, 1), near(-0.9, 2)])
+    assert result.high < 0 and result.p < 0.01
 
 
 def test_closest_decides_nothing_between_equals():
-    found = closest(near(0.5, 0), {"a": near(0.5, 1), "b": near(-0.5, 2)})
-    assert found.low < 0 < found.high and found.p > 0.05
+    result = closest(near(0.5, 0), [near(0.5, 1), near(-0.5, 2)])
+    assert result.low < 0 < result.high and result.p > 0.05
 
 
 def test_a_nearer_rival_pays_for_the_number_of_rivals():
-    own, nearer, far = near(0.5, 0), near(0.45, 1), near(-0.9, 2)
-    found = closest(own, {"nearer": nearer, "far": far})
-    d = nearer.value.abs() - own.value.abs()
-    assert found.p == pytest.approx(2 * stats.ttest_1samp(d, 0, alternative="less").pvalue)
+    end, nearer, far = near(0.5, 0), near(0.45, 1), near(-0.9, 2)
+    gap = nearer.value.abs() - end.value.abs()
+    expected = 2 * stats.ttest_1samp(gap, 0, alternative="less").pvalue
+    assert closest(end, [nearer, far]).p == pytest.approx(expected)
 
 
 def test_arms_shuffled_with_a_rival_decide_nothing():
-    own, rival = near(0.1, 0), near(0.5, 1)
+    end, rival = near(0.1, 0), near(0.5, 1)
     swap = np.arange(8) % 2 == 0
-    mixed = [one.assign(value=np.where(swap, one.value, two.value)) for one, two in ((own, rival), (rival, own))]
-    found = closest(mixed[0], {"a": mixed[1], "b": near(-0.9, 2)})
-    assert found.low < 0 < found.high and found.p > 0.05
+    pairs = ((end, rival), (rival, end))
+    mixed = [one.assign(value=np.where(swap, one.value, two.value)) for one, two in pairs]
+    result = closest(mixed[0], [mixed[1], near(-0.9, 2)])
+    assert result.low < 0 < result.high and result.p > 0.05
 
 
-def test_closest_measures_distance_whatever_the_sign():
-    own, rival = near(0.1, 0), near(-0.5, 1)
-    flipped = closest(own.assign(value=-own.value), {"a": rival.assign(value=-rival.value)})
-    assert flipped == closest(own, {"a": rival}) and flipped.low > 0
+def test_the_least_has_the_units_of_any_estimate():
+    end, rival = (table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12)))
+    result = closest(end, [rival])
+    assert (result.n, result.seeds, result.unit, result.level) == (6, 2, "branch", 0.95)
 
 
-def test_closest_has_the_units_of_any_estimate():
-    own, rival = (table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12)))
-    found = closest(own, {"a": rival})
-    assert (found.n, found.seeds, found.unit, found.level) == (6, 2, "branch", 0.95)
-
-
-def test_a_rival_that_diverged_leaves_the_closest_open():
+def test_a_rival_that_diverged_leaves_the_least_open():
     lost = near(0.9, 1)
     lost.loc[5, "value"] = math.nan
-    found = closest(near(0.1, 0), {"a": near(0.5, 2), "lost": lost})
-    assert (found.p, found.reason) == (1.0, "1 of 8 units diverged")
+    result = closest(near(0.1, 0), [near(0.5, 2), lost])
+    assert (result.p, result.reason) == (1.0, "1 of 8 units diverged") and math.isinf(result.low)
 
 
-def test_closest_takes_the_largest_p_of_its_rivals():
-    own, far, close = near(0.1, 0), near(0.9, 1), near(0.15, 2)
-    found = closest(own, {"far": far, "close": close})
-    d = close.value.abs() - own.value.abs()
-    assert found.p == pytest.approx(stats.ttest_1samp(d, 0, alternative="greater").pvalue)
+def test_the_least_takes_the_largest_p():
+    end, far, close = near(0.1, 0), near(0.9, 1), near(0.15, 2)
+    gap = close.value.abs() - end.value.abs()
+    expected = stats.ttest_1samp(gap, 0, alternative="greater").pvalue
+    assert closest(end, [far, close]).p == pytest.approx(expected)
 
 
-def test_closest_wants_rivals_of_the_same_branches():
-    with pytest.raises(ValueError, match="8 branches"):
-        closest(near(0.1, 0), {"a": table(draws(0, 7))})
-    with pytest.raises(ValueError, match="at least one rival"):
-        closest(near(0.1, 0), {})
+def test_the_least_wants_the_same_units_and_at_least_one_table():
+    with pytest.raises(ValueError, match="the same units"):
+        least([near(0.1, 0), table(draws(0, 7))], POSITIVE)
+    with pytest.raises(ValueError, match="at least one table"):
+        least([], POSITIVE)
