@@ -19,7 +19,7 @@ UNITS = [(seed, branch) for seed in range(3) for branch in range(2)]
 
 
 def draw() -> tuple[pd.DataFrame, dict]:
-    """A table whose every number is its own, in no order, and the same as {(data set, arm, kernel, k, metric, unit)}."""
+    """A table whose every number is its own, in no order, and the same numbers by all that names them."""
     rng, rows, numbers = np.random.Generator(np.random.Philox(1)), [], {}
     cells = [*itertools.product(("digits", "cifar10"), ARMS, ("swa", "ema"), WINDOWS)]
     cells += [(dataset, "raw", "", k) for dataset in ("digits", "cifar10") for k in WINDOWS]
