@@ -17,7 +17,8 @@ statement = "A side-trip gains what the average gains."
 kind = "equivalence"
 family = "Table 1"
 experiment = "figure_1"
-contrast = {name = "ratio of gains", metric = "loss", arms = ["trip", "average"], base = "raw", where = {kernel = "swa"}}  # noqa: E501
+contrast = {name = "ratio of gains", metric = "loss", arms = ["trip", "average"], base = "raw", \
+where = {kernel = "swa"}}
 unit = "ratio"
 at_least = 0.8
 at_most = 1.25

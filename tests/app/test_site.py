@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
-from replicate import claims, paths, report, site
+from replicate import claims, paths
+from replicate.app import registry, site
 from replicate.errors import Failure, Unavailable
+from replicate.sources.protocol import names
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +20,15 @@ def built(tmp_path_factory):
 
 
 def test_every_claim_has_a_place_that_can_be_linked_to(built):
-    for name in report.source_names():
+    for name in names():
         page = (built.parent / f"verdicts-{name}.html").read_text()
-        for claim in claims.load(name):
+        for claim in registry.claims_of(registry.source(name)):
             assert page.count(f'id="{claim.id}"') == 1
 
 
 def test_notebook_and_verdicts_can_be_reached_from_the_start(built):
     start = built.read_text()
-    for name in report.source_names():
+    for name in names():
         assert f'href="{name}.html"' in start and f'href="verdicts-{name}.html"' in start
         assert "<img" in (built.parent / f"{name}.html").read_text()
     assert "How to read a verdict" in start
@@ -41,10 +43,40 @@ def test_no_page_fetches_anything_from_outside(built):
 
 
 def test_what_a_file_says_is_text_never_markup():
-    hostile = claims.Claim("A<b>", "p", "<script>alert(1)</script>", "exact", "q", "1", "smoke", at_least=0)
+    text = "<script>alert(1)</script>"
+    hostile = claims.Claim(
+        id="A-1", where="p", statement=text, kind="exact", unit="1", needs="smoke", at_least=0
+    )
     table = claims.judge("x", [hostile], [], "smoke")
-    page = site.html_table(table, set())
-    assert "<script" not in page and "&lt;script&gt;" in page
+    for column in (
+        "claim",
+        "origin",
+        "where",
+        "case",
+        "setting",
+        "reason",
+        "contrast",
+        "unit",
+        "control",
+        "device",
+    ):
+        page = site.html_table(table.assign(**{column: text}), set())
+        assert "<script" not in page and page.count("&lt;script&gt;") >= 2, column
+
+
+def test_a_row_shows_what_decides_it():
+    made = claims.Claim(
+        id="A-1", where="p", statement="s", kind="exact", unit="nats", needs="smoke", at_least=0
+    )
+    table = claims.judge("x", [made], [], "smoke").assign(
+        setting="stand-in", verdict="reproduced", value=1.25
+    )
+    page = site.html_table(table.assign(low=1.25, high=1.25), set())
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert dict(zip(site.COLUMNS, cells, strict=True)) | {"value": "1.25", "band": "at least 0"} == dict(
+        zip(site.COLUMNS, cells, strict=True)
+    )
+    assert "stand-in" in cells and "nats" in cells
 
 
 def test_an_older_report_stays_when_the_new_one_fails(tmp_path, monkeypatch):
@@ -53,7 +85,9 @@ def test_an_older_report_stays_when_the_new_one_fails(tmp_path, monkeypatch):
     older = tmp_path / "report" / "html" / "index.html"
     older.parent.mkdir(parents=True)
     older.write_text("older")
-    monkeypatch.setattr(site, "write_pages", lambda folder: (folder / "index.md").write_text("{unknown-role}`x`"))
+    monkeypatch.setattr(
+        site, "write_pages", lambda folder: (folder / "index.md").write_text("{unknown-role}`x`")
+    )
     with pytest.raises(Failure, match="could not be built.*log.txt") as error:
         site.build()
     assert older.read_text() == "older" and "\n" not in str(error.value)

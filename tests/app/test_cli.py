@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from records import FILE, write_record
 
-from replicate import __main__, paths, runs
+from replicate import paths, runs
+from replicate.app import cli, registry, verdicts
 
 NAME = "sandler2023trajectories"
 
@@ -30,7 +32,7 @@ def refuse(*_):
 
 def called(monkeypatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["replicate", *words])
-    return __main__.main()
+    return cli.main()
 
 
 def set_to(*assignments: str) -> list[str]:
@@ -76,7 +78,7 @@ WRONG = {
 
 @pytest.mark.skipif(runs.device() == "cuda", reason="asks for a GPU that is not there")
 @pytest.mark.parametrize("words, code, line", WRONG.values(), ids=WRONG)
-def test_a_mistake_is_one_line_and_an_exit_code_and_leaves_nothing(monkeypatch, capsys, alone, words, code, line):
+def test_a_mistake_is_one_line_and_leaves_nothing(monkeypatch, capsys, alone, words, code, line):
     assert called(monkeypatch, *words) == code
     out, err = capsys.readouterr()
     assert line in err and err.count("\n") == 1 and "Traceback" not in err and out == ""
@@ -89,7 +91,7 @@ def test_the_number_of_jobs_has_to_be_a_number(monkeypatch, capsys):
     assert "REPLICATE_JOBS must be a whole number of at least 1, got 'many'" in capsys.readouterr().err
 
 
-def test_a_table_nobody_could_record_is_refused_before_anything_runs(monkeypatch, capsys, alone):
+def test_a_table_nobody_could_record_is_refused_first(monkeypatch, capsys, alone):
     monkeypatch.setattr("replicate.runs.machine.ROOT", alone)
     runs.commit.cache_clear()
     assert called(monkeypatch, "run", NAME, "--out", str(alone / "out")) == 66
@@ -100,14 +102,20 @@ def test_a_table_nobody_could_record_is_refused_before_anything_runs(monkeypatch
 def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
     assert called(monkeypatch, "list") == 0
     out = capsys.readouterr().out
-    assert NAME in out and "table_1, figure_5, last_steps" in out and "cpu: digits, cifar10" in out
+    assert (
+        NAME in out and "experiments: figure_5, last_steps, table_1" in out and "cpu: digits, cifar10" in out
+    )
 
 
 def test_exact_claims_run_and_are_judged(monkeypatch, capsys):
     assert called(monkeypatch, "run", NAME, "table_1") == 0
     assert called(monkeypatch, "verdicts", NAME, "--preset", "smoke") == 0
     out = capsys.readouterr().out
-    assert "TRAJ-29.outside reproduced" in out and "TRAJ-29.inside contradicted" in out and "needs cpu" in out
+    assert (
+        "TRAJ-29.outside reproduced" in out
+        and "TRAJ-29.inside contradicted" in out
+        and "not tested, needs preset cpu: " in out
+    )
 
 
 def test_preset_paper_prints_settings_and_cost_and_runs_no_network(monkeypatch, capsys):
@@ -127,17 +135,21 @@ def test_the_environment_is_as_it_was(monkeypatch, before):
     monkeypatch.delenv("X_TEST", raising=False)
     if before:
         monkeypatch.setenv("X_TEST", before)
-    with __main__._environment("X_TEST", "1"):
+    with cli._environment("X_TEST", "1"):
         assert os.environ["X_TEST"] == "1"
     assert os.environ.get("X_TEST") == before
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment
+    )
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    found = python("import replicate, sys; print([m for m in ('torch', 'jax', 'pandas', 'numpy') if m in sys.modules])")
+    found = python(
+        "import replicate, sys; print([m for m in ('torch', 'jax', 'pandas', 'numpy') if m in sys.modules])"
+    )
     assert found.stdout.strip() == "[]", found.stderr
 
 
@@ -162,13 +174,13 @@ for words in (
 """
 
 
-def test_optimizers_runs_and_evidence_need_no_more_than_a_bare_machine_has(alone):
+def test_runs_and_evidence_need_what_a_bare_machine_has(alone):
     given = [sys.executable, "-c", BLOCKED, str(alone / "b"), str(alone / "out")]
     found = subprocess.run(given, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert found.returncode == 0 and "table_1 [smoke]: 46 rows" in found.stderr, found.stderr
-    assert "missing speed.ceilings.synthetic" in found.stdout and [one.name for one in (alone / "out").iterdir()] == [
-        "speed-scripts.parquet"
-    ]
+    assert "missing speed.ceilings.synthetic" in found.stdout and [
+        one.name for one in (alone / "out").iterdir()
+    ] == ["speed-scripts.parquet"]
 
 
 def test_who_stops_it_is_told_in_one_line_that_it_goes_on(monkeypatch, capsys):
@@ -181,7 +193,9 @@ def test_who_stops_it_is_told_in_one_line_that_it_goes_on(monkeypatch, capsys):
 
 
 def test_make_refuses_a_misspelt_variable():
-    found = subprocess.run(["make", "-n", "replicate", "PRESETS=smoke"], cwd=paths.ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        ["make", "-n", "replicate", "PRESETS=smoke"], cwd=paths.ROOT, capture_output=True, text=True
+    )
     assert found.returncode == 2 and "unknown variable PRESETS" in found.stderr
 
 
@@ -190,3 +204,38 @@ def test_make_lists_its_targets():
     found = subprocess.run(["make", "--no-print-directory"], cwd=paths.ROOT, capture_output=True, text=True)
     listed = [line.split()[1] for line in found.stdout.splitlines()]
     assert set(named) | {"help"} == set(listed)
+
+
+# Claims files.
+
+CLAIMS = {
+    "a name nobody knows": ('"side-trip", "average"', '"banana", "average"', "unknown value 'banana'"),
+    "a band upside down": ("at_least = 0.8", "at_least = 8.0", "band must have an edge"),
+    "no TOML": ("[[claim]]", "[[claim]", "no list of [[claim]]"),
+}
+
+
+@pytest.mark.parametrize("before, after, line", CLAIMS.values(), ids=CLAIMS)
+@pytest.mark.parametrize("words", [("verdicts", NAME), ("verdicts", NAME, "--recorded")], ids=" ".join)
+def test_a_bad_claims_file_is_one_line_and_65(monkeypatch, capsys, tmp_path, words, before, after, line):
+    text = (paths.CLAIMS / f"{NAME}.toml").read_text()
+    folder = tmp_path / "claims"
+    folder.mkdir()
+    (folder / f"{NAME}.toml").write_text(text.replace(before, after, 1))
+    monkeypatch.setattr(paths, "CLAIMS", folder)
+    assert called(monkeypatch, *words) == 65
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"BadData: {NAME}.toml: ") and line in err and err.count("\n") == 1
+
+
+def test_edited_verdicts_are_one_line_and_65(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    write_record(tmp_path / "results" / "gpu" / NAME / FILE)
+    verdicts.write_recorded(registry.source(NAME), "gpu")
+    path = tmp_path / "results" / "gpu" / NAME / "verdicts.csv"
+    assert called(monkeypatch, "verdicts", NAME, "--preset", "gpu", "--recorded") == 0
+    assert "TRAJ-21.loss" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("reproduced", "contradicted"))
+    assert called(monkeypatch, "verdicts", NAME, "--preset", "gpu", "--recorded") == 65
+    out, err = capsys.readouterr()
+    assert out == "" and "was edited by hand" in err and err.count("\n") == 1
