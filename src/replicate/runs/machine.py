@@ -89,3 +89,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = ""
     return found
+
+
+@functools.cache
+def history() -> tuple[str, ...]:
+    """Commits of this tree from the newest on, twelve digits each; empty outside a git checkout."""
+    try:
+        listed = subprocess.run(["git", "rev-list", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ()
+    return tuple(line[:12] for line in listed.stdout.split())
