@@ -13,11 +13,11 @@ import torch
 from replicate import floors, runs, training
 from replicate.datasets import Batches
 from replicate.optim import SGD
-from replicate.schedules import constant
 from replicate.speed import peers
 from replicate.speed.goals import Row, table, turns
 from replicate.speed.settings import Settings
 from replicate.streams import rng
+from replicate.training.schedules import constant
 
 
 def ceilings(settings: Settings) -> pd.DataFrame:

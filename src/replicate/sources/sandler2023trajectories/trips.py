@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import datasets, models, runs, schedules, training
+from replicate import datasets, models, runs, training
 from replicate.averaging import KernelAverages, ema, equivalent_schedule, recompute_batch_norm, swa, two_point
 from replicate.optim import SGD
 from replicate.progress import pieces
 from replicate.sources.sandler2023trajectories.settings import Settings
+from replicate.training import schedules
 
 MAIN, OTHER = 0, 1  # streams of mini-batches
 NORM, DRAWS = 2**31, 2**31 + 1  # streams nobody trains on
