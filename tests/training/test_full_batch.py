@@ -1,9 +1,12 @@
 """The printed loop against one written out; what its clock, its mini-batches and its cosines say."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
+from replicate import numerics
 from replicate.models.chain import chain
 from replicate.optim import SGD, KeepStepping
 from replicate.training import full_batch
@@ -70,12 +73,61 @@ def test_labels_are_classified_and_numbers_fitted():
     )
 
 
+class Cost:
+    """A clock that only the operations of torch move on, each by its own number of seconds."""
+
+    def __init__(self, monkeypatch, model):
+        self.now = 0.0
+        self.saved = weakref.WeakSet()  # what the graphs that are alive keep for their backward pass
+        monkeypatch.setattr(numerics.time, "process_time", lambda: self.now)
+        self.charge(monkeypatch, torch.Tensor, "backward", 20.0)
+        self.charge(monkeypatch, torch.optim.SGD, "step", 3.0)
+        self.charge(monkeypatch, torch.optim.Adam, "step", 5.0)
+        model.register_forward_pre_hook(self.forward)
+
+    def charge(self, monkeypatch, owner, name, seconds):
+        inner = getattr(owner, name)
+
+        def charged(*args, **kwargs):
+            self.now += seconds
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, charged)
+
+    def forward(self, model, inputs):
+        """10 s, 7 without a graph, and 1000 more while the graph of a pass before keeps its memory."""
+        self.now += (10.0 if torch.is_grad_enabled() else 7.0) + 1000.0 * (len(self.saved) > 0)
+
+    def pack(self, tensor):
+        kept = Kept(tensor)
+        self.saved.add(kept)
+        return kept
+
+
+class Kept:
+    """A tensor that a graph keeps."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def test_every_part_is_timed_alone_and_no_graph_is_alive_when_the_check_runs(monkeypatch):
+    x, y = full_batch.tensors(*task())
+    model = chain(DIMS, 0)
+    cost = Cost(monkeypatch, model)
+    with torch.autograd.graph.saved_tensors_hooks(cost.pack, lambda kept: kept.tensor):
+        found = full_batch.clock(model, x, y, 3)
+    costs = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 3.0, "adam": 5.0}
+    assert {part: seconds.tolist() for part, seconds in found.items()} == {p: [c] * 3 for p, c in costs.items()}
+    assert list(found) == list(full_batch.PARTS)
+
+
 def test_the_clock_times_every_part_and_leaves_the_weights():
     x, y = full_batch.tensors(*task())
     model = chain(DIMS, 0)
     before = [p.detach().clone() for p in model.parameters()]
     found = full_batch.clock(model, x, y, 3)
-    assert set(found) == set(full_batch.PARTS) and all(len(s) == 3 and (s >= 0).all() for s in found.values())
+    assert set(found) == set(full_batch.PARTS) and all(len(s) == 3 and (s > 0).all() for s in found.values())
     for p, old in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p, old, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
