@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from replicate.runs.pool import counted, is_of, without_seeds
+from replicate.runs.pool import counted, is_of_today, without_seeds
 
 HISTORY = ("new", "middle", "old")
 
@@ -18,27 +18,31 @@ def rows(key, seeds, loss, dataset="digits"):
     return pd.DataFrame({"dataset": dataset, "key": key, "seed": list(seeds), "loss": float(loss)})
 
 
-def keys(table, records, code="today"):
-    return counted(table, records, code, HISTORY).key.tolist()
+def today(record):
+    return "today"
+
+
+def keys(table, records):
+    return counted(table, records, today, HISTORY).key.tolist()
 
 
 def test_more_seeds_of_the_same_settings_join():
     table = pd.concat([rows("a", (0, 1), 1), rows("b", (2, 3), 2)], ignore_index=True)
     records = {"a": record(seeds=(0, 1)), "b": record(seeds=(2, 3))}
-    assert sorted(counted(table, records, "today", HISTORY).seed) == [0, 1, 2, 3]
+    assert sorted(counted(table, records, today, HISTORY).seed) == [0, 1, 2, 3]
 
 
 def test_a_seed_counts_once():
     table = pd.concat([rows("a", (0, 1), 1), rows("b", (1, 2), 2)], ignore_index=True)
     records = {"a": record(seeds=(0, 1)), "b": record(seeds=(1, 2))}
-    chosen = counted(table, records, "today", HISTORY)
+    chosen = counted(table, records, today, HISTORY)
     assert chosen.seed.tolist() == [0, 1, 2] and chosen.loss.tolist() == [1, 1, 2]
 
 
 def test_the_order_of_recording_changes_nothing():
     parts = {"a": rows("a", (0, 1), 1), "b": rows("b", (1, 2), 2), "c": rows("c", (0, 3), 3)}
     records = {key: record(seeds=part.seed) for key, part in parts.items()}
-    results = [counted(pd.concat([parts[k] for k in order], ignore_index=True), records, "today", HISTORY)
+    results = [counted(pd.concat([parts[k] for k in order], ignore_index=True), records, today, HISTORY)
                for order in itertools.permutations(parts)]  # fmt: skip
     pairs = [sorted(zip(each.seed, each.loss, strict=True)) for each in results]
     assert all(each == pairs[0] for each in pairs) and len(pairs[0]) == 4
@@ -76,7 +80,7 @@ def test_carried_code_counts_as_today_s():
     table = pd.concat([rows("a", (0,), 1), rows("b", (1,), 2)], ignore_index=True)
     records = {"a": record("before", carried=["today"]), "b": record("today", seeds=(1,))}
     assert keys(table, records) == ["a", "b"]
-    assert is_of(records["a"], "today") and not is_of(record("before"), "today")
+    assert is_of_today(records["a"], today) and not is_of_today(record("before"), today)
 
 
 def test_data_sets_are_chosen_apart():

@@ -5,18 +5,21 @@ choice depends on what the file holds and on the history of the commits, not on 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 SEEDS = "seeds"  # the one setting that a pool leaves open: more seeds of the same settings join it
 
 
-def counted(table: pd.DataFrame, records: Mapping[str, dict], code: str, history: Sequence[str]) -> pd.DataFrame:
+def counted(
+    table: pd.DataFrame, records: Mapping[str, dict], code: Callable[[Mapping], str], history: Sequence[str]
+) -> pd.DataFrame:
     """The rows that count, in the order of the file.
 
-    table: has columns dataset and key; records: key -> provenance; code: today's digest; history: commits from the
-    newest on. Code that was carried to today's digest counts as today's; else the newest commit's code counts.
+    table: has columns dataset and key; records: key -> provenance; code: provenance -> today's digest of the code that
+    it used; history: commits from the newest on. Code that was carried to today's digest counts as today's; where there
+    is none of today's, the newest commit's code counts.
     """
     parts = []
     for _, part in table.groupby("dataset", sort=False):
@@ -25,9 +28,9 @@ def counted(table: pd.DataFrame, records: Mapping[str, dict], code: str, history
     return pd.concat(parts).sort_index() if parts else table
 
 
-def is_of(record: Mapping, code: str) -> bool:
-    """Whether a result was made by this code, or carried to it."""
-    return code in (record["code"], *record.get("carried", ()))
+def is_of_today(record: Mapping, code: Callable[[Mapping], str]) -> bool:
+    """Whether a result was made by today's code, or carried to it."""
+    return code(record) in (record["code"], *record.get("carried", ()))
 
 
 def without_seeds(settings: Mapping) -> str:
@@ -35,13 +38,15 @@ def without_seeds(settings: Mapping) -> str:
     return json.dumps({name: value for name, value in settings.items() if name != SEEDS}, sort_keys=True)
 
 
-def _keys_that_count(keys: list[str], records: Mapping[str, dict], code: str, history: Sequence[str]) -> list[str]:
+def _keys_that_count(
+    keys: list[str], records: Mapping[str, dict], code: Callable[[Mapping], str], history: Sequence[str]
+) -> list[str]:
     """Keys of one digest and of the same settings but for their seeds, today's code first."""
-    today = [key for key in keys if is_of(records[key], code)]
+    today = [key for key in keys if is_of_today(records[key], code)]
     newest = min(today or keys, key=lambda key: (_age(records[key], history), key))
-    same = [key for key in today or keys if today or records[key]["code"] == records[newest]["code"]]
+    of_one_code = today or [key for key in keys if records[key]["code"] == records[newest]["code"]]
     settings = without_seeds(records[newest].get("settings", {}))
-    return [key for key in same if without_seeds(records[key].get("settings", {})) == settings]
+    return [key for key in of_one_code if without_seeds(records[key].get("settings", {})) == settings]
 
 
 def _age(record: Mapping, history: Sequence[str]) -> int:

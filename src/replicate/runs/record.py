@@ -93,28 +93,33 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     table, records = read_table(path), provenance_of(path)["records"]
-    rows = pool.counted(table, records, code_digest(experiment), machine.history()).reset_index(drop=True)
+    rows = pool.counted(table, records, _todays_code(experiment), machine.history()).reset_index(drop=True)
     rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
     return rows
 
 
 def older(experiment: Callable, preset: str) -> list[str]:
     """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
-    table, now = load_recorded(experiment, preset), code_digest(experiment)
+    table, code = load_recorded(experiment, preset), _todays_code(experiment)
     if table.empty:
         return []
     records = provenance_of(recorded_path(experiment, preset))["records"]
-    return list(table[table.key.map(lambda key: not pool.is_of(records[key], now))].dataset.unique())
+    return list(table[table.key.map(lambda key: not pool.is_of_today(records[key], code))].dataset.unique())
 
 
 def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
     """Let recorded results count as results of today's code too: somebody has seen that the code gives the same."""
-    path, now = recorded_path(experiment, preset), code_digest(experiment)
+    path, code = recorded_path(experiment, preset), _todays_code(experiment)
     table, provenance = read_table(path), provenance_of(path)
     for key in keys:
         record = provenance["records"][key]
-        record["carried"] = sorted({*record.get("carried", ()), now})
+        record["carried"] = sorted({*record.get("carried", ()), code(record)})
     write_table(path, table, provenance)
+
+
+def _todays_code(experiment: Callable) -> Callable[[Mapping], str]:
+    """Provenance -> today's digest of the experiment, with what the settings of that result chose among folders."""
+    return lambda record: code_digest(experiment, tuple(sorted(record.get("found_by_folder", {}))))
 
 
 def recorded_at(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
