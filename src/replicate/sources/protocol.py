@@ -117,9 +117,12 @@ class Source(Mapping):
     presets = property(lambda self: self._presets.PRESETS)
 
     def __getitem__(self, name: str) -> Experiment:
-        if name not in list(self):
+        if name not in self:
             raise unknown(f"experiment of {self.name}", name, self)
         return _declared(importlib.import_module(f"replicate.sources.{self.name}.{name}"), name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_modules(self._package))
