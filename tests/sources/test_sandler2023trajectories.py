@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from replicate import claims, datasets, models, paths, progress, runs, schedules, training
+from replicate import claims, datasets, models, paths, progress, runs, training
 from replicate.app import registry
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.errors import Busy
@@ -22,6 +22,7 @@ from replicate.sources.sandler2023trajectories.figure_5 import figure_5
 from replicate.sources.sandler2023trajectories.last_steps import last_steps
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA, PRESETS
 from replicate.sources.sandler2023trajectories.table_1 import table_1
+from replicate.training import schedules
 
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 SMALL = replace(

@@ -5,11 +5,11 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from replicate.minimise import minimise
+from replicate.problems import minimise
 from replicate.optim import SGD, TaylorExtrapolation
 from replicate.optim.stencils import step_coefficients
 from replicate.sources.fabi2021extrapolation.settings import Settings
-from replicate.stability import largest_stable, mean_squares, spectral_radius
+from replicate.problems import largest_stable, mean_squares, spectral_radius
 
 SHARES = np.linspace(0.02, 2.0, 23)  # s of the map
 CHECKED = (0.05, 0.1, 0.3, 0.5, 1.0, 2.0)  # s at which the optimizer itself is run

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from replicate import models
-from replicate.minimise import minimise
+from replicate.problems import minimise
 from replicate.optim import SGD, Adam, Lookahead, TaylorExtrapolation
 from replicate.optim.stencils import derivative_weights, step_coefficients
 from replicate.problems import rosenbrock

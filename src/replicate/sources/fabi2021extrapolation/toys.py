@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from replicate import runs
-from replicate.minimise import minimise
+from replicate.problems import minimise
 from replicate.optim import SGD, Adam, TaylorExtrapolation
 from replicate.problems import PROBLEMS
 from replicate.sources.fabi2021extrapolation.settings import Settings
