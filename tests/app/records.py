@@ -41,6 +41,7 @@ def write_record(path: Path, preset: str = "gpu", dataset: str = "cifar10", **ma
     """The record as `run --out` would write it at a preset."""
     provenance = {
         "source": SOURCE, "experiment": "figure_5", "key": "k1", "code": "c", "dirty": False,
+        "commit": "abc", "device": GPU, "numerics": "a class of a test",
         "settings": asdict(registry.source(SOURCE).presets[preset][dataset]), "written": "2026-01-01T00:00:00Z",
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A file of verdicts is printed as it stands while nothing changed, judged anew when something did, and never edited."""
+"""A file of verdicts is printed while nothing changed, judged anew when something did, and never to be edited."""
 
 import json
 import math
