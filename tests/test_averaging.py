@@ -17,8 +17,8 @@ from replicate.averaging import (
     two_point,
 )
 from replicate.optim import SGD
-from replicate.schedules import constant, cosine
 from replicate.training import State, branch, flat_weights, steps
+from replicate.training.schedules import constant, cosine
 
 KERNELS = {"swa": swa(30), "two-point": two_point(30), "ema": ema(30, 0.2), "any": np.linspace(1, 3, 31) / 62}
 

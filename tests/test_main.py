@@ -16,7 +16,7 @@ def alone(tmp_path, monkeypatch):
     """A build folder of its own, no data sets and no server."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("replicate.datasets.vision.REACH", 0.2)
+    monkeypatch.setattr("replicate.datasets.download.REACH", 0.2)
     monkeypatch.setattr("socket.socket.connect", refuse)
     for name in ("REPLICATE_DEVICE", "REPLICATE_JOBS", "REPLICATE_DEADLINE", "REPLICATE_COMMIT"):
         monkeypatch.setenv(name, "")

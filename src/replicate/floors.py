@@ -1,38 +1,11 @@
-"""seconds >= operations / rate, and seconds >= bytes / bandwidth: what no code can go below on a device.
+"""seconds >= operations / rate, and seconds >= bytes / bandwidth: what no code can go below on a device."""
 
-Operations are a network's multiplications and additions, counted layer by layer; rates are measured on the device.
-"""
-
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
 
-
-def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
-    """(forward, forward and backward) multiplications and additions of one example, of convolutions and matrices.
-
-    shape: one example, without the batch. The backward pass makes the gradient of a layer's weights and of its input,
-    each as much work as the layer itself; the first layer's input needs none. The model is one on the CPU.
-    """
-    counts = []
-
-    def count(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        inner = layer.weight[0].numel()  # products that one number of the output is the sum of
-        counts.append(2.0 * output.numel() * inner)
-
-    hooks = [one.register_forward_hook(count) for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *shape))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return sum(counts), 3 * sum(counts) - counts[0]
+from replicate.numerics import clock
 
 
 def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat16) -> float:
@@ -52,19 +25,5 @@ def copy_rate(device: str, size: int = 2**28) -> float:
 
 
 def seconds(job: Callable[[], object], device: str, rounds: int) -> np.ndarray:
-    """Seconds of each round after one to warm up, (rounds,): by the device's own clock on CUDA, else CPU time."""
-    return np.array([_once(job, device) for _ in range(rounds + 1)][1:])
-
-
-def _once(job: Callable[[], object], device: str) -> float:
-    if device != "cuda":
-        start = time.process_time()
-        job()
-        return max(time.process_time() - start, 1e-9)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start.record()
-    job()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    """Seconds of each round after one to warm up, (rounds,), by `numerics.clock`."""
+    return clock({"job": job}, rounds, device)["job"]

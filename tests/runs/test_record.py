@@ -1,5 +1,6 @@
 """What is recorded comes from a clean tree, keeps six digits, drops nothing and knows its code."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import pytest
 from replicate import paths, runs
 from replicate.errors import BadData, BadParameter, Missing, Unavailable
 from replicate.runs import machine
-from replicate.runs.record import merge, recorded_path, rounded
+from replicate.runs.record import rounded
 
 
 @dataclass(frozen=True)
@@ -67,36 +68,37 @@ def test_recording_again_drops_nothing_and_changes_nothing():
     assert runs.read_table(path).key.nunique() == 2 and len(runs.provenance_of(path)["records"]) == 2
 
 
-def test_the_newest_of_each_data_set_is_what_counts():
-    path = recorded_path(thirds, "cpu")
-    for key, when, loss in (("old", "2026-01-01T00:00:00Z", 1.0), ("new", "2026-02-01T00:00:00Z", 2.0)):
-        table = pd.DataFrame({"dataset": ["digits"], "loss": [loss], "key": [key]})
-        merge(path, table, {key: {"written": when, "dirty": False, "code": "x"}}, "cpu")
-    assert runs.load_recorded(thirds, "cpu").loss.tolist() == [2.0]
-
-
 def test_code_that_changed_since_is_older_code(monkeypatch):
     runs.produce_or_load(thirds, Settings())
     runs.record(thirds, {"digits": Settings()}, "cpu")
     assert runs.older(thirds, "cpu") == []
-    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment: "another")
+    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
     assert runs.older(thirds, "cpu") == ["digits"]
 
 
-def test_a_file_from_another_machine_is_merged_by_key(folders):
+def test_an_exported_file_reads_as_it_was_written(folders):
     runs.produce_or_load(thirds, Settings())
     exported = runs.export(thirds, {"digits": Settings()}, "gpu", folders / "out")
-    assert runs.record_file(exported)[1] == "gpu"
-    (found,) = paths.RESULTS.glob("gpu/*/*.parquet")
-    pd.testing.assert_frame_equal(runs.read_table(found), runs.read_table(exported))
+    rows, provenance = runs.read_export(exported)
+    assert provenance["preset"] == "gpu" and set(provenance["records"]) == set(rows.key)
+    assert rows.loss[0] == 0.0333333
 
 
 def test_a_table_that_nobody_exported_is_refused(folders):
-    runs.write_table(folders / "t.parquet", pd.DataFrame({"x": [1]}), {})
-    with pytest.raises(BadData, match="run --out"):
-        runs.record_file(folders / "t.parquet")
+    for provenance in ({}, {"records": {}}, {"records": [1]}, {"records": {"key": 7}}):
+        runs.write_table(folders / "t.parquet", pd.DataFrame({"x": [1]}), provenance)
+        with pytest.raises(BadData, match="run --out"):
+            runs.read_export(folders / "t.parquet")
     with pytest.raises(Missing):
-        runs.record_file(folders / "absent.parquet")
+        runs.read_export(folders / "absent.parquet")
+
+
+def test_carried_results_are_of_today_s_code(monkeypatch):
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
+    runs.carry(thirds, "cpu", runs.load_recorded(thirds, "cpu").key.unique())
+    assert runs.older(thirds, "cpu") == [] and len(runs.load_recorded(thirds, "cpu")) == 2
 
 
 # The machine.
@@ -133,3 +135,45 @@ def test_a_device_is_what_was_asked_for_or_an_error(monkeypatch):
     monkeypatch.setenv("REPLICATE_DEVICE", "gpu")
     with pytest.raises(BadParameter, match="got 'gpu'"):
         runs.device()
+
+
+@pytest.fixture
+def repository(monkeypatch, tmp_path):
+    """A repository with a commit, and a tree unpacked in a folder that it ignores; the machine looks afresh."""
+    monkeypatch.undo()
+    monkeypatch.delenv("REPLICATE_COMMIT", raising=False)
+    (tmp_path / ".gitignore").write_text("unpacked\n")
+    (tmp_path / "unpacked").mkdir()
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "outer"]):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True)
+    machine.commit.cache_clear()
+    yield tmp_path
+    machine.commit.cache_clear()
+
+
+def test_the_commit_of_a_repository_around_the_tree_is_never_taken_for_the_trees(monkeypatch, repository):
+    monkeypatch.setattr(machine, "ROOT", repository / "unpacked")
+    with pytest.raises(Missing, match="the commit of the code in .*unpacked is not known: .*REPLICATE_COMMIT"):
+        machine.commit()
+    monkeypatch.setenv("REPLICATE_COMMIT", "0123456789abcdef")
+    assert machine.commit() == ("0123456789ab", False)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_tree_that_is_the_repository_has_its_commit_and_says_whether_it_differs(monkeypatch, repository, linked):
+    if linked:
+        (repository / "unpacked" / "link").symlink_to(repository)
+    monkeypatch.setattr(machine, "ROOT", repository / "unpacked" / "link" if linked else repository)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True)
+    assert machine.commit() == (head.stdout[:12], False)
+    machine.commit.cache_clear()
+    (repository / "new").touch()
+    assert machine.commit() == (head.stdout[:12], True)
+
+
+def test_where_a_system_does_not_say_which_cores_are_ours_all_of_them_are_counted(monkeypatch):
+    monkeypatch.delenv("REPLICATE_JOBS", raising=False)
+    monkeypatch.setenv("REPLICATE_DEVICE", "cpu")
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 7)
+    assert machine.jobs() == 7

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from replicate import claims, datasets, models, paths, progress, schedules, training
+from replicate import claims, datasets, models, paths, progress, training
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.errors import Busy
 from replicate.runs import keep_rows
 from replicate.sources import sandler2023trajectories as source
 from replicate.sources.sandler2023trajectories import trips
+from replicate.training import schedules
 
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 SMALL = replace(

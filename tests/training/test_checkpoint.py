@@ -13,7 +13,6 @@ from replicate.datasets import Batches
 from replicate.errors import BadData, DiskFull, Diverged, Missing
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD, AdamW, Lookahead
-from replicate.schedules import constant
 from replicate.training import (
     Checkpoints,
     State,
@@ -25,6 +24,7 @@ from replicate.training import (
     save_state,
     save_tensor_file,
 )
+from replicate.training.schedules import constant
 
 DRAW = np.random.default_rng(0)
 DATA = Batches(DRAW.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 64), 16, 4, flip=True)

@@ -11,10 +11,10 @@ from replicate.datasets import Batches
 from replicate.errors import Diverged
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD, AdamW, Lookahead
-from replicate.schedules import constant, cosine
 from replicate.training import Flat, State, branch, distance, flat_weights, load_flat, steps
 from replicate.training import loop as loop_module
 from replicate.training.gradient import GraphedGradient
+from replicate.training.schedules import constant, cosine
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)

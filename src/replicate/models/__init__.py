@@ -2,6 +2,7 @@
 
 from replicate.models.initialise import initialise
 from replicate.models.mlp import mlp
+from replicate.models.operations import count_operations
 from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
 
-__all__ = ["ResNet", "initialise", "mlp", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"]
+__all__ = ["ResNet", "count_operations", "initialise", "mlp", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"]

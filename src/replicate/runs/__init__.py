@@ -1,13 +1,27 @@
 """Ask for a run; whether it exists, where it lies and on which device it ran is settled here."""
 
+from replicate.numerics import gains_by_bfloat16
 from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
-from replicate.runs.machine import commit, device, device_name, gains_by_bfloat16, jobs
-from replicate.runs.record import export, load_recorded, older, record, record_file, recorded_at
+from replicate.runs.machine import commit, device, device_name, jobs
+from replicate.runs.pool import without_seeds
+from replicate.runs.record import (
+    carry,
+    export,
+    load_recorded,
+    merge,
+    older,
+    read_export,
+    record,
+    recorded_at,
+    recorded_path,
+    rounded,
+)
 from replicate.runs.tables import checksum_of, keep_rows, kept_rows, provenance_of, read_table, write_table
 
 __all__ = [
     "Runs",
     "cached",
+    "carry",
     "checksum_of",
     "commit",
     "deviations",
@@ -20,13 +34,17 @@ __all__ = [
     "keep_rows",
     "kept_rows",
     "load_recorded",
+    "merge",
     "older",
     "over",
     "produce_or_load",
     "provenance_of",
+    "read_export",
     "read_table",
     "record",
-    "record_file",
     "recorded_at",
+    "recorded_path",
+    "rounded",
+    "without_seeds",
     "write_table",
 ]

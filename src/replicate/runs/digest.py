@@ -20,11 +20,14 @@ READERS = {
 }
 
 
-def code_digest(experiment: Callable) -> str:
-    """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes."""
+def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
+    """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes.
+
+    chosen: modules that no import names, because a name in the settings chooses them among those of a folder.
+    """
     tree = _syntax(Path(inspect.getsourcefile(inspect.unwrap(experiment))))
     own, imported = _reached(tree, experiment.__name__)
-    modules = _with_imports(imported)
+    modules = _with_imports(imported | {name for name in chosen if _file(name)})
     text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 

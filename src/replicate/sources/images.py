@@ -71,7 +71,5 @@ def evaluator(model, sets: Mapping[str, tuple], norm: list) -> Callable:
 
 def operations_per_image(settings: ImageSettings, dataset: str) -> tuple[float, float]:
     """Multiplications and additions of a forward pass, and of a forward and a backward pass, of one image."""
-    from replicate import floors
-
     images = datasets.describe(dataset)
-    return floors.operations(build(settings, 0, images.shape, images.classes, "cpu"), images.shape)
+    return models.count_operations(build(settings, 0, images.shape, images.classes, "cpu"), images.shape)

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from replicate import floors, runs, training
+from replicate import floors, models, runs, training
 from replicate.datasets import Batches
 from replicate.optim import SGD
-from replicate.schedules import constant
 from replicate.sources.protocol import Evidence, experiment
 from replicate.speed import peers
 from replicate.speed.goals import Row, table, turns
 from replicate.speed.settings import Settings
 from replicate.streams import rng
+from replicate.training.schedules import constant
 
 
 @experiment(evidence={"synthetic": Evidence(100, "what the device can do at best")})
@@ -56,7 +56,7 @@ def step_of_a_net(settings: Settings, point: dict, folder: Path, parents: list[P
     jobs["ours"] = ours(name, settings, size, device)
     first = {what: _first(job, device) for what, job in jobs.items()}
     seconds = turns(jobs, settings.steps, settings.rounds, device)
-    work = floors.operations(peers.net(name, half=False), (3, peers.SIDE, peers.SIDE))[1] * size
+    work = models.count_operations(peers.net(name, half=False), (3, peers.SIDE, peers.SIDE))[1] * size
     rate, label = floors.matrix_rate(device, settings.matrix), f"{name} b{size}"
     rows = [
         Row("G2", f"{label}: {what} over ours", "ratio", seconds[what] / seconds["ours"]) for what in list(jobs)[:-1]
@@ -108,7 +108,7 @@ def script_operations(settings: Settings) -> float:
 
 
 def _turn_operations(settings: Settings, net: str, size: int) -> float:
-    of_an_image = floors.operations(peers.net(net, half=False), (3, peers.SIDE, peers.SIDE))[1]
+    of_an_image = models.count_operations(peers.net(net, half=False), (3, peers.SIDE, peers.SIDE))[1]
     return 2 * settings.rounds * settings.steps * size * of_an_image
 
 

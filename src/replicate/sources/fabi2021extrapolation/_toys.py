@@ -44,7 +44,7 @@ def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable
 
 def run(settings: Settings, arm: str, lanes: list, starts: np.ndarray, every: int = 1) -> np.ndarray:
     """The path of every lane from its start, as `minimise` gives it; numbers that are not finite stay."""
-    from replicate.minimise import minimise
+    from replicate.problems import minimise
 
     made, begins = optimizers(arm, lanes)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -14,6 +14,7 @@ from replicate.sources.protocol import experiment
     metrics=("train_loss",),
     datasets=_networks.DATASETS,
     needs_data=True,
+    clocked={"seconds": None},
 )
 def batch_sizes(settings: Settings) -> pd.DataFrame:
     """Ends of plain SGD and s = 0.5 at several batch sizes, each at its own best rate; columns of `networks`.

@@ -38,7 +38,7 @@ def quadratic(x):
 
 def _path(optimizers: Callable, f: Callable = quadratic, start: np.ndarray = START, steps: int = STEPS) -> np.ndarray:
     """theta_0 .. theta_steps of one parameter, (steps + 1, d)."""
-    from replicate.minimise import minimise
+    from replicate.problems import minimise
 
     return minimise(f, start, optimizers, steps)[:, 0]
 

@@ -58,6 +58,7 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
     metrics=("top1", "train_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
     datasets=_networks.DATASETS,
     needs_data=True,
+    clocked={"seconds": None},
     operations=operations,
     derive=derive,
     evidence={"cifar10": Evidence(69, "extrapolation and its controls, ResNet-18")},

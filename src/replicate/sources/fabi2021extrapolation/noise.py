@@ -72,7 +72,7 @@ def _risks(s: float, order: int, rates: np.ndarray) -> np.ndarray:
 
 def _bias_and_variance(s: float, order: int, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The loss at every rate without noise, and what noise adds at batch size 1: (rates,) each."""
-    from replicate.stability import mean_squares
+    from replicate.problems import mean_squares
 
     c = step_coefficients(s, order)
     x = rates[:, None] * CURVATURES

@@ -28,6 +28,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=("train_loss", "rate"),
     datasets=_networks.DATASETS,
     needs_data=True,
+    clocked={"seconds": None},
     derive=derive,
 )
 def rate_curves(settings: Settings) -> pd.DataFrame:

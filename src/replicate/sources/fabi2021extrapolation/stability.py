@@ -35,7 +35,7 @@ def stability(settings: Settings) -> pd.DataFrame:
     what: "claim", a row to judge; "radius", the map (its radius in value); "edge"; "measured", where runs of the
     optimizer begin to diverge.
     """
-    from replicate.stability import largest_stable, spectral_radius
+    from replicate.problems import largest_stable, spectral_radius
 
     x = np.linspace(0.02, 2.04, 102)
     rows = [("", "", r, np.nan, "radius", "third order", s, at) for s in SHARES
@@ -54,7 +54,7 @@ def stability(settings: Settings) -> pd.DataFrame:
 
 def _met(s: float, edge: float) -> float:
     """Half way between the largest x at which no run of the optimizer grows and the next one, at rate 1."""
-    from replicate.minimise import minimise
+    from replicate.problems import minimise
 
     x = edge * (1 + AROUND)
     path = minimise(

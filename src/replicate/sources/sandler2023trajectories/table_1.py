@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from replicate.averaging import ema, kernel_weights, swa, two_point
-from replicate.quadratic import heavy_ball, inside_weights
+from replicate.problems import heavy_ball, inside_weights
 from replicate.sources.protocol import experiment
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings

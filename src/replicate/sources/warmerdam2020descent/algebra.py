@@ -5,13 +5,14 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from replicate import descent, loops
+from replicate import descent
 from replicate.descent import Stepping
 from replicate.models.chain import chain
 from replicate.optim import SGD
 from replicate.sources.warmerdam2020descent.settings import Settings
 from replicate.sources.warmerdam2020descent.vault import vault
 from replicate.streams import rng
+from replicate.training import full_batch as loops
 
 COLUMNS = 10  # of the printed regression
 PRINTED_DICT = ("KS_50_0", "KS_50_2", "KS_10_0", "KS_10_2", "KV_10", "KV_50", "SGD")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import descent, loops, runs
+from replicate import descent, runs
 from replicate.descent import Adam, Sgd, Stepping
 from replicate.models.chain import chain
 from replicate.optim import SGD, KeepStepping
@@ -14,6 +14,7 @@ from replicate.sources.warmerdam2020descent import arms
 from replicate.sources.warmerdam2020descent.curves import TABLE, best_rates, made, noisy, tuned
 from replicate.sources.warmerdam2020descent.settings import Settings
 from replicate.streams import rng
+from replicate.training import full_batch as loops
 
 TENTHS = 10
 IMPATIENT = {"max_steps": 50, "scale_i": 2.0}  # KS_50_2

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import descent, loops, runs
+from replicate import descent, runs
 from replicate.models.chain import chain
 from replicate.optim import SGD, KeepStepping
 from replicate.sources.warmerdam2020descent.curves import printed, seconds_of_parts
 from replicate.sources.warmerdam2020descent.settings import Settings
+from replicate.training import full_batch as loops
 
 WALKS = (2, 8, 32)  # mini-steps a gradient
 STRETCH = 64  # mini-steps that each loop goes at least, all of them on the plateau

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import descent, loops, models, runs
+from replicate import descent, models, runs
 from replicate.models.chain import chain
 from replicate.sources.warmerdam2020descent import arms
 from replicate.sources.warmerdam2020descent.settings import Settings
 from replicate.streams import rng
+from replicate.training import full_batch as loops
 
 POINTS = 21  # of a budget
 FLOOR, CEILING = -10.0, 2.0  # of the log loss

@@ -2,16 +2,17 @@
 
     zero gradients, loss = L(model(x), y), backward, step        one row of history a step: the loss before it
 
-Seconds are those of the process, so that a busy machine lengthens nothing.
+Seconds are those of `numerics`: of the process, so that a busy machine lengthens nothing, or of the CUDA device.
 """
 
-import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from replicate import numerics
 
 PARTS = ("forward", "check", "backward", "step", "adam")
 
@@ -32,13 +33,15 @@ def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
 def train(
     model: nn.Module, x: Tensor, y: Tensor, optimizer, steps: int, zero: bool = True, walks: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Losses before each step and process seconds after it, (steps,) each.
+    """Losses before each step and seconds after it by `numerics.stopwatch`, (steps,) each.
 
     zero: whether gradients are zeroed (the post's loop does not); walks: the optimizer takes a closure, and the loss
     that the loop has already.
     """
-    closure, begin = loss_of(model, x, y), time.process_time()
-    losses, seconds = np.empty(steps), np.empty(steps)
+    closure = loss_of(model, x, y)
+    losses = np.empty(steps)
+    seconds = np.empty(steps)
+    elapsed = numerics.stopwatch(x.device)
     for t in range(steps):
         if zero:
             optimizer.zero_grad()
@@ -48,28 +51,34 @@ def train(
             optimizer.step(closure, loss.detach())
         else:
             optimizer.step()
-        losses[t], seconds[t] = loss.item(), time.process_time() - begin
+        losses[t] = loss.item()
+        seconds[t] = elapsed()
     return losses, seconds
 
 
 def clock(model: nn.Module, x: Tensor, y: Tensor, repeats: int) -> dict[str, np.ndarray]:
-    """Process seconds of each of PARTS, (repeats,) each, measured in turn after a round that does not count.
+    """Seconds of each of PARTS by `numerics.clock`, (repeats,) each.
 
-    forward: loss with a graph; check: the same without one; backward; step: SGD's update and zeroed gradients; adam:
-    Adam's update. At that rate the weights stay where they are. Raises ValueError if repeats is below 1.
+    forward: loss with a graph; check: the same without one; backward, which frees the graph; step:
+    SGD's update and zeroed gradients; adam: Adam's update. At that rate the weights stay where they
+    are. As in `train`, no graph is alive when the forward check runs: its activations can lie where
+    those of the pass before lay. Raises ValueError if repeats is below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}")
     closure = loss_of(model, x, y)
-    sgd, adam = (kind(model.parameters(), lr=1e-12) for kind in (torch.optim.SGD, torch.optim.Adam))
-    seconds = np.empty((repeats + 1, len(PARTS)))
-    for row in seconds:
-        row[0], loss = _timed(closure, x)
-        row[1], _ = _timed(torch.no_grad()(closure), x)
-        row[2], _ = _timed(loss.backward, x)
-        row[4], _ = _timed(adam.step, x)
-        row[3], _ = _timed(lambda: (sgd.step(), sgd.zero_grad()), x)
-    return dict(zip(PARTS, seconds[1:].T, strict=True))
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-12)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-12)
+    graph: list[Tensor] = []
+    jobs = {
+        "forward": lambda: graph.append(closure()),
+        "backward": lambda: graph.pop().backward(),
+        "check": torch.no_grad()(closure),
+        "adam": adam.step,
+        "step": lambda: (sgd.step(), sgd.zero_grad()),
+    }
+    seconds = numerics.clock(jobs, repeats, x.device)
+    return {part: seconds[part] for part in PARTS}
 
 
 def train_on_batches(
@@ -132,19 +141,3 @@ def outputs(model: nn.Module, x: np.ndarray) -> np.ndarray:
 def _rows(rows: np.ndarray, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.from_numpy(rows).to(x.device)
     return x[index], y[index]
-
-
-def _timed(what: Callable, x: Tensor) -> tuple[float, object]:
-    if x.is_cuda:
-        return _timed_on_gpu(what)
-    begin = time.process_time()
-    found = what()
-    return time.process_time() - begin, found
-
-
-def _timed_on_gpu(what: Callable) -> tuple[float, object]:
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    found = what()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin, found

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from replicate.schedules import constant, cosine, warmup
+from replicate.training.schedules import constant, cosine, warmup
 
 
 def test_constant_is_constant():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replicate.minimise import minimise
+from replicate.problems import minimise
 from replicate.optim import SGD, Adam
 from replicate.problems import rosenbrock
 

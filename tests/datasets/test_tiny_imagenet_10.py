@@ -1,22 +1,27 @@
-"""Ten classes of Tiny-ImageNet: what is loaded equals the archive's JPEGs, and nothing that is wrong is looked at."""
+"""Ten classes of Tiny-ImageNet: the archive's JPEGs are loaded, and nothing wrong is looked at."""
 
 import hashlib
 import io
 import stat
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from replicate import errors, paths
-from replicate.datasets import tiny_imagenet, vision
-from replicate.datasets.images import File
+from replicate import datasets, errors, paths
+from replicate.datasets import tiny_imagenet_10
+from replicate.datasets.files import File
 
 NAME = "tiny-imagenet-10"
-real = pytest.mark.skipif(not vision.at_hand(NAME), reason=f"{NAME} not at hand (data/README.md says where it goes)")
-WNIDS = [f"n{number:08d}" for number in range(20, 0, -2)]  # the archive's order is not the sorted one
+real = pytest.mark.skipif(
+    not datasets.at_hand(NAME), reason=f"{NAME} not at hand (data/README.md says where it goes)"
+)
+WNIDS = [
+    f"n{number:08d}" for number in range(20, 0, -2)
+]  # the archive's order is not the sorted one
 
 
 def jpeg(seed, size=(64, 64), mode="RGB"):
@@ -44,7 +49,11 @@ def archive(members):
 
 def names(part, count):
     prefix = {"train": "{}_", "val": "val_"}[part]
-    return [f"{part}/{wnid}/{prefix.format(wnid)}{number}.JPEG" for wnid in WNIDS for number in range(8, 8 + count)]
+    return [
+        f"{part}/{wnid}/{prefix.format(wnid)}{number}.JPEG"
+        for wnid in WNIDS
+        for number in range(8, 8 + count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +66,14 @@ def members():
 
 @pytest.fixture
 def declare(monkeypatch, tmp_path):
-    """Make the data set mean this archive, put `written` in its place and take its pixels for the right ones."""
+    """Make the set mean this archive, put `written` in its place, take its pixels as right."""
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
+    real = tiny_imagenet_10.DATASET
 
-    def declare(content, written=None, pixels=None):
+    def declare(content, written=None, pixels="not given"):
         file = File(f"{NAME}.zip", len(content), hashlib.sha256(content).hexdigest())
-        monkeypatch.setattr(tiny_imagenet, "FILE", file)
-        monkeypatch.setattr(tiny_imagenet, "PIXELS_SHA256", pixels)
+        small = replace(real, files=(file,), pixels_sha256=pixels)
+        monkeypatch.setattr(tiny_imagenet_10, "DATASET", small)
         (tmp_path / file.path).write_bytes(content if written is None else written)
 
     return declare
@@ -98,9 +108,12 @@ def pixels_of(members):
 
 def test_arrays_are_the_decoded_members_by_number_then_class(declare, members):
     declare(archive(members.items()), pixels=pixels_of(members))
-    images = vision.load(NAME)
+    images = datasets.load(NAME)
     assert (images.name, images.classes, images.peak) == (NAME, 10, 255)
-    for part, x, y in (("train", images.train_x, images.train_y), ("val", images.test_x, images.test_y)):
+    for part, x, y in (
+        ("train", images.train_x, images.train_y),
+        ("val", images.test_x, images.test_y),
+    ):
         want = in_order(members, part)
         assert (x.shape, x.dtype, y.dtype) == ((len(want), 64, 64, 3), np.uint8, np.int64)
         assert np.array_equal(x, np.stack([pixels for _, _, pixels in want]))
@@ -109,26 +122,30 @@ def test_arrays_are_the_decoded_members_by_number_then_class(declare, members):
 
 def test_any_ten_images_in_a_row_are_one_of_each_class(declare, members):
     declare(archive(members.items()), pixels=pixels_of(members))
-    images = vision.load(NAME)
-    assert images.train_y.reshape(-1, 10).tolist() == [list(range(10))] * 4  # a last part is held out by who trains
+    images = datasets.load(NAME)
+    assert (
+        images.train_y.reshape(-1, 10).tolist() == [list(range(10))] * 4
+    )  # a last part is held out by who trains
 
 
 def test_the_order_of_the_archive_does_not_matter(declare, members):
     declare(archive(reversed(members.items())), pixels=pixels_of(members))
-    assert np.array_equal(vision.load(NAME).train_x[0], decoded(members["train/n00000002/n00000002_8.JPEG"]))
+    assert np.array_equal(
+        datasets.load(NAME).train_x[0], decoded(members["train/n00000002/n00000002_8.JPEG"])
+    )
 
 
 def test_a_grey_image_has_three_equal_channels(declare, members):
     declare(archive(members.items()), pixels=pixels_of(members))
-    images = vision.load(NAME)
+    images = datasets.load(NAME)
     grey = [(x == x[..., :1]).all(axis=(1, 2, 3)).sum() for x in (images.train_x, images.test_x)]
     assert grey == [1, 1] and images.train_x.std() > 10
 
 
 def test_arrays_are_shared_and_cannot_be_written_to(declare, members):
     declare(archive(members.items()), pixels=pixels_of(members))
-    images = vision.load(NAME)
-    assert vision.load(NAME) is images
+    images = datasets.load(NAME)
+    assert datasets.load(NAME) is images
     for array in (images.train_x, images.train_y, images.test_x, images.test_y):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -137,11 +154,11 @@ def test_arrays_are_shared_and_cannot_be_written_to(declare, members):
 def test_verify_and_checksum_stand_for_the_archive(declare, members, tmp_path):
     content = archive(members.items())
     declare(content)
-    assert vision.at_hand(NAME) and vision.fetch(NAME) is None
-    assert vision.verify(NAME) == [(f"{NAME}.zip", hashlib.sha256(content).hexdigest())]
-    before = vision.checksum(NAME)
+    assert datasets.at_hand(NAME) and datasets.fetch(NAME) is None
+    assert datasets.verify(NAME) == [(f"{NAME}.zip", hashlib.sha256(content).hexdigest())]
+    before = datasets.checksum(NAME)
     declare(archive([*members.items(), ("train/n00000002/n00000002_1.JPEG", jpeg(99))]))
-    assert len(before) == 64 and vision.checksum(NAME) != before
+    assert len(before) == 64 and datasets.checksum(NAME) != before
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.zip"]
 
 
@@ -156,29 +173,45 @@ def flip(content):
     return content[:900] + bytes([content[900] ^ 1]) + content[901:]
 
 
-@pytest.mark.parametrize("damage, words", [(cut, ("bytes, want",)), (flip, ("has checksum", "want"))])
-@pytest.mark.parametrize("call", [vision.load, vision.verify])
-def test_a_damaged_archive_is_refused_before_it_is_opened(declare, members, monkeypatch, call, damage, words):
+@pytest.mark.parametrize(
+    "damage, words", [(cut, ("bytes, want",)), (flip, ("has checksum", "want"))]
+)
+@pytest.mark.parametrize("call", [datasets.load, datasets.verify])
+def test_a_damaged_archive_is_refused_before_it_is_opened(
+    declare, members, monkeypatch, call, damage, words
+):
     content = archive(members.items())
     declare(content, damage(content))
     monkeypatch.setattr(zipfile, "ZipFile", None)
-    assert_refused(lambda: call(NAME), errors.BadData, f"{NAME}.zip has", *words, "put the right one there")
+    assert_refused(
+        lambda: call(NAME), errors.BadData, f"{NAME}.zip has", *words, "put the right one there"
+    )
 
 
 def test_an_archive_of_another_size_is_not_even_read(declare, members, monkeypatch):
     content = archive(members.items())
     declare(content, content + b"more")
     monkeypatch.setattr("pathlib.Path.read_bytes", None)
-    assert not vision.at_hand(NAME)
-    assert_refused(lambda: vision.load(NAME), errors.BadData, f"has {len(content) + 4} bytes, want {len(content)}")
+    assert not datasets.at_hand(NAME)
+    assert_refused(
+        lambda: datasets.load(NAME),
+        errors.BadData,
+        f"has {len(content) + 4} bytes, want {len(content)}",
+    )
 
 
-@pytest.mark.parametrize("call", [vision.load, vision.verify, vision.fetch])
-def test_an_absent_archive_is_never_fetched_and_the_line_says_where_it_goes(monkeypatch, tmp_path, call):
+@pytest.mark.parametrize("call", [datasets.load, datasets.verify, datasets.fetch])
+def test_an_absent_archive_is_never_fetched_and_the_line_says_where_it_goes(
+    monkeypatch, tmp_path, call
+):
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
     monkeypatch.setattr("socket.socket", None)
-    assert not vision.at_hand(NAME)
-    words = (f"not at hand in {tmp_path} (no {NAME}.zip of 11286575 bytes)", "never fetched: put it there", "REPLICATE")
+    assert not datasets.at_hand(NAME)
+    words = (
+        f"not at hand in {tmp_path} (no {NAME}.zip of 11286575 bytes)",
+        "never fetched: put it there",
+        "REPLICATE",
+    )
     assert_refused(lambda: call(NAME), errors.Missing, *words)
     assert list(tmp_path.iterdir()) == []
 
@@ -227,36 +260,49 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_archive_is_refused_even_with_the_right_checksum(declare, members, tmp_path, what):
+def test_a_hostile_archive_is_refused_even_with_the_right_checksum(
+    declare, members, tmp_path, what
+):
     name, content, words = HOSTILE[what]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zipfile's own, of a name that it has twice
         declare(archive([*members.items(), (name, content)]))
-    assert_refused(lambda: vision.load(NAME), errors.BadData, f"{NAME}.zip", words, "refused")
+    assert_refused(lambda: datasets.load(NAME), errors.BadData, f"{NAME}.zip", words, "refused")
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.zip"]
 
 
 def test_a_size_that_is_not_right_is_refused_before_a_pixel_is_decoded(monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
-    assert_refused(lambda: tiny_imagenet._pixels("x", oversized(640, 640)), errors.BadData, "640 x 640")
+    assert_refused(
+        lambda: tiny_imagenet_10.DATASET.decode_jpeg("x", oversized(640, 640)),
+        errors.BadData,
+        "640 x 640",
+    )
 
 
 @pytest.mark.parametrize("content", [b"no archive", b"", archive([])[:-1]])
 def test_something_else_than_an_archive_is_refused(declare, content):
     declare(content)
-    assert_refused(lambda: vision.load(NAME), errors.BadData, "cut short or not a zip archive")
+    assert_refused(lambda: datasets.load(NAME), errors.BadData, "cut short or not a zip archive")
 
 
 def test_a_class_without_a_test_image_is_noticed(declare, members):
-    lacking = {name: content for name, content in members.items() if not name.startswith("val/n00000002")}
+    lacking = {
+        name: content for name, content in members.items() if not name.startswith("val/n00000002")
+    }
     declare(archive(lacking.items()))
-    assert_refused(lambda: vision.load(NAME), errors.BadData, "has 10 classes and 9, want the same 10")
+    assert_refused(
+        lambda: datasets.load(NAME), errors.BadData, "has 10 classes and 9, want the same 10"
+    )
 
 
 def test_a_decoder_that_gives_other_pixels_is_noticed(declare, members):
     declare(archive(members.items()), pixels="0" * 64)
     assert_refused(
-        lambda: vision.load(NAME), errors.BadData, "want 000000000000...", "version of Pillow in requirements"
+        lambda: datasets.load(NAME),
+        errors.BadData,
+        "want 000000000000...",
+        "version of Pillow in requirements",
     )
 
 
@@ -265,9 +311,12 @@ def test_a_decoder_that_gives_other_pixels_is_noticed(declare, members):
 
 @real
 def test_the_real_archive_has_its_counts_and_its_grey_images():
-    images = vision.load(NAME)
+    images = datasets.load(NAME)
     assert (images.train_x.shape, images.test_x.shape) == ((5000, 64, 64, 3), (500, 64, 64, 3))
-    assert np.bincount(images.train_y).tolist() == [500] * 10 and np.bincount(images.test_y).tolist() == [50] * 10
+    assert (
+        np.bincount(images.train_y).tolist() == [500] * 10
+        and np.bincount(images.test_y).tolist() == [50] * 10
+    )
     assert np.bincount(images.train_y[4000:]).tolist() == [100] * 10
     with zipfile.ZipFile(paths.data_folder() / f"{NAME}.zip") as plain:
         for path, image, label in (
@@ -275,12 +324,13 @@ def test_the_real_archive_has_its_counts_and_its_grey_images():
             ("train/n02129165/n02129165_499.JPEG", images.train_x[-1], images.train_y[-1]),
         ):
             assert np.array_equal(image, decoded(plain.read(path)))
-            assert plain.read("classes.txt").decode().splitlines()[label].startswith(path.split("/")[1])
-        modes = [Image.open(plain.open(path)).mode for path in plain.namelist() if path.endswith(".JPEG")]
+            assert (
+                plain.read("classes.txt")
+                .decode()
+                .splitlines()[label]
+                .startswith(path.split("/")[1])
+            )
+        modes = [
+            Image.open(plain.open(path)).mode for path in plain.namelist() if path.endswith(".JPEG")
+        ]
     assert (len(modes), modes.count("L"), modes.count("RGB")) == (5500, 68, 5432)
-
-
-def test_the_data_page_tells_what_the_code_checks():
-    page = (paths.ROOT / "data" / "README.md").read_text()
-    file = tiny_imagenet.FILE
-    assert f"| `{file.path}` | {file.size} | `{file.sha256}` |" in page and tiny_imagenet.PIXELS_SHA256 in page

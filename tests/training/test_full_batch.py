@@ -1,12 +1,15 @@
 """The printed loop against one written out; what its clock, its mini-batches and its cosines say."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
-from replicate import loops
+from replicate import numerics
 from replicate.models.chain import chain
 from replicate.optim import SGD, KeepStepping
+from replicate.training import full_batch
 
 DIMS = (4, 3, 1)
 
@@ -39,7 +42,7 @@ def test_the_loop_is_gradient_descent_with_or_without_zeroed_gradients(zero):
     x, y = task()
     model = chain((4, 1), 0)
     w, b = model[0].weight.detach().double().numpy().copy().ravel(), float(model[0].bias.detach())
-    losses, _ = loops.train(model, *loops.tensors(x, y), SGD(model.parameters(), lr=0.05), 6, zero=zero)
+    losses, _ = full_batch.train(model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.05), 6, zero=zero)
     gw, gb = 0 * w, 0.0
     for loss in losses:
         off = x @ w + b - y[:, 0]
@@ -49,10 +52,10 @@ def test_the_loop_is_gradient_descent_with_or_without_zeroed_gradients(zero):
 
 
 def test_a_walk_gets_the_loops_loss_and_walks():
-    x, y = loops.tensors(*task())
+    x, y = full_batch.tensors(*task())
     model = chain(DIMS, 0)
     walk = KeepStepping(model.parameters(), lr=1e-3, max_steps=5)
-    losses, seconds = loops.train(model, x, y, walk, 3, walks=True)
+    losses, seconds = full_batch.train(model, x, y, walk, 3, walks=True)
     assert (np.diff(losses) < 0).all() and walk.total_mini_steps == walk.total_forwards == 15
     assert (np.diff(seconds) >= 0).all()
 
@@ -60,31 +63,84 @@ def test_a_walk_gets_the_loops_loss_and_walks():
 def test_labels_are_classified_and_numbers_fitted():
     x, labels = np.eye(3), np.array([0, 1, 2])
     model = chain((3, 3), 0)
-    logits = torch.from_numpy(loops.outputs(model, x)).double()
-    a, b = loops.tensors(x, labels)
+    logits = torch.from_numpy(full_batch.outputs(model, x)).double()
+    a, b = full_batch.tensors(x, labels)
     dull = -torch.log_softmax(logits, 1).diagonal().mean()
-    assert loops.loss_of(model, a, b)().item() == pytest.approx(float(dull), rel=1e-6)
-    a, b = loops.tensors(x, x)
-    assert loops.loss_of(model, a, b)().item() == pytest.approx(float(((logits.numpy() - x) ** 2).mean()), rel=1e-6)
+    assert full_batch.loss_of(model, a, b)().item() == pytest.approx(float(dull), rel=1e-6)
+    a, b = full_batch.tensors(x, x)
+    assert full_batch.loss_of(model, a, b)().item() == pytest.approx(
+        float(((logits.numpy() - x) ** 2).mean()), rel=1e-6
+    )
+
+
+class Cost:
+    """A clock that only the operations of torch move on, each by its own number of seconds."""
+
+    def __init__(self, monkeypatch, model):
+        self.now = 0.0
+        self.saved = weakref.WeakSet()  # what the graphs that are alive keep for their backward pass
+        monkeypatch.setattr(numerics.time, "process_time", lambda: self.now)
+        self.charge(monkeypatch, torch.Tensor, "backward", 20.0)
+        self.charge(monkeypatch, torch.optim.SGD, "step", 3.0)
+        self.charge(monkeypatch, torch.optim.Adam, "step", 5.0)
+        model.register_forward_pre_hook(self.forward)
+
+    def charge(self, monkeypatch, owner, name, seconds):
+        inner = getattr(owner, name)
+
+        def charged(*args, **kwargs):
+            self.now += seconds
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, charged)
+
+    def forward(self, model, inputs):
+        """10 s, 7 without a graph, and 1000 more while the graph of a pass before keeps its memory."""
+        self.now += (10.0 if torch.is_grad_enabled() else 7.0) + 1000.0 * (len(self.saved) > 0)
+
+    def pack(self, tensor):
+        kept = Kept(tensor)
+        self.saved.add(kept)
+        return kept
+
+
+class Kept:
+    """A tensor that a graph keeps."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def test_every_part_is_timed_alone_and_no_graph_is_alive_when_the_check_runs(monkeypatch):
+    x, y = full_batch.tensors(*task())
+    model = chain(DIMS, 0)
+    cost = Cost(monkeypatch, model)
+    with torch.autograd.graph.saved_tensors_hooks(cost.pack, lambda kept: kept.tensor):
+        found = full_batch.clock(model, x, y, 3)
+    costs = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 3.0, "adam": 5.0}
+    assert {part: seconds.tolist() for part, seconds in found.items()} == {p: [c] * 3 for p, c in costs.items()}
+    assert list(found) == list(full_batch.PARTS)
 
 
 def test_the_clock_times_every_part_and_leaves_the_weights():
-    x, y = loops.tensors(*task())
+    x, y = full_batch.tensors(*task())
     model = chain(DIMS, 0)
     before = [p.detach().clone() for p in model.parameters()]
-    found = loops.clock(model, x, y, 3)
-    assert set(found) == set(loops.PARTS) and all(len(s) == 3 and (s >= 0).all() for s in found.values())
+    found = full_batch.clock(model, x, y, 3)
+    assert set(found) == set(full_batch.PARTS) and all(len(s) == 3 and (s > 0).all() for s in found.values())
     for p, old in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p, old, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
-        loops.clock(model, x, y, 0)
+        full_batch.clock(model, x, y, 0)
 
 
 def test_on_the_whole_set_as_batch_both_drops_are_one_and_the_budget_ends_the_run():
     x, y = task()
     model, every = chain(DIMS, 0), np.arange(len(x))
     walk = KeepStepping(model.parameters(), lr=1e-3, max_steps=7)
-    found = loops.train_on_batches(model, *loops.tensors(x, y), walk, ((every, None) for _ in range(99)), passes=25)
+    found = full_batch.train_on_batches(
+        model, *full_batch.tensors(x, y), walk, ((every, None) for _ in range(99)), passes=25
+    )
     np.testing.assert_allclose(found["batch"], found["whole"], atol=1e-5)
     assert len(found["loss"]) == 3  # 10 passes each: three are begun before 25 are spent
 
@@ -96,9 +152,9 @@ def test_checks_on_other_rows_stop_where_those_rows_say():
     model = chain((1, 1), 0)
     walk = KeepStepping(model.parameters(), lr=1e-3, max_steps=9)
     own, other = np.array([0]), np.array([1])
-    loops.train_on_batches(model, *loops.tensors(x, y), walk, [(own, other)], passes=1)
+    full_batch.train_on_batches(model, *full_batch.tensors(x, y), walk, [(own, other)], passes=1)
     assert walk.mini_steps == 1
-    loops.train_on_batches(model, *loops.tensors(x, y), walk, [(own, None)], passes=1)
+    full_batch.train_on_batches(model, *full_batch.tensors(x, y), walk, [(own, None)], passes=1)
     assert walk.mini_steps == 9
 
 
@@ -106,7 +162,7 @@ def test_cosines_are_those_of_successive_gradients():
     x, y = task()
     model, every = chain((4, 1), 0), np.arange(len(x))
     w, b = model[0].weight.detach().double().numpy().copy().ravel(), float(model[0].bias.detach())
-    found = loops.cosines(model, *loops.tensors(x, y), SGD(model.parameters(), lr=0.3), [every] * 4)
+    found = full_batch.cosines(model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.3), [every] * 4)
     gradients = []
     for _ in range(4):
         off = x @ w + b - y[:, 0]
