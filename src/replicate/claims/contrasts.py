@@ -62,6 +62,12 @@ def difference(a: Numbers, b: Numbers) -> Numbers:
 
 
 @contrast
+def difference_with_room(a: Numbers, b: Numbers, room: float) -> Numbers:
+    """a - b + room: below 0 only where a is more than `room` below b."""
+    return a - b + room
+
+
+@contrast
 def difference_of_differences(a: Numbers, b: Numbers, c: Numbers, d: Numbers) -> Numbers:
     """(a - b) - (c - d)"""
     return (a - b) - (c - d)
@@ -101,6 +107,12 @@ def relative_gain(a: Numbers, b: Numbers) -> Numbers:
 def log10_ratio(a: Numbers, b: Numbers) -> Numbers:
     """log10(a / b) of each unit"""
     return np.log10(a / b)
+
+
+@contrast
+def log10_distance(a: Numbers, b: Numbers) -> Numbers:
+    """|log10(a / b)| of each unit"""
+    return np.log10(a / b).abs()
 
 
 @contrast

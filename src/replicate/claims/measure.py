@@ -12,6 +12,9 @@ from replicate.claims.statistics import Estimate, estimate, least, seeds_needed
 from replicate.errors import BadData
 
 
+MOST_LISTED = 4  # values of a field that a label names one by one
+
+
 @dataclass(frozen=True)
 class Decided:
     """The tables that decide claims of one experiment, or of several together.
@@ -198,7 +201,8 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return "+".join(_text(each) for each in value)
+        texts = [_text(each) for each in value]
+        return "+".join(texts) if len(texts) <= MOST_LISTED else f"{texts[0]} to {texts[-1]}"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 

@@ -1,5 +1,7 @@
 """How much of an extrapolation arrives in float32 weights, and how long it is beside the step that it follows."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +9,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import runs, training
-from replicate.optim import SGD, TaylorExtrapolation
+from replicate import optim, runs, training
 from replicate.optim.stencils import step_coefficients
-from replicate.sources.fabi2021extrapolation.comparison import MAIN, Data, network
+from replicate.sources import images as kit
+from replicate.sources.fabi2021extrapolation import _networks
 from replicate.sources.fabi2021extrapolation.settings import Settings
+from replicate.sources.images import MAIN
+from replicate.sources.protocol import experiment
 
 AFTER = 50  # steps into a run
 STRIDES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
-NOISY, QUIET = 16, 1024  # images a batch
+BATCHES = {"noise": 16, "quiet": 1024}  # images per batch
 
 
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs at a batch size as they are, and of the printed dt the largest of the seeds."""
+    largest = table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
+    return pd.concat([table[table.what.isin(list(BATCHES))], largest.assign(seed=0, branch=0)], ignore_index=True)
+
+
+@experiment(
+    fields={"what": ("printed", *BATCHES)},
+    metrics=("changed", "length", "extrapolation", "predicted"),
+    datasets=_networks.DATASETS,
+    needs_data=True,
+    derive=derive,
+)
 def resolution(settings: Settings) -> pd.DataFrame:
     """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN where they do not apply).
 
@@ -33,45 +50,50 @@ def resolution_run(settings: Settings, point: dict, folder: Path, parents: list[
     """One seed; the extrapolations are looked at and not adopted."""
     rows = list(_lengths(settings, point["seed"], device))
     if settings.batches:
-        rows += [_gain(settings, point["seed"], device, what, b) for what, b in (("noise", NOISY), ("quiet", QUIET))]
+        rows += [_gain(settings, point["seed"], device, name, batch) for name, batch in BATCHES.items()]
     return pd.DataFrame(rows).assign(branch=0)
 
 
 def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
-    model = network(settings, seed, device)
-    optimizer = TaylorExtrapolation(SGD(model.parameters(), lr=settings.lr, fused=True), settings.dt, every=None)
-    run = _displacements(settings, model, optimizer, settings.batch, seed, device, AFTER)
+    data = _networks.Data.load(settings, settings.batch, device)
+    model = kit.network(settings, seed, data.images, device)
+    inner = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
+    optimizer = optim.TaylorExtrapolation(inner, settings.dt, every=None)
+    run = _displacements(settings, model, optimizer, data.batches, seed, AFTER)
     displacements = deque(run, maxlen=1).pop()
     for dt in sorted({settings.dt, *STRIDES}):
-        optimizer.dt, before = dt, training.flat_weights(model)
+        optimizer.dt = dt
+        before = training.flat_weights(model)
         with optimizer.extrapolated():
             changed = (training.flat_weights(model) != before).double().mean()
         long = np.linalg.norm(_combined(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
-        what = "printed" if dt == settings.dt else "dt"
-        yield {"what": what, "dt": dt, "s": dt / settings.lr, "changed": float(changed), "length": float(long)}
+        name = "printed" if dt == settings.dt else "dt"
+        yield {"what": name, "dt": dt, "s": dt / settings.lr, "changed": float(changed), "length": float(long)}
 
 
-def _gain(settings: Settings, seed: int, device: str, what: str, batch: int) -> dict:
-    model = network(settings, seed, device)
-    optimizer = SGD(model.parameters(), lr=settings.lr, fused=True)
+def _gain(settings: Settings, seed: int, device: str, name: str, batch: int) -> dict:
+    data = _networks.Data.load(settings, batch, device)
+    model = kit.network(settings, seed, data.images, device)
+    optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
     squares = [
-        (np.sum(_combined(last, 1.0) ** 2), np.sum(last[0] ** 2))
-        for last in _displacements(settings, model, optimizer, batch, seed, device, settings.steps)
+        (np.sum(_combined(displacements, 1.0) ** 2), np.sum(displacements[0] ** 2))
+        for displacements in _displacements(settings, model, optimizer, data.batches, seed, settings.steps)
     ]
     extrapolation, step = np.mean(squares[-settings.steps // 4 :], axis=0)
     gain = sum(c**2 for c in step_coefficients(1.0, 3))
-    return {"what": what, "s": 1.0, "extrapolation": extrapolation, "predicted": gain * step}
+    return {"what": name, "s": 1.0, "extrapolation": extrapolation, "predicted": gain * step}
 
 
-def _displacements(settings, model, optimizer, batch: int, seed: int, device: str, steps: int) -> Iterator[list]:
+def _displacements(settings, model, optimizer, data, seed: int, steps: int) -> Iterator[list]:
     """After each step from the third on: the last three displacements, newest first, float64."""
-    data = Data.load(settings, batch, device).batches
-    before, last = _weights(model), []
+    before = _weights(model)
+    displacements: list = []
     for _ in training.steps(model, data, optimizer, lambda step: settings.lr, seed, MAIN, 0, steps):
         now = _weights(model)
-        before, last = now, [now - before, *last[:2]]
-        if len(last) == 3:
-            yield last
+        displacements = [now - before, *displacements[:2]]
+        before = now
+        if len(displacements) == 3:
+            yield displacements
 
 
 def _combined(displacements: list[np.ndarray], s: float) -> np.ndarray:

@@ -1,27 +1,32 @@
-"""What the method and the published class do, seen from outside, where gradients are known."""
+"""What the method and the published class do, seen from outside, where every gradient has a formula."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from replicate import models
-from replicate.problems import minimise
-from replicate.optim import SGD, Adam, Lookahead, TaylorExtrapolation
+from replicate import models, optim
 from replicate.optim.stencils import derivative_weights, step_coefficients
 from replicate.problems import rosenbrock
+from replicate.sources.fabi2021extrapolation.presets import ALGEBRA
 from replicate.sources.fabi2021extrapolation.settings import Settings
+from replicate.sources.protocol import experiment
 
 CURVATURE = np.array([1.0, 0.3, 0.05])
 START = np.array([[1.0, -2.0, 3.0]])
-ETA, LARGE, S, STEPS = 0.1, 0.5, 0.5, 100
+ETA = 0.1
+LARGE = 0.5  # another rate
+S = 0.5
+STEPS = 100
 RATES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 1.9])  # eta a, a the largest curvature
 ROUNDING = 1e-12  # of a displacement: what is above was moved by more than the inner step
 
 
+@experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def behaviour(settings: Settings) -> pd.DataFrame:
-    """One row a check: columns claim, case, value, control (NaN where none)."""
+    """One row per check: columns claim, case, value, control (NaN where none)."""
     rows = [*_identities(), *_beginnings(), *_assumption(), *_late_and_stale(), *_gradients(), *_relatives()]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
@@ -33,22 +38,25 @@ def quadratic(x):
 
 def _path(optimizers: Callable, f: Callable = quadratic, start: np.ndarray = START, steps: int = STEPS) -> np.ndarray:
     """theta_0 .. theta_steps of one parameter, (steps + 1, d)."""
+    from replicate.problems import minimise
+
     return minimise(f, start, optimizers, steps)[:, 0]
 
 
-def _taylor(**about) -> Callable:
-    return lambda theta: [TaylorExtrapolation(SGD(theta, lr=ETA), S * ETA, **about)]
+def _taylor(**options) -> Callable:
+    return lambda theta: [optim.TaylorExtrapolation(optim.SGD(theta, lr=ETA), S * ETA, **options)]
 
 
 def _identities() -> Iterator[tuple]:
     """EXTRA-03: derivatives from states and from gradients; EXTRA-15: the class against the formula."""
     # Third differences of a path fall as eta^3 and lose the digits of their sum: few steps, and a large rate.
-    descent, adam = (_path(lambda theta, o=one: [o(theta, lr=LARGE)], steps=20) for one in (SGD, Adam))
+    descent = _path(lambda theta: [optim.SGD(theta, lr=LARGE)], steps=20)
+    adam = _path(lambda theta: [optim.Adam(theta, lr=LARGE)], steps=20)
     for m in (1, 2, 3):
         weights = [derivative_weights(m, order, kind) for kind, order in (("backward", m), ("bdf", 3))]
         gaps = [[_states_against_gradients(path, a) for a in weights] for path in (descent, adam)]
-        for kind, own, other in zip(("backward", "bdf"), *gaps, strict=True):
-            yield "EXTRA-03", f"{kind} m={m}", own, other
+        for kind, gap, of_adam in zip(("backward", "bdf"), *gaps, strict=True):
+            yield "EXTRA-03", f"{kind} m={m}", gap, of_adam
     made = _path(_taylor(variant="published"))
     yield "EXTRA-15", "", _apart(made, _by_formula("bdf")), _apart(made, _by_formula("backward"))
 
@@ -65,7 +73,9 @@ def _states_against_gradients(path: np.ndarray, a) -> float:
 def _by_formula(derivative: str) -> np.ndarray:
     """The class written out: three gradients, the update of the page, from the fourth call on."""
     c = step_coefficients(S, 3, derivative)
-    w, gradients, path = START[0], [], [START[0]]
+    w = START[0]
+    gradients: list = []
+    path = [w]
     for call in range(1, STEPS + 1):
         gradients = [CURVATURE * w, *gradients[:2]]
         w = w - ETA * gradients[0]
@@ -77,7 +87,8 @@ def _by_formula(derivative: str) -> np.ndarray:
 
 def _beginnings() -> Iterator[tuple]:
     """EXTRA-13, EXTRA-14.share, X-8, X-9: which calls extrapolate."""
-    corrected, published = (_extrapolating(_path(_taylor(variant=one))) for one in ("corrected", "published"))
+    corrected = _extrapolating(_path(_taylor(variant="corrected")))
+    published = _extrapolating(_path(_taylor(variant="published")))
     yield "EXTRA-13", "third order", corrected[0], published[0]
     share = len(published) / (STEPS - published[0] + 1)
     yield "EXTRA-14.share", "published", share, np.nan
@@ -93,19 +104,24 @@ def _extrapolating(path: np.ndarray) -> np.ndarray:
 
 def _assumption() -> Iterator[tuple]:
     """EXTRA-05 and X-7: when a displacement is -eta times a gradient, and when a gradient is a derivative."""
+    from scipy import stats
+
     size = np.linalg.norm
     for name, slope in (("quadratic", lambda w: w * np.linspace(0.05, 1, 20)), ("logistic", _logistic_slope)):
         errors = []
         for eta in RATES:
-            w, worst = np.ones(20), []
+            w = np.ones(20)
+            worst = []
             for _ in range(20):
-                before, w = w, w - eta * slope(w)
+                before = w
+                w = w - eta * slope(w)
                 worst.append(size((w - before) / eta + slope(w)) / size(slope(w)))
             errors.append(np.mean(worst))
         yield "EXTRA-05", name, float(stats.spearmanr(RATES, errors).statistic), np.nan
-    path = _path(lambda theta: [Adam(theta, lr=0.1)], rosenbrock, np.array([[-1.5, 1.0]]))
-    steps, gradients = np.diff(path, axis=0), rosenbrock_slope(path[:-1])
-    yield "X-7.adam", "rosenbrock", np.median(size(steps + 0.1 * gradients, axis=1) / size(steps, axis=1)), np.nan
+    path = _path(lambda theta: [optim.Adam(theta, lr=0.1)], rosenbrock, np.array([[-1.5, 1.0]]))
+    steps = np.diff(path, axis=0)
+    apart = size(steps + 0.1 * rosenbrock_slope(path[:-1]), axis=1)
+    yield "X-7.adam", "rosenbrock", np.median(apart / size(steps, axis=1)), np.nan
     path = _path(_taylor())
     gradients = CURVATURE * path[3:-1]
     gap = np.diff(path, axis=0)[3:] + ETA * gradients
@@ -126,16 +142,17 @@ def rosenbrock_slope(x: np.ndarray) -> np.ndarray:
 def _late_and_stale() -> Iterator[tuple]:
     """X-10: a gradient that first comes at call 10; X-11: a rate that is divided by ten. Gradients are ones."""
     early, late, *_ = models.mlp(2, (2,), 2, seed=0).parameters()
-    optimizer = TaylorExtrapolation(SGD([early, late], lr=ETA), S * ETA, variant="published")
-    known = 0
+    optimizer = optim.TaylorExtrapolation(optim.SGD([early, late], lr=ETA), S * ETA, variant="published")
+    count = 0
     for call in range(1, 30):
-        early.grad, late.grad = _ones(early), _ones(late) if call >= 10 else None
-        known += call >= 10
+        early.grad = _ones(early)
+        late.grad = _ones(late) if call >= 10 else None
+        count += call >= 10
         before = late.detach().clone()
         optimizer.step()
         if float((late.detach() - before).abs().max()) > 1.01 * ETA:
             break
-    yield "X-10", "", known, np.nan
+    yield "X-10", "", count, np.nan
     optimizer.param_groups[0]["lr"] = ETA / 10
     before = early.detach().clone()
     optimizer.step()
@@ -144,31 +161,38 @@ def _late_and_stale() -> Iterator[tuple]:
 
 
 def _gradients() -> Iterator[tuple]:
-    """X-5 and X-13: how often a loss and its gradient are asked for."""
-    counts = {}
-    for name, wrap in (("plain", lambda inner: inner), ("taylor", lambda inner: TaylorExtrapolation(inner, S * ETA))):
-        parameters = list(models.mlp(2, (2,), 2, seed=0).parameters())
-        optimizer, asked = wrap(SGD(parameters, lr=ETA)), []
+    """X-5 and X-13: how often a loss and its gradient are evaluated."""
+    plain = _evaluations(lambda inner: inner)
+    taylor = _evaluations(lambda inner: optim.TaylorExtrapolation(inner, S * ETA))
+    yield "X-5", "", (taylor - plain) / 20, np.nan
+    yield "X-13", "", taylor / plain, np.nan
 
-        def closure(parameters=parameters, asked=asked):
-            asked.append(1)
-            for one in parameters:
-                one.grad = _ones(one)
 
-        for _ in range(20):
-            optimizer.step(closure)
-        counts[name] = len(asked)
-    yield "X-5", "", (counts["taylor"] - counts["plain"]) / 20, np.nan
-    yield "X-13", "", counts["taylor"] / counts["plain"], np.nan
+def _evaluations(wrap: Callable) -> int:
+    """How often 20 steps of SGD, wrapped, call their closure."""
+    parameters = list(models.mlp(2, (2,), 2, seed=0).parameters())
+    optimizer = wrap(optim.SGD(parameters, lr=ETA))
+    calls = []
+
+    def closure():
+        calls.append(1)
+        for parameter in parameters:
+            parameter.grad = _ones(parameter)
+
+    for _ in range(20):
+        optimizer.step(closure)
+    return len(calls)
 
 
 def _relatives() -> Iterator[tuple]:
     """EXTRA-B4: first-order extrapolation is Lookahead with alpha above 1."""
-    lookahead = _path(lambda theta: [Lookahead(Adam(theta, lr=ETA), k=1, alpha=1 + S)], steps=50)
-    first, third = (
-        _path(lambda theta, k=k: [TaylorExtrapolation(Adam(theta, lr=ETA), S * ETA, order=k)], steps=50) for k in (1, 3)
-    )
+    lookahead = _path(lambda theta: [optim.Lookahead(optim.Adam(theta, lr=ETA), k=1, alpha=1 + S)], steps=50)
+    first, third = (_path(_adam_extrapolated(order), steps=50) for order in (1, 3))
     yield "EXTRA-B4", "", _apart(first, lookahead), _apart(third, lookahead)
+
+
+def _adam_extrapolated(order: int) -> Callable:
+    return lambda theta: [optim.TaylorExtrapolation(optim.Adam(theta, lr=ETA), S * ETA, order=order)]
 
 
 def _apart(path: np.ndarray, other: np.ndarray) -> float:

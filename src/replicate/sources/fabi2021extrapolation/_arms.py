@@ -1,8 +1,10 @@
 """What an experiment on networks may do to plain SGD: the source's method, and the controls that it lacks."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-from replicate.optim import SGD, TaylorExtrapolation
+from replicate import optim
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,12 @@ class Arm:
     length: int = 1
 
     def optimizer(self, parameters, lr: float, step: int, steps: int):
-        """Its optimizer at `step` of `steps` and whether another one has to be made later on."""
-        late = step < self.begin * steps
-        inner = SGD(parameters, lr=self.rate(lr, step, steps), momentum=self.momentum, fused=True)
-        if late or not (self.s or self.dt):
+        """Its optimizer at `step` of `steps`; where the arm begins late, another has to be made at that step."""
+        early = step < self.begin * steps
+        inner = optim.SGD(parameters, lr=self.rate(lr, step, steps), momentum=self.momentum, fused=True)
+        if early or not (self.s or self.dt):
             return inner
-        return TaylorExtrapolation(inner, self.dt or self.s * lr, derivative=self.derivative, every=self.every)
+        return optim.TaylorExtrapolation(inner, self.dt or self.s * lr, derivative=self.derivative, every=self.every)
 
     def rate(self, lr: float, step: int, steps: int) -> float:
         """The rate of the inner step."""
@@ -43,9 +45,8 @@ ARMS = {
     "backward": Arm(s=0.5, derivative="backward"),
     "every=4": Arm(s=1.0, every=4),
     "s=1 late": Arm(s=1.0, begin=0.8),
-    "rate-1.1": Arm(
-        factor=1.1
-    ),  # what a plain gradient step of length s eta after every step comes to: rate eta (1 + s)
+    # What a plain gradient step of length s eta after every step comes to: rate eta (1 + s).
+    "rate-1.1": Arm(factor=1.1),
     "rate-1.25": Arm(factor=1.25),
     "rate-1.5": Arm(factor=1.5),
     "rate-2": Arm(factor=2.0),
