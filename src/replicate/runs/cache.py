@@ -126,6 +126,11 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     return Runs(pd.concat(parts, ignore_index=True), folders)
 
 
+def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
+    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or BadData."""
+    return [read_table(folder / TABLE) for folder in folders]
+
+
 def _one(
     run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, until: float
 ) -> bool:
