@@ -191,7 +191,8 @@ class Contrast:
         in_arm = self.arms[0] if self.arms else {}
         free = [name for name in cells.fields if name != self.over and name not in in_arm]
         fixed = {name: wanted for name, wanted in chosen.items() if name in self.where and not isinstance(wanted, list)}
-        cases = [case | fixed for case in cells.cases(chosen, free)]
+        named = [name for name in in_arm if name in cells.fields]  # a row of another table is blank there
+        cases = [case | fixed for case in cells.cases(chosen, free, named)]
         return [case | {self.over: self._places(cells, case)} for case in cases] if self.over else cases
 
     def numbers(self, cells: Cells, case: Mapping):
