@@ -116,6 +116,13 @@ def log10_distance(a: Numbers, b: Numbers) -> Numbers:
 
 
 @contrast
+def log10_ratio_to_the_least(a: Numbers, *rivals: Numbers) -> Numbers:
+    """log10(a / the least of the rivals) of each unit that a and the rivals share."""
+    a, least = a.align(pd.concat(rivals, axis=1).min(axis=1, skipna=False), join="inner")
+    return np.log10(a / least)
+
+
+@contrast
 def log2_ratio_of_times(a: Numbers, b: Numbers, ends: Sequence[Numbers]) -> Numbers:
     """log2(a / b) of the times to a target. ends: of each arm the length of its run.
 
@@ -160,6 +167,18 @@ def share_below(a: Table, b: Table) -> Numbers:
 def least_difference(a: Table, b: Table) -> Numbers:
     """The least over the values of the field `over` of a - b."""
     return (a - b).min(axis=1, skipna=False)
+
+
+@contrast
+def mean_difference(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a - b."""
+    return (a - b).mean(axis=1, skipna=False)
+
+
+@contrast
+def mean_ratio(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a / b."""
+    return (a / b).mean(axis=1, skipna=False)
 
 
 OF_THE_CELL = ("name", "metric", "arms", "where", "over", "base", "ends", "of")  # the rest are options of a function
@@ -207,7 +226,8 @@ class Contrast:
         in_arm = self.arms[0] if self.arms else {}
         free = [name for name in cells.fields if name != self.over and name not in in_arm]
         fixed = {name: wanted for name, wanted in chosen.items() if name in self.where and not isinstance(wanted, list)}
-        cases = [case | fixed for case in cells.cases(chosen, free)]
+        named = [name for name in in_arm if name in cells.fields]  # a row of another table is blank there
+        cases = [case | fixed for case in cells.cases(chosen, free, named)]
         return [case | {self.over: self._places(cells, case)} for case in cases] if self.over else cases
 
     def numbers(self, cells: Cells, case: Mapping):

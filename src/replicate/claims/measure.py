@@ -11,6 +11,8 @@ from replicate.claims.contrasts import Contrast, Least, Ratio
 from replicate.claims.statistics import Estimate, estimate, least, seeds_needed
 from replicate.errors import BadData
 
+LISTED = 5  # values of a field that a contrast runs along, up to which a case is called by them
+
 
 MOST_LISTED = 4  # values of a field that a label names one by one
 
@@ -153,6 +155,8 @@ class _Question:
 
 
 def _field(name: str, value: object) -> str:
+    if isinstance(value, list) and len(value) > LISTED:
+        return f"{len(value)} {name}s"
     return f"{name}={_text(value)}" if isinstance(value, int | float) else _text(value)
 
 

@@ -1,7 +1,7 @@
 """Ask for a run; whether it exists, where it lies and on which device it ran is settled here."""
 
 from replicate.numerics import gains_by_bfloat16
-from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
+from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load, tables_in
 from replicate.runs.machine import commit, device, device_name, jobs
 from replicate.runs.pool import without_seeds
 from replicate.runs.record import (
@@ -46,5 +46,6 @@ __all__ = [
     "recorded_path",
     "rounded",
     "without_seeds",
+    "tables_in",
     "write_table",
 ]

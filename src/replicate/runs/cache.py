@@ -157,6 +157,11 @@ def _finished(tasks: list, label: str) -> int:
             ) from None
 
 
+def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
+    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or BadData."""
+    return [read_table(folder / TABLE) for folder in folders]
+
+
 def _one(
     run: Callable,
     settings,

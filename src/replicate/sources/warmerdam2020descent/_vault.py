@@ -7,7 +7,7 @@ with L0 and L1 the losses before and after a test step of length lr.
 
 
 def printed_step(before, after, lr):
-    """The multiple of lr that the printed code jumps by, from the losses before and after a test step of length lr."""
+    """The multiple of lr that the printed code jumps by, from the losses around a test step of length lr."""
     f1 = (after - before) / lr
     f2 = (after - f1) / lr
     return -f2 / f1 * lr
@@ -26,14 +26,14 @@ def vault() -> list[tuple]:
     step = printed_step(l0, l1, lr)
     more = l1 / (l0 - l1)
     line = l1 - more * (l0 - l1)  # loss after `more` further steps of the same fall
-    half, tenth = sp.Rational(1, 2), sp.Rational(1, 10)
+    half = sp.Rational(1, 2)
+    tenth = sp.Rational(1, 10)
     shifted = printed_step(2, 1 + half, tenth) - printed_step(1, half, tenth)
     unit = printed_step(1, half, 2 * tenth) / (2 * printed_step(1, half, tenth))
     # The parabola a (s - t)^2 / 2 with its minimum at s, tested at t = lr: slope -a s at 0.
     bowl = [a * (s - t) ** 2 / 2 for t in (0, lr)]
     minimum = parabola_step(bowl[0], bowl[1], -a * s, lr) - s
-    at = {a: 1, s: 1, lr: tenth}
-    missed = abs(lr * printed_step(*bowl, lr) - s).subs(at)
+    missed = abs(lr * printed_step(*bowl, lr) - s).subs({a: 1, s: 1, lr: tenth})
     return [
         ("Y11.net", "sympy", float(sp.simplify(step - 1 - lr * more))),
         ("Y11.meaning", "sympy", float(sp.simplify(line))),
