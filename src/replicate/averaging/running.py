@@ -174,23 +174,30 @@ class KernelAverages:
         first = self._summed
         end = min(self.steps, int(self._last[-1]))
         if end > first:
+            live = slice(int(np.searchsorted(self._last, first + 1)), None)
             with full_precision():
-                for rows, stop in self._spans(first, end):
-                    mu = self._mu[rows, first + 1 : stop + 1]
-                    self._sums[rows].addmm_(mu, self._ring[: stop - first])
+                closed = [(rows, self._added(rows, first, stop)) for rows, stop in self._closing(live, end)]
+                self._sums[live].addmm_(self._mu[live, first + 1 : end + 1], self._ring[: end - first])
+            # Behind a window's end mu is 0, and 0 times a weight that diverged is NaN: then the sum
+            # of the window alone counts. Chosen on the device, so that no host waits for it.
+            for rows, alone in closed:
+                sums = self._sums[rows]
+                sums.copy_(torch.where(sums.isfinite(), sums, alone))
         self._summed = self.steps
 
-    def _spans(self, first: int, end: int) -> list[tuple[slice, int]]:
-        """(rows of the sums, the last iterate that counts for them): all rows in one product, mostly."""
-        live = int(np.searchsorted(self._last, first + 1))
-        stops = np.minimum(self._last[live:], end)
-        # Behind a window's end mu is 0, and 0 times a weight that diverged is NaN. A sum sees any.
-        if stops[0] == end or self._ring[stops[0] - first : end - first].sum().isfinite():
-            return [(slice(live, None), end)]
+    def _closing(self, live: slice, end: int) -> list[tuple[slice, int]]:
+        """(rows of the sums, their last iterate) of the windows that are over before iterate `end`."""
+        stops = self._last[live]
+        stops = stops[stops < end]
         ends = np.unique(stops)
-        edges = live + np.searchsorted(stops, ends, side="right")
-        rows = map(slice, [live, *edges[:-1]], edges)
+        edges = live.start + np.searchsorted(stops, ends, side="right")
+        rows = map(slice, [live.start, *edges[:-1]], edges)
         return list(zip(rows, map(int, ends), strict=True))
+
+    def _added(self, rows: slice, first: int, stop: int) -> Tensor:
+        """What the sums of these rows are after the iterates first + 1 .. stop of the ring."""
+        mu = self._mu[rows, first + 1 : stop + 1]
+        return self._sums[rows].clone().addmm_(mu, self._ring[: stop - first])
 
 
 def _parts(weights: Weights) -> list[Tensor]:
