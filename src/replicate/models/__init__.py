@@ -1,7 +1,19 @@
 """Networks that start from a seed: `mlp`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
 
+from replicate.models.build import Specification, build
 from replicate.models.initialise import initialise
 from replicate.models.mlp import mlp
 from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
 
-__all__ = ["ResNet", "initialise", "mlp", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"]
+__all__ = [
+    "ResNet",
+    "Specification",
+    "build",
+    "initialise",
+    "mlp",
+    "resnet8",
+    "resnet18",
+    "resnet20",
+    "resnet34",
+    "resnet50",
+]
