@@ -1,4 +1,4 @@
-"""Training runs, their branches, and what their weights are worth."""
+"""Training runs, their branches, and the losses and accuracies at their weights."""
 
 from replicate.training.checkpoint import (
     Checkpoints,
@@ -8,7 +8,7 @@ from replicate.training.checkpoint import (
     save_state,
     save_tensor_file,
 )
-from replicate.training.evaluation import evaluate
+from replicate.training.evaluation import Evaluator, evaluate, measure
 from replicate.training.flat import Flat
 from replicate.training.gradient import GraphedGradients, cuda_graph
 from replicate.training.lanes import Lanes, lane_steps
@@ -17,6 +17,7 @@ from replicate.training.weights import distance, flat_weights, load_flat
 
 __all__ = [
     "Checkpoints",
+    "Evaluator",
     "Flat",
     "GraphedGradients",
     "Lanes",
@@ -32,6 +33,7 @@ __all__ = [
     "load_records",
     "load_state",
     "load_tensor_file",
+    "measure",
     "save_state",
     "save_tensor_file",
     "steps",
