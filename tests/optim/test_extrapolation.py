@@ -185,21 +185,74 @@ def test_what_was_extrapolated_is_no_part_of_the_history():
     assert not np.allclose(found[4], fourth + c @ np.diff([*found[1:4], fourth], axis=0)[::-1])
 
 
-@pytest.mark.parametrize("h, s", [(None, lambda lr: DT / lr), (0.05, lambda lr: DT / 0.05)])
+@pytest.mark.parametrize("h, s", [(None, DT / LR), (0.05, DT / 0.05)])
 @pytest.mark.parametrize("history", ["weights", "gradient"])
-def test_under_a_schedule_h_is_the_rate_of_now_or_the_number_given(h, s, history):
+def test_a_step_takes_the_time_h_at_every_rate(h, s, history):
+    """s stays, and a displacement at the rate before is scaled to the rate of now."""
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, h, order=2, history=history)
-    given, path = gradients(6), [w.detach().numpy().copy()]
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    given = gradients(6)
+    path = [w.detach().numpy().copy()]
     for step, g in enumerate(given):
-        lr, before = LR * 0.5**step, path[-1]
+        lr = LR * 0.5**step
+        c = step_coefficients(s, 2) if step else (0, 0)
+        expected = path[-1] - lr * g - c[0] * lr * g - c[1] * lr * given[step - 1]
         path.append(feed(optimizer, w, g[None])[1])
-        earlier = lr if history == "gradient" else 2 * lr  # the rate at which the step before this one was made
-        c = step_coefficients(s(lr), 2) if step else (0, 0)
-        expected = before - lr * g - c[0] * lr * g - c[1] * earlier * given[step - 1]
         np.testing.assert_allclose(path[-1], expected, rtol=1e-12)
         scheduler.step()
+
+
+def test_a_step_at_rate_zero_begins_the_history_anew():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    said = []
+    for rate in (LR, LR, LR, 0.0, LR, LR, LR):
+        optimizer.param_groups[0]["lr"] = rate
+        before = w.detach().clone()
+        walk(optimizer, w, 1)
+        said.append(optimizer.did_extrapolate)
+        assert torch.equal(w, before) == (rate == 0)
+    assert said == [False, False, True, False, False, False, True]
+
+
+@pytest.mark.parametrize("rise, goes_on", [(10, True), (11, False)])
+def test_a_rate_that_rises_too_far_begins_it_anew(rise, goes_on):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    optimizer.param_groups[0]["lr"] = 0.001
+    walk(optimizer, w, 3)
+    optimizer.param_groups[0]["lr"] = 0.001 * rise
+    walk(optimizer, w, 1)
+    assert optimizer.did_extrapolate == goes_on
+
+
+def test_rounding_of_tiny_steps_is_not_made_large():
+    """In float32 a step of 1e-8 is all rounding: scaled to a rate of 0.1 it would be a step of 0.6."""
+    w = nn.Parameter(torch.tensor([1.0, -2.0, 3.0, 0.5]))
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    for rate in (1e-8, 1e-8, 1e-8, LR):
+        optimizer.param_groups[0]["lr"] = rate
+        w.grad = w.detach().clone()
+        optimizer.step()
+    np.testing.assert_allclose(w.detach(), 0.9 * vector().detach(), rtol=1e-5)
+
+
+def test_under_a_scheduler_made_first_the_unit_is_its_base_rate():
+    w = vector()
+    inner = SGD([w], lr=LR)
+    torch.optim.lr_scheduler.LambdaLR(inner, lambda step: step / 100)
+    assert TaylorExtrapolation(inner, DT).eta == [LR]
+
+
+def test_a_group_that_came_frozen_has_its_first_rate_for_unit():
+    thawed = vector()
+    alone = vector()
+    optimizer = TaylorExtrapolation(SGD([thawed], lr=0.0), DT)
+    walk(optimizer, thawed, 2)
+    optimizer.param_groups[0]["lr"] = LR
+    expected = walk(TaylorExtrapolation(SGD([alone], lr=LR), DT), alone, 6)
+    np.testing.assert_array_equal(walk(optimizer, thawed, 6), expected)
 
 
 def test_groups_have_rates_of_their_own():
@@ -336,9 +389,9 @@ def test_half_precision_is_summed_in_float32_and_rounded_once():
 def test_sums_are_float32_whatever_precision_the_training_asks_for(monkeypatch):
     w, seen = vector(), []
     optimizer, before = TaylorExtrapolation(SGD([w], lr=LR), DT), torch.get_float32_matmul_precision()
-    add = extrapolation._add
+    add = extrapolation.add
     monkeypatch.setattr(
-        extrapolation, "_add", lambda *about: (seen.append(torch.get_float32_matmul_precision()), add(*about))
+        extrapolation, "add", lambda *about: (seen.append(torch.get_float32_matmul_precision()), add(*about))
     )
     torch.set_float32_matmul_precision("medium")
     try:

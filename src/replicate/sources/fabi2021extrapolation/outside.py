@@ -164,7 +164,7 @@ def _gradients() -> Iterator[tuple]:
 
 def _relatives() -> Iterator[tuple]:
     """EXTRA-B4: first-order extrapolation is Lookahead with alpha above 1."""
-    lookahead = _path(lambda theta: [Lookahead(Adam(theta, lr=ETA), k=1, alpha=1 + S)], steps=50)
+    lookahead = _path(lambda theta: [Lookahead(Adam(theta, lr=ETA), k=1, alpha=1 + S, extrapolate=True)], steps=50)
     first, third = (
         _path(lambda theta, k=k: [TaylorExtrapolation(Adam(theta, lr=ETA), S * ETA, order=k)], steps=50) for k in (1, 3)
     )
