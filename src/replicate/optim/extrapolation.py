@@ -228,6 +228,7 @@ class TaylorExtrapolation(Wrapper):
                 f"got {type(self.inner).__name__} with {got} in group {i}"
             )
 
+    @torch.compiler.disable  # counts and rates would be guards, and every step compiled anew
     @torch.no_grad()
     def _open(self) -> list[tuple[int, Tensor, int]]:
         """Write what is known before the inner step into the oldest row.
@@ -261,6 +262,7 @@ class TaylorExtrapolation(Wrapper):
         newest = state["rates"][(state["known"] - 1) % self.order]
         return 0 < rate <= RISE * newest
 
+    @torch.compiler.disable
     @torch.no_grad()
     def _close(self, opened: list[tuple[int, Tensor, int]]) -> None:
         """Make the newest row what the inner step moved."""
@@ -287,6 +289,7 @@ class TaylorExtrapolation(Wrapper):
         eta = self.eta[i] if self.variant == "published" else newest
         return (-eta,) * self.order
 
+    @torch.compiler.disable
     @torch.no_grad()
     def _extrapolate(self, places: list[tuple[int, Tensor]]) -> bool:
         """Add sum_j c_j d_j to each of (group, parameter) that is ready; whether there was one."""

@@ -175,14 +175,16 @@ class ForwardChecks(Method):
         Traceback (most recent call last):
         replicate.errors.BadParameter: state_dict must be a KeepStepping's, with ...
         """
+        state_dict = self._through_hooks(state_dict)
         part = self._part(state_dict, "state", "param_groups")
         check_groups(self, state_dict["param_groups"])
         self._check_settings(part)
         for name in ForwardChecks.COUNTS:
             if not _is_whole(part[name]) or part[name] < 0:
                 raise BadParameter(f"state_dict has {name} {part[name]!r}, which must be whole")
-        super().load_state_dict({name: state_dict[name] for name in ("state", "param_groups")})
-        self.__dict__.update(part)
+        pairs = zip(self.param_groups, state_dict["param_groups"], strict=True)
+        groups = [{**group, **saved, "params": group["params"]} for group, saved in pairs]
+        self._loaded({**part, "param_groups": groups})
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_watch": Watch()}

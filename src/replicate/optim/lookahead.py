@@ -163,6 +163,7 @@ class Lookahead(Wrapper):
                 slow = parameter.detach().to(_wide(parameter), copy=True)
                 self.state[parameter]["slow"] = slow
 
+    @torch.compiler.disable  # where it was traced, the interpolated momentum of a bias came out wrong
     @torch.no_grad()
     def _pull(self) -> None:
         for parameter in self._parameters():
@@ -178,11 +179,15 @@ class Lookahead(Wrapper):
 
     def _interpolate_momenta(self, parameter: Tensor) -> None:
         for name, value in _momenta(self, parameter):
+            fast = value.to_dense() if value.is_sparse else value
             slow = self.state[parameter].get(f"slow {name}")
             if slow is None:
-                slow = torch.zeros_like(value, dtype=_wide(value))
+                slow = torch.zeros_like(fast, dtype=_wide(value))
                 self.state[parameter][f"slow {name}"] = slow
-            _interpolate(slow, value, self.alpha)
+            _interpolate(slow, fast, self.alpha)
+            if value.is_sparse:
+                sparse = fast.to_sparse(value.sparse_dim())
+                innermost(self).state[parameter][name] = sparse
 
     def _begin_cycle(self, forget: bool) -> None:
         """Slow weights where the fast ones have been put from outside; slow momenta where they are."""

@@ -48,6 +48,20 @@ class Method(Optimizer):
     def _attributes(self) -> dict:
         return {name: getattr(self, name) for name in (*self.SETTINGS, *self.COUNTS)}
 
+    def _through_hooks(self, state_dict: dict) -> dict:
+        """What the hooks that torch calls before it loads make of a state_dict."""
+        state_dict = dict(state_dict)
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        return state_dict
+
+    def _loaded(self, attributes: dict) -> None:
+        """Take over what has been checked, and call the hooks that torch calls then."""
+        self.__setstate__(attributes)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
     def _part(self, state_dict: dict, *others: str) -> dict:
         """The settings and counts of a state_dict with all of `others` too, or BadParameter."""
         part = state_dict.get(self.PART)

@@ -111,10 +111,7 @@ class Wrapper(Method):
         Traceback (most recent call last):
         replicate.errors.BadParameter: state_dict has 'slow' of shape (3,) for ... of shape (2,); ...
         """
-        state_dict = dict(state_dict)
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = hook(self, state_dict)
-            state_dict = state_dict if changed is None else changed
+        state_dict = self._through_hooks(state_dict)
         part = self._part(state_dict, "state", "param_groups", "inner")
         check_groups(self, state_dict["param_groups"])
         self._check(part)
@@ -122,9 +119,7 @@ class Wrapper(Method):
         # The groups of the outermost layer decide, as somebody who changed a rate in them expects.
         inner = {**state_dict["inner"], "param_groups": state_dict["param_groups"]}
         self._load_inner(inner, part)
-        self.__setstate__({**part, "state": state})
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
+        self._loaded({**part, "state": state})
 
     def __getstate__(self) -> dict:
         return {"state": self.state, "inner": self.inner, "loans": 0, **self._attributes()}
