@@ -1,4 +1,4 @@
-"""The table of optimizers that every test of ordinary life goes through: a new method is a row here."""
+"""The table of optimizers that every test of ordinary life goes through: a method is a row."""
 
 import copy
 from collections.abc import Callable

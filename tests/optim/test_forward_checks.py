@@ -160,11 +160,15 @@ def test_a_closure_that_touches_gradients_is_refused_in_one_line(name, known, gr
         optimizer.step(loss)
 
 
+def unlucky():
+    raise RuntimeError("out of luck")
+
+
 def test_an_error_of_the_closures_own_stays_what_it_is():
     theta = nn.Parameter(torch.ones(2))
     theta.grad = torch.ones(2)
     with pytest.raises(RuntimeError, match="out of luck"):
-        KeepStepping([theta], lr=0.1).step(lambda: (_ for _ in ()).throw(RuntimeError("out of luck")))
+        KeepStepping([theta], lr=0.1).step(unlucky)
 
 
 def test_a_copy_takes_its_own_model_under_watch():

@@ -1,6 +1,7 @@
-"""Every optimizer in the loops that people write: schedulers, groups, copies, hooks, scalers, resumption.
+"""Every optimizer in the loops that people write: schedulers, groups, copies, hooks, resumption.
 
-Each is as the plain torch optimizer in the row, or refuses in one line and is the same bits as before.
+Each is as the plain torch optimizer in the row, or refuses in one line and is the same bits as
+before.
 """
 
 import copy

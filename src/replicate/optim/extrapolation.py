@@ -1,10 +1,12 @@
 """w <- w + sum_j c_j(s) d_j after inner steps,    s = dt / h,    d_j = w_{n-j} - w_{n-j-1}
 
-d_j: what the j-th last inner step moved, j = 0 .. order - 1 (`state[p]["ring"]`), times eta_n / eta_{n-j}
-where the rate eta has changed since (`state[p]["rates"]`); c_j: `stencils.step_coefficients`; dt: `dt`;
-h: `h`. For plain gradient descent d_j = -eta g_j, which is how the source writes it.
+d_j: what the j-th last inner step moved, j = 0 .. order - 1 (`state[p]["ring"]`), times eta_n /
+eta_{n-j} where the rate eta has changed since (`state[p]["rates"]`); c_j:
+`stencils.step_coefficients`; dt: `dt`; h: `h`. For plain gradient descent d_j = -eta g_j, which is
+how the source writes it.
 
-Fabi 2021, Weight extrapolation, equations thirdOrderExtrapolationBackward and thirdOrderExtrapolationBDF.
+Fabi 2021, Weight extrapolation, equations thirdOrderExtrapolationBackward and
+thirdOrderExtrapolationBDF.
 """
 
 import math
@@ -25,27 +27,28 @@ HISTORIES = ("weights", "gradient")
 VARIANTS = ("corrected", "published")
 PUBLISHED = {"order": 3, "derivative": "bdf", "history": "gradient", "every": 1}
 PLAIN = {"momentum": 0, "weight_decay": 0, "dampening": 0, "nesterov": False, "maximize": False}
-RISE = 10  # a rate that rises by more makes of the rounding of a short step a displacement of its own
+RISE = 10  # a rate that rises by more makes of a short step's rounding a displacement
 
 
 class TaylorExtrapolation(Wrapper):
     """Taylor's series in the time of training, around any torch optimizer.
 
-    Its parameter groups are the inner optimizer's, so a rate that is set here holds there. A step that
-    a GradScaler leaves out does not count. Not self-starting: a parameter is first extrapolated when
-    `order` of its own steps are known, which is at `first_step` for a gradient from the start on.
+    Its parameter groups are the inner optimizer's, so a rate that is set here holds there. A step
+    that a GradScaler leaves out does not count. Not self-starting: a parameter is first
+    extrapolated when `order` of its own steps are known, which is at `first_step` for a gradient
+    from the start on.
 
-    A step takes the time h at every rate: where h is None, s stays dt over the group's first rate, and
-    the extrapolation shrinks with the rate as the step does. Displacements at an older rate are scaled
-    to the newest. The history begins anew after a step at rate 0, which moved nothing, and where the
-    rate rises more than tenfold in a step.
+    A step takes the time h at every rate: where h is None, s stays dt over the group's first rate,
+    and the extrapolation shrinks with the rate as the step does. Displacements at an older rate are
+    scaled to the newest. The history begins anew after a step at rate 0, which moved nothing, and
+    where the rate rises more than tenfold in a step.
 
-    `history` says what is remembered. "weights": what the inner step moved, right for every optimizer,
-    and whatever was extrapolated in between. "gradient": d_j = -eta g_j, right for plain SGD. `variant`
-    "published" is the code in the source: raw gradients under any optimizer, eta and h as they were
-    when this was made, first from the 4th step on, one later than needed, and by the count of the
-    optimizer's steps, so that a parameter whose gradient comes late is extrapolated with its first
-    gradient in the place of those it never had.
+    `history` says what is remembered. "weights": what the inner step moved, right for every
+    optimizer, and whatever was extrapolated in between. "gradient": d_j = -eta g_j, right for plain
+    SGD. `variant` "published" is the code in the source: raw gradients under any optimizer, eta and
+    h as they were when this was made, first from the 4th step on, one later than needed, and by the
+    count of the optimizer's steps, so that a parameter whose gradient comes late is extrapolated
+    with its first gradient in the place of those it never had.
 
     >>> from replicate.optim import SGD, TaylorExtrapolation
     >>> w = torch.nn.Parameter(torch.tensor([8.0]))
@@ -74,14 +77,15 @@ class TaylorExtrapolation(Wrapper):
     ):
         """dt: how far ahead, h: the time that a step takes; h = None is the group's rate at first.
 
-        That unit is the source's (its aside); where a scheduler is there already, it is the rate that
-        the schedule begins with. order and derivative are the source's last formula. every:
+        That unit is the source's (its aside); where a scheduler is there already, it is the rate
+        that the schedule begins with. order and derivative are the source's last formula. every:
         extrapolate after each N-th step (its text has N = order, its code 1), None: never, for
         `extrapolated`. history = None: "weights", for "published" "gradient".
 
         Raises BadParameter (a ValueError) if `inner` is no torch optimizer, dt or h is not positive
-        and finite, order is not in [1, 6], every is below 1, a name is unknown, `inner` is not plain
-        SGD where history is "gradient", or "published" is asked for what the source's code has not.
+        and finite, order is not in [1, 6], every is below 1, a name is unknown, `inner` is not
+        plain SGD where history is "gradient", or "published" is asked for what the source's code
+        has not.
         """
         if history is None:
             history = "gradient" if variant == "published" else "weights"
@@ -150,7 +154,7 @@ class TaylorExtrapolation(Wrapper):
 
     @contextmanager
     def extrapolated(self) -> Iterator[None]:
-        """The extrapolated weights in the parameters' place; afterwards all is as it was, bit by bit.
+        """The extrapolated weights in the parameters' place; then all is as it was, bit by bit.
 
         Where the last step was followed by an extrapolation they are there already, and nothing is
         added.
@@ -179,8 +183,8 @@ class TaylorExtrapolation(Wrapper):
             raise BadParameter(f"state_dict has steps {steps!r}, which must be a whole number")
         if len(part["eta"]) != len(self.param_groups):
             raise BadParameter(
-                f"state_dict has {len(part['eta'])} first rates for {len(self.param_groups)} groups; "
-                "add the groups before the state is loaded"
+                f"state_dict has {len(part['eta'])} first rates for "
+                f"{len(self.param_groups)} groups; add the groups before the state is loaded"
             )
         part["eta"] = [float(rate) for rate in part["eta"]]
 
@@ -196,8 +200,8 @@ class TaylorExtrapolation(Wrapper):
         rates = [float(rate) for rate in saved["rates"]]
         if len(rates) != part["order"] or not _is_whole(saved["known"]) or saved["known"] < 0:
             raise BadParameter(
-                f"state_dict has {len(rates)} rates and {saved['known']!r} known steps for a history "
-                f"of order {part['order']}"
+                f"state_dict has {len(rates)} rates and {saved['known']!r} known steps for a "
+                f"history of order {part['order']}"
             )
         room = saved["ring"].to(parameter.device, parameter.dtype, copy=True)
         return {"ring": room, "rates": rates, "known": saved["known"]}
@@ -215,7 +219,9 @@ class TaylorExtrapolation(Wrapper):
         for i, group in enumerate(self.param_groups):
             rate = float(group["lr"])
             if not (math.isfinite(rate) and rate >= 0):
-                raise BadParameter(f"the rate of group {i} must be at least 0 and finite, got {rate}")
+                raise BadParameter(
+                    f"the rate of group {i} must be at least 0 and finite, got {rate}"
+                )
             if self.history == "gradient" and self.variant == "corrected":
                 self._refuse_unless_plain(i, group)
 
@@ -224,8 +230,8 @@ class TaylorExtrapolation(Wrapper):
         if not (isinstance(self.inner, SGD) and is_plain):
             got = {name: group[name] for name in PLAIN if name in group}
             raise BadParameter(
-                "inner must be plain SGD where history is 'gradient' ('weights' takes any optimizer), "
-                f"got {type(self.inner).__name__} with {got} in group {i}"
+                "inner must be plain SGD where history is 'gradient' ('weights' takes any "
+                f"optimizer), got {type(self.inner).__name__} with {got} in group {i}"
             )
 
     @torch.compiler.disable  # counts and rates would be guards, and every step compiled anew
@@ -309,7 +315,8 @@ def _refuse_gradient(gradient: Tensor) -> None:
     if gradient.layout != torch.strided or gradient.is_complex():
         kind = "complex" if gradient.is_complex() else gradient.layout
         raise BadParameter(
-            f"gradients must be dense and real, got {kind}; give such parameters to another optimizer"
+            f"gradients must be dense and real, got {kind}; "
+            "give such parameters to another optimizer"
         )
 
 

@@ -1,8 +1,8 @@
 """theta <- theta_0 - t lr g, as far as forward passes say that it pays.
 
-What KeepStepping and KeepVaulting share: one gradient g, found before the step as with torch's SGD, is
-used for many mini-steps; a closure that computes the loss, and nothing else, says after each of them
-where the weights have come to. Every forward pass is counted.
+What KeepStepping and KeepVaulting share: one gradient g, found before the step as with torch's SGD,
+is used for many mini-steps; a closure that computes the loss, and nothing else, says after each of
+them where the weights have come to. Every forward pass is counted.
 """
 
 import math
@@ -24,8 +24,8 @@ class ForwardChecks(Method):
 
     forwards, mini_steps: of the last step; total_forwards, total_mini_steps, steps: since this was
     made. A mini-step that was undone is counted too. A forward pass leaves buffers of the modules
-    that it calls (BatchNorm's statistics and count) and torch's random state (dropout's) as they were,
-    so that all passes of a step see the same masks.
+    that it calls (BatchNorm's statistics and count) and torch's random state (dropout's) as they
+    were, so that all passes of a step see the same masks.
 
     >>> from replicate.optim import KeepStepping
     >>> theta = torch.nn.Parameter(torch.tensor([1.0]))
@@ -67,13 +67,13 @@ class ForwardChecks(Method):
 
         closure: computes the loss of the same rows and gives it, a scalar; it must not touch
         gradients. loss: the loss at the weights as they are, where the loop has it, which saves
-        "corrected" a forward pass; "published" computes it again. Parameters without a gradient stay
-        where they are.
+        "corrected" a forward pass; "published" computes it again. Parameters without a gradient
+        stay where they are.
 
         Raises BadParameter (a ValueError) without a closure, if it calls zero_grad or backward, as
-        torch's usual closures do, if it calls a DistributedDataParallel, if it gives no scalar or if a
-        gradient is sparse; nothing has moved then. Raises Diverged if the loss is not finite where the
-        walk would have to end.
+        torch's usual closures do, if it calls a DistributedDataParallel, if it gives no scalar or
+        if a gradient is sparse; nothing has moved then. Raises Diverged if the loss is not finite
+        where the walk would have to end.
 
         >>> from replicate.optim import KeepStepping
         >>> theta = torch.nn.Parameter(torch.tensor([1.0]))
@@ -134,7 +134,7 @@ class ForwardChecks(Method):
         return self._forward(closure) if loss is None else self._checked(loss.detach())
 
     def _forward(self, closure: Callable[[], Tensor], end: bool = True) -> Tensor:
-        """The closure's loss, counted; unless `end`, the walk need not end here on a finite loss."""
+        """The closure's loss, counted; it need be finite only if the walk may `end` here."""
         self.forwards += 1
         return self._checked(self._watch(closure), end)
 

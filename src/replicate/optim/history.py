@@ -1,6 +1,7 @@
-"""The last displacements of a parameter, the oldest overwritten by the newest, and their weighted sum.
+"""The last displacements of a parameter, the newest over the oldest, and their weighted sum.
 
-Row (known - 1) mod order of a ring is the newest displacement d_0, the row before it d_1, and so on.
+Row (known - 1) mod order of a ring is the newest displacement d_0, the row before it d_1, and so
+on.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from replicate.optim.stencils import step_coefficients
 
 
 def ring(p: Tensor, order: int) -> Tensor:
-    """Room for `order` tensors of the parameter's shape, (order, *shape), zero, in its place in memory.
+    """Room for `order` tensors like a parameter in shape and memory, (order, *shape), zero.
 
     >>> ring(torch.zeros(2, 3), 4).shape
     torch.Size([4, 2, 3])

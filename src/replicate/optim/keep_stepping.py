@@ -5,10 +5,10 @@ g: one gradient, for the whole walk; lr: the group's rate; scale_i: `scale_i`, i
 Warmerdam 2020, More descent, less gradient, section Towards Networks. The published class does
 something else in four places; variant "published" does it too:
 
-    its sign is wrong       theta <- theta - lr (1 - scale_i sqrt(i)) g: at scale_i = 2 it walks 1, 1, -1
+    its sign is wrong       theta <- theta - lr (1 - scale_i sqrt(i)) g: scale_i = 2 walks 1, 1, -1
     i = 0 comes twice       before its loop and as the first in it
     one more                up to max_steps + 1 mini-steps
-    forwards with a graph   which nothing uses; and one for the loss that the loop has computed already
+    forwards with a graph   which nothing uses; and one for the loss that the loop has already
 
 Its forward passes move BatchNorm's statistics and dropout's random state, which the networks of the
 source do not have; here neither variant does.
@@ -26,11 +26,11 @@ from replicate.optim.forward_checks import ForwardChecks
 class KeepStepping(ForwardChecks):
     """Gradient descent that keeps stepping along one gradient while the loss falls.
 
-    "corrected" takes mini-step i = 0, 1, ..., max_steps - 1 once each; the first is the step that SGD
-    would take. It stops after the first mini-step that does not lower the loss. That one is kept, as
-    the source has it, or with `rollback` taken back bit by bit: then the loss never rises, and with all
-    rows at once a walk whose very first mini-step is too long stands still until its rate is lowered.
-    Where the gradient is zero it takes no mini-step.
+    "corrected" takes mini-step i = 0, 1, ..., max_steps - 1 once each; the first is the step that
+    SGD would take. It stops after the first mini-step that does not lower the loss. That one is
+    kept, as the source has it, or with `rollback` taken back bit by bit: then the loss never rises,
+    and with all rows at once a walk whose very first mini-step is too long stands still until its
+    rate is lowered. Where the gradient is zero it takes no mini-step.
 
     >>> import torch
     >>> theta = torch.nn.Parameter(torch.tensor([1.0]))
@@ -56,9 +56,9 @@ class KeepStepping(ForwardChecks):
     ):
         """max_steps: the most mini-steps a gradient; scale_i: impatience.
 
-        Both defaults are the published class's. Raises BadParameter (a ValueError) if lr is not finite
-        and above 0, max_steps is not a whole number of at least 1, scale_i is not finite and at least
-        0, the variant is unknown, or the published one is to roll back.
+        Both defaults are the published class's. Raises BadParameter (a ValueError) if lr is not
+        finite and above 0, max_steps is not a whole number of at least 1, scale_i is not finite and
+        at least 0, the variant is unknown, or the published one is to roll back.
         """
         settings = {"max_steps": max_steps, "variant": variant}
         super().__init__(params, lr, **settings, scale_i=scale_i, rollback=rollback)

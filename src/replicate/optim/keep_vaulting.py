@@ -1,18 +1,18 @@
 """theta <- theta_0 - t g,   t from the losses seen on the way:   one gradient g, few long jumps
 
-Warmerdam 2020, More descent, less gradient, section One Step Further, means t to be Newton's step in
-one dimension. With f(t) the loss along -g, and f'(0) = -|g|^2 known and free, the parabola through
-f(0), f'(0) and f(t) has its lowest point at
+Warmerdam 2020, More descent, less gradient, section One Step Further, means t to be Newton's step
+in one dimension. With f(t) the loss along -g, and f'(0) = -|g|^2 known and free, the parabola
+through f(0), f'(0) and f(t) has its lowest point at
 
     t' = |g|^2 t^2 / 2 (f(t) - f(0) + |g|^2 t)                                         rule "secant"
 
-The published class divides a slope by a slope of another unit, and what it computes amounts, with L_0
-and L_1 the last two losses, to a jump by lr (1 + lr L_1 / (L_0 - L_1)), which is
+The published class divides a slope by a slope of another unit, and what it computes amounts, with
+L_0 and L_1 the last two losses, to a jump by lr (1 + lr L_1 / (L_0 - L_1)), which is
 
-    lr (1 + L_1 / |g|^2)        with the secant slope put right                         rule "polyak"
+    lr (1 + L_1 / |g|^2)        with the secant slope put right                        rule "polyak"
 
-L / |g|^2 being Polyak's step to a smallest loss of 0, taken lr times over. Variant "published" is the
-class as it stands, but for BatchNorm's statistics and dropout's random state, which it moves.
+L / |g|^2 being Polyak's step to a smallest loss of 0, taken lr times over. Variant "published" is
+the class as it stands, but for BatchNorm's statistics and dropout's random state, which it moves.
 """
 
 import math
@@ -31,11 +31,11 @@ CLOSE = 0.1  # a change of the step by a tenth has a hundredth of the parabola's
 class KeepVaulting(ForwardChecks):
     """Gradient descent that tries a few lengths along one gradient and ends at the best of them.
 
-    "corrected" tries t = lr, and from each length tried takes the next by `rule`, at most `cap` times
-    as long and at least 1/cap as long, until the loss gets worse, the rule is content or max_steps
-    lengths were tried. While none is better than not moving it tries shorter ones. It ends where the
-    loss was lowest, so that the loss never rises and never stops being finite; where the gradient is
-    zero it does not move. With groups, t lr is in the place of t.
+    "corrected" tries t = lr, and from each length tried takes the next by `rule`, at most `cap`
+    times as long and at least 1/cap as long, until the loss gets worse, the rule is content or
+    max_steps lengths were tried. While none is better than not moving it tries shorter ones. It
+    ends where the loss was lowest, so that the loss never rises and never stops being finite; where
+    the gradient is zero it does not move. With groups, t lr is in the place of t.
 
     >>> theta = torch.nn.Parameter(torch.tensor([1.0]))
     >>> optimizer = KeepVaulting([theta], lr=0.1)
@@ -58,13 +58,13 @@ class KeepVaulting(ForwardChecks):
         rule: str = "secant",
         cap: float = 10.0,
     ):
-        """max_steps: lengths tried, the published default; cap: how much a length may grow or shrink.
+        """max_steps: lengths tried, the published default; cap: how far a length may change.
 
-        cap = 10: an interpolated step is no shorter than a tenth of the one before, after Dennis and
-        Schnabel 1983, section 6.3.2; and in the other direction it may grow as much. `rule` and `cap`
-        are without effect on "published". Raises BadParameter (a ValueError) if lr is not finite and
-        above 0, max_steps is not a whole number of at least 1, cap is not finite and above 1, or the
-        variant or rule is unknown.
+        cap = 10: an interpolated step is no shorter than a tenth of the one before, after Dennis
+        and Schnabel 1983, section 6.3.2; and in the other direction it may grow as much. `rule` and
+        `cap` are without effect on "published". Raises BadParameter (a ValueError) if lr is not
+        finite and above 0, max_steps is not a whole number of at least 1, cap is not finite and
+        above 1, or the variant or rule is unknown.
         """
         settings = {"max_steps": max_steps, "variant": variant}
         super().__init__(params, lr, **settings, rule=rule, cap=cap, lr_orig=lr)

@@ -1,14 +1,14 @@
 """phi <- phi + alpha (theta_k - phi),   theta <- phi      after every k inner steps
 
-phi: slow weights (`state[p]["slow"]`), theta: fast weights (the parameters), k: `k`, alpha: `alpha`,
-inner steps: `inner`.
+phi: slow weights (`state[p]["slow"]`), theta: fast weights (the parameters), k: `k`, alpha:
+`alpha`, inner steps: `inner`.
 
 Zhang, Lucas, Hinton, Ba 2019, Lookahead Optimizer: k steps forward, 1 step back (arXiv:1907.08610),
-Algorithm 1. Public versions leave it in three places. timm and alphadl let the slow weights begin at
-the first pull, which therefore pulls nothing. In pytorch_optimizer and in the authors' file momentum
-is "momentum_buffer" only, so that around Adam "reset" and "pullback" (here "interpolate") are "none".
-The authors' slow copy of the momentum is the live buffer itself after the first "pullback", so that
-from the second on nothing is interpolated.
+Algorithm 1. Public versions leave it in three places. timm and alphadl let the slow weights begin
+at the first pull, which therefore pulls nothing. In pytorch_optimizer and in the authors' file
+momentum is "momentum_buffer" only, so that around Adam "reset" and "pullback" (here "interpolate")
+are "none". The authors' slow copy of the momentum is the live buffer itself after the first
+"pullback", so that from the second on nothing is interpolated.
 """
 
 import math
@@ -24,7 +24,7 @@ from replicate.errors import BadParameter, unknown
 from replicate.optim.wrapper import Wrapper, check_shape, innermost, layers
 
 INNER_STATES = ("maintain", "reset", "interpolate")
-MOMENTA = ("momentum_buffer", "exp_avg")  # of SGD and RMSprop; of Adam and its kin, the first moment
+MOMENTA = ("momentum_buffer", "exp_avg")  # of SGD and RMSprop; Adam's first moment
 PIECE = 2**16  # numbers that stay in a core's cache from the pull's first line to its second
 
 
@@ -40,8 +40,9 @@ class Lookahead(Wrapper):
     takes the momentum (the buffers in MOMENTA; an optimizer without them keeps its state) to
     m <- m' + alpha (m - m'), where m' is its value after the last pull, and 0 at first.
 
-    Around another Lookahead it is the two-layer algorithm: k counts steps of the innermost optimizer
-    and is a multiple of the inner k, and at the outer pull the inner slow weights are pulled too.
+    Around another Lookahead it is the two-layer algorithm: k counts steps of the innermost
+    optimizer and is a multiple of the inner k, and at the outer pull the inner slow weights are
+    pulled too.
 
     >>> from replicate.optim import SGD, Lookahead
     >>> theta = torch.nn.Parameter(torch.tensor([8.0]))
@@ -67,12 +68,12 @@ class Lookahead(Wrapper):
     ):
         """k: inner steps a cycle; alpha: the slow weights' step, in (0, 1].
 
-        Defaults: k = 5 and alpha = 0.5 are the setting of the paper's robustness figure; "maintain" is
-        Algorithm 1's. extrapolate: alpha may be above 1, past the fast weights, which is not in the
-        paper.
+        Defaults: k = 5 and alpha = 0.5 are the setting of the paper's robustness figure; "maintain"
+        is Algorithm 1's. extrapolate: alpha may be above 1, past the fast weights, which is not in
+        the paper.
 
-        Raises BadParameter (a ValueError) if `inner` is no torch optimizer, k is not a whole number of
-        at least 1, alpha is not a finite number above 0, alpha is above 1 without `extrapolate`,
+        Raises BadParameter (a ValueError) if `inner` is no torch optimizer, k is not a whole number
+        of at least 1, alpha is not a finite number above 0, alpha is above 1 without `extrapolate`,
         `inner_state` is unknown, or k does not fit a Lookahead inside.
         """
         settings = {"k": k, "alpha": alpha, "inner_state": inner_state, "extrapolate": extrapolate}
@@ -113,7 +114,8 @@ class Lookahead(Wrapper):
         """The slow weights in the parameters' place, for evaluation; then the fast ones are back.
 
         The fast weights come back bit by bit. Buffers of the model, such as BatchNorm's statistics,
-        are no parameters: they stay those of the fast weights, see `averaging.recompute_batch_norm`.
+        are no parameters: they stay those of the fast weights, see
+        `averaging.recompute_batch_norm`.
 
         >>> from replicate.optim import SGD, Lookahead
         >>> theta = torch.nn.Parameter(torch.tensor([8.0]))
@@ -163,7 +165,7 @@ class Lookahead(Wrapper):
                 slow = parameter.detach().to(_wide(parameter), copy=True)
                 self.state[parameter]["slow"] = slow
 
-    @torch.compiler.disable  # where it was traced, the interpolated momentum of a bias came out wrong
+    @torch.compiler.disable  # traced, it interpolated the momentum of a bias wrongly
     @torch.no_grad()
     def _pull(self) -> None:
         for parameter in self._parameters():
@@ -190,7 +192,7 @@ class Lookahead(Wrapper):
                 innermost(self).state[parameter][name] = sparse
 
     def _begin_cycle(self, forget: bool) -> None:
-        """Slow weights where the fast ones have been put from outside; slow momenta where they are."""
+        """Slow weights where the fast ones have been put from outside, and slow momenta."""
         self.counter = 0
         for parameter in self._parameters():
             state = self.state[parameter]
@@ -213,7 +215,8 @@ def _check_settings(settings: dict) -> None:
         raise BadParameter(f"alpha must be a finite number above 0, got {alpha!r}")
     if alpha > 1 and settings["extrapolate"] is not True:
         raise BadParameter(
-            f"alpha must be at most 1, got {alpha!r}; say extrapolate=True to go past the fast weights"
+            f"alpha must be at most 1, got {alpha!r}; "
+            "say extrapolate=True to go past the fast weights"
         )
     if settings["inner_state"] not in INNER_STATES:
         raise unknown("inner_state", str(settings["inner_state"]), INNER_STATES)

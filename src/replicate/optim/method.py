@@ -1,4 +1,4 @@
-"""What every optimizer of a source keeps to: `repr`, copies and `state_dict` hold its settings and counts."""
+"""What every optimizer of a source keeps to: settings and counts in repr, copies and state_dict."""
 
 from torch.optim import Optimizer
 
@@ -8,8 +8,8 @@ from replicate.errors import BadParameter
 class Method(Optimizer):
     """A torch optimizer whose settings and counts stand in its `repr`, its copies and its state.
 
-    A subclass names them in SETTINGS (constructor arguments, attributes of the same name) and COUNTS,
-    and in PART the key of a state_dict that holds both.
+    A subclass names them in SETTINGS (constructor arguments, attributes of the same name) and
+    COUNTS, and in PART the key of a state_dict that holds both.
 
     >>> import torch
     >>> from replicate.optim import KeepStepping
@@ -68,8 +68,8 @@ class Method(Optimizer):
         names = {*self.SETTINGS, *self.COUNTS}
         if not isinstance(part, dict) or set(part) != names or not set(others) <= set(state_dict):
             raise BadParameter(
-                f"state_dict must be a {type(self).__name__}'s, with {sorted(names)} in {self.PART!r}, "
-                f"got {sorted(map(str, state_dict))}"
+                f"state_dict must be a {type(self).__name__}'s, with {sorted(names)} in "
+                f"{self.PART!r}, got {sorted(map(str, state_dict))}"
             )
         return dict(part)
 
@@ -106,6 +106,6 @@ def _check_names(names: list[str], saved: list[str], i: int) -> None:
     for name, other in zip(names, saved, strict=True):
         if name != other:
             raise BadParameter(
-                f"state_dict has a parameter {other!r} in group {i} where the optimizer has {name!r}; "
-                "rename it by register_load_state_dict_pre_hook, or load the right file"
+                f"state_dict has a parameter {other!r} in group {i} where the optimizer has "
+                f"{name!r}; rename it by register_load_state_dict_pre_hook, or load the right file"
             )

@@ -30,9 +30,11 @@ def derivative_weights(m: int, order: int, derivative: str = "bdf") -> tuple[Fra
     if not 1 <= m <= order:
         raise BadParameter(f"m must be in [1, order = {order}], got {m}")
     if derivative == "backward":
-        return tuple(Fraction((-1) ** j * comb(m, j)) for j in range(order + 1))  # comb is 0 from m + 1 on
+        # comb(m, j) is 0 from j = m + 1 on.
+        return tuple(Fraction((-1) ** j * comb(m, j)) for j in range(order + 1))
     # Taylor: w_{n-j} = sum_i (-j)^i / i! h^i w^(i), of which only i = m may be left.
-    taylor = [[Fraction((-j) ** i, factorial(i)) for j in range(order + 1)] for i in range(order + 1)]
+    states = range(order + 1)
+    taylor = [[Fraction((-j) ** i, factorial(i)) for j in states] for i in states]
     return _solve(taylor, [Fraction(i == m) for i in range(order + 1)])
 
 
@@ -41,9 +43,9 @@ def step_coefficients(s, order: int, derivative: str = "bdf") -> tuple:
 
         sum_j c_j d_j = sum_{m=1}^{order} s^m / m! sum_j a_j w_{n-j}
 
-    d_0 is the newest. s: a Fraction gives Fractions, a float floats, a sympy symbol expressions. The
-    sum of c is s. Raises BadParameter (a ValueError) if `order` is not a whole number in [1, 6] or
-    `derivative` is unknown.
+    d_0 is the newest. s: a Fraction gives Fractions, a float floats, a sympy symbol expressions.
+    The sum of c is s. Raises BadParameter (a ValueError) if `order` is not a whole number in [1, 6]
+    or `derivative` is unknown.
 
     >>> step_coefficients(1.0, 2)
     (2.0, -1.0)
@@ -53,7 +55,7 @@ def step_coefficients(s, order: int, derivative: str = "bdf") -> tuple:
     for m in range(1, order + 1):
         a = derivative_weights(m, order, derivative)
         for j in range(order):
-            # The weights of a derivative sum to 0, so a sum over states is one over displacements, by parts.
+            # Weights of a derivative sum to 0: by parts, a sum over states is over displacements.
             c[j] = c[j] + s**m * sum(a[: j + 1]) / factorial(m)
     return tuple(c)
 

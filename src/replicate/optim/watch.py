@@ -1,4 +1,4 @@
-"""A forward pass that leaves no trace: buffers and random state afterwards are those from before."""
+"""A forward pass that leaves no trace: buffers and random state are those from before."""
 
 import warnings
 import weakref
@@ -78,13 +78,14 @@ class Watch:
 
     def _refuse_backward(self, *_) -> None:
         raise BadParameter(
-            f"the closure of {self._name}.step must compute the loss and nothing else, but it calls "
-            "zero_grad or backward; call both before step, and give it the forward pass"
+            f"the closure of {self._name}.step must compute the loss and nothing else, but it "
+            "calls zero_grad or backward; call both before step, and give it the forward pass"
         )
 
     @contextmanager
     def _buffers_put_back(self) -> Iterator[None]:
-        buffers: dict[Tensor, Tensor] = {}  # and their values; BatchNorm writes without a new version
+        # Their values, since BatchNorm writes into a tensor without counting up its version.
+        buffers: dict[Tensor, Tensor] = {}
         with ExitStack() as stack:
             if self._modules is None:
                 stack.enter_context(self._noting(buffers))
@@ -100,7 +101,7 @@ class Watch:
 
     @contextmanager
     def _noting(self, buffers: dict) -> Iterator[None]:
-        """Note every module that is called first or outside of the others, and remember its buffers."""
+        """Note every outermost module that is called, and remember its buffers."""
         modules = weakref.WeakSet()
 
         @torch._dynamo.disable
@@ -111,7 +112,7 @@ class Watch:
                 modules.add(module)
 
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Using `torch.compile\\(module\\)` when there are global")
+            warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are")
             handle = register_module_forward_pre_hook(note)
             try:
                 yield
@@ -121,9 +122,9 @@ class Watch:
 
     def _refuse_distributed(self) -> None:
         raise BadParameter(
-            f"the closure of {self._name}.step must not call a DistributedDataParallel, whose processes "
-            "would end their walks at different lengths; call its .module, and average the loss over "
-            "the processes"
+            f"the closure of {self._name}.step must not call a DistributedDataParallel, whose "
+            "processes would end their walks at different lengths; call its .module, and average "
+            "the loss over the processes"
         )
 
 

@@ -1,4 +1,4 @@
-"""An optimizer around an optimizer: groups and defaults are the inner one's, loading is all or nothing."""
+"""An optimizer around another: its groups and defaults are that one's; it loads all or nothing."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ from replicate.errors import BadParameter
 from replicate.optim.method import Method, check_groups
 
 # Buffers of torch's optimizers that have their parameter's shape.
-SHAPED = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "sum")
+SHAPED = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 
 
 class Wrapper(Method):
     """What Lookahead and TaylorExtrapolation share: an `inner` optimizer that moves the parameters.
 
-    A subclass reads its tensors from a state by `_read`, and gives new parameters theirs in `_join`.
+    A subclass reads its tensors from a state by `_read`, and gives new parameters theirs in
+    `_join`.
 
     >>> from torch.optim.lr_scheduler import StepLR
     >>> from replicate.optim import SGD, Lookahead
@@ -102,14 +103,15 @@ class Wrapper(Method):
         """Go on exactly where `state_dict` was made, with its settings too.
 
         Raises BadParameter (a ValueError) if it is another optimizer's, if names, shapes, counts or
-        settings are not what they may be, or if the inner optimizer refuses; nothing has changed then.
+        settings are not what they may be, or if the inner optimizer refuses; nothing has changed
+        then.
 
         >>> from replicate.optim import SGD, Lookahead
         >>> of_two = Lookahead(SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1))
         >>> of_three = Lookahead(SGD([torch.nn.Parameter(torch.zeros(3))], lr=0.1))
         >>> of_two.load_state_dict(of_three.state_dict())
         Traceback (most recent call last):
-        replicate.errors.BadParameter: state_dict has 'slow' of shape (3,) for ... of shape (2,); ...
+        replicate.errors.BadParameter: state_dict has 'slow' of shape (3,) for ... shape (2,); ...
         """
         state_dict = self._through_hooks(state_dict)
         part = self._part(state_dict, "state", "param_groups", "inner")
@@ -132,7 +134,7 @@ class Wrapper(Method):
         raise NotImplementedError
 
     def _read(self, parameter: Tensor, saved: dict, part: dict) -> dict:
-        """What `state` holds for a parameter, read from a state_dict; BadParameter if it does not fit."""
+        """What `state` holds for a parameter, by a state_dict; BadParameter if it does not fit."""
         raise NotImplementedError
 
     def _join(self) -> None:
@@ -153,8 +155,8 @@ class Wrapper(Method):
         return state
 
     def _load_inner(self, state_dict: dict, part: dict) -> None:
-        """Load the inner optimizer; where it or a check after it refuses, all layers are as before."""
-        # torch's load_state_dict puts new dicts in the place of the old ones, which it leaves alone.
+        """Load the inner optimizer; where it or a check refuses, all layers are as before."""
+        # torch's load_state_dict leaves the old dicts alone and puts new ones in their place.
         before = [(layer, dict(vars(layer))) for layer in layers(self.inner)]
         options = [set(group) & set(self.defaults) for group in self.param_groups]
         try:
@@ -189,7 +191,7 @@ class Wrapper(Method):
 
     @contextmanager
     def _lent(self) -> Iterator[None]:
-        """A block after which the parameters are as they were, bit by bit, and in which none may step."""
+        """A block after which the parameters are as they were, and in which none may step."""
         before = [(parameter, parameter.detach().clone()) for parameter in self._parameters()]
         self.loans += 1
         try:
