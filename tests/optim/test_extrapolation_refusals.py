@@ -1,5 +1,7 @@
 """What TaylorExtrapolation refuses, in one line, before anything has moved."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -115,3 +117,32 @@ def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(
     with pytest.raises(ValueError, match=f"gradients must be dense and real, got .*{kind}"):
         optimizer.step()
     assert torch.equal(w, vector()) and optimizer.steps == 0 and not optimizer.state
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"order": 7}, "order must be"), ({"dt": 0.0}, "dt must be"), ({"steps": -1}, "steps -1"),
+    ({"eta": []}, "0 first rates for 1 groups"), ({"order": 2}, "'ring' of shape"),
+    ({"variant": "text"}, "unknown variant"), ({"step": 1}, "must be a TaylorExtrapolation's"),
+])  # fmt: skip
+def test_a_spoilt_state_is_refused_before_anything_moves(change, said):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR, momentum=0.9), DT)
+    walk(optimizer, w, 5)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["extrapolation"].update(change)
+    walk(optimizer, w, 1)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=said) as error:
+        optimizer.load_state_dict(state)
+    assert "\n" not in str(error.value) and str(before) == str(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"known": -1}, {"known": "all"}])
+def test_a_spoilt_history_is_refused(change):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    walk(optimizer, w, 5)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][0].update(change)
+    with pytest.raises(ValueError, match="known steps for a history of order 3"):
+        optimizer.load_state_dict(state)
