@@ -7,4 +7,13 @@ from replicate.optim.keep_stepping import KeepStepping
 from replicate.optim.keep_vaulting import KeepVaulting
 from replicate.optim.lookahead import Lookahead
 
-__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "KeepStepping", "KeepVaulting", "Lookahead", "TaylorExtrapolation"]
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "KeepStepping",
+    "KeepVaulting",
+    "Lookahead",
+    "TaylorExtrapolation",
+]

@@ -186,7 +186,8 @@ def _evaluations(wrap: Callable) -> int:
 
 def _relatives() -> Iterator[tuple]:
     """EXTRA-B4: first-order extrapolation is Lookahead with alpha above 1."""
-    lookahead = _path(lambda theta: [optim.Lookahead(optim.Adam(theta, lr=ETA), k=1, alpha=1 + S)], steps=50)
+    ahead = {"k": 1, "alpha": 1 + S, "extrapolate": True}
+    lookahead = _path(lambda theta: [optim.Lookahead(optim.Adam(theta, lr=ETA), **ahead)], steps=50)
     first, third = (_path(_adam_extrapolated(order), steps=50) for order in (1, 3))
     yield "EXTRA-B4", "", _apart(first, lookahead), _apart(third, lookahead)
 
