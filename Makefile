@@ -18,6 +18,14 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 export JUPYTER_PREFER_ENV_PATH := 1
 
+# A kernel starts in notebooks/: a relative folder is the caller's. (`~` is expanded where it is read.)
+ifneq ($(REPLICATE_DATA),)
+ifeq ($(filter /% ~%,$(firstword $(REPLICATE_DATA))),)
+override REPLICATE_DATA := $(CURDIR)/$(REPLICATE_DATA)
+export REPLICATE_DATA
+endif
+endif
+
 UV_INSTALL := $(BIN)/uv pip install --python $(BIN)/python $(if $(MAKE_TERMOUT),,--quiet)
 COLOUR := $(if $(MAKE_TERMOUT),$(if $(NO_COLOR),,yes))
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from replicate import progress
-from replicate.errors import Busy, Paused
+from replicate.errors import BadParameter, Busy, Paused
 
 
 class Clock:
@@ -90,3 +90,12 @@ def test_a_deadline_holds_inside_and_is_as_it_was_afterwards(monkeypatch, before
     with progress.ends_by(9.0):
         assert progress.deadline() == 9.0 and os.environ[progress.DEADLINE] == "9.0"
     assert os.environ.get(progress.DEADLINE) == before and progress.deadline() == float(before or "inf")
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "12:00"])
+def test_a_deadline_that_is_no_number_is_one_line(monkeypatch, text):
+    monkeypatch.setenv(progress.DEADLINE, text)
+    with pytest.raises(
+        BadParameter, match=f"^REPLICATE_DEADLINE must be a number of seconds since 1970, got '{text}'$"
+    ):
+        progress.deadline()

@@ -1,5 +1,6 @@
 """Where things lie, and how a file comes to lie there whole or not at all."""
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -12,15 +13,38 @@ BUILD = ROOT / "build"
 CLAIMS = ROOT / "data" / "claims"
 RESULTS = ROOT / "data" / "results"
 NOTEBOOKS = ROOT / "notebooks"
+DATA = "REPLICATE_DATA"  # environment variable: the folder of the data sets
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What CIFS, VirtualBox, FUSE and Windows answer to an fsync of a folder, which they cannot do.
+NO_FOLDER_SYNC = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+)
 
 
 def data_folder() -> Path:
-    """The folder of the data sets: REPLICATE_DATA if set, else `data/`."""
-    return Path(os.environ.get("REPLICATE_DATA") or ROOT / "data")
+    """The folder of the data sets, absolute: REPLICATE_DATA if set, else `data/`.
+
+    `~` is the user's home. A relative folder is taken from where this process was when it first
+    asked; the variable then holds the absolute one, so that a kernel which starts in another
+    folder, and every later call, means the same.
+    """
+    named = os.environ.get(DATA)
+    if not named:
+        return ROOT / "data"
+    folder = Path(named).expanduser().absolute()
+    os.environ[DATA] = str(folder)
+    return folder
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` is always the old file or the new one, whole, even if the process is killed.
+    """Write `content` so that `path` is always the old file or the new one, whole, even if killed.
 
     Raises DiskFull if the disk has no room; the old file is kept and no temporary file is left.
     """
@@ -31,19 +55,30 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        with contextlib.suppress(PermissionError):  # a share may fix the rights of all its files
+            os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFull(f"{error.strerror} while writing {path}; what was there before is kept") from None
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            reason = f"{error.strerror} while writing {path}"
+            raise DiskFull(f"{reason}; what was there before is kept") from None
         raise
     _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    """Make the new name outlast a power cut, where the file system can."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        # The file is in its place, whole; what is not certain is only which of the two a power cut leaves.
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+data_folder()  # at once, before anybody changes the folder of this process or starts a kernel

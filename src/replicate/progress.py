@@ -4,13 +4,14 @@ One progress bar is right everywhere: a widget in JupyterLab, text in a terminal
 says when a run that goes piece by piece saves, and when it stops, so as to be done before the deadline.
 """
 
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from replicate.errors import Paused
+from replicate.errors import BadParameter, Paused
 
 DEADLINE = "REPLICATE_DEADLINE"  # environment variable: seconds since 1970
 SAVE_SECONDS = 60  # what a run that is killed loses, about
@@ -30,8 +31,18 @@ def progress(iterable: Iterable, description: str, total: int | None = None) -> 
 
 
 def deadline() -> float:
-    """When runs have to have stopped, in seconds since 1970; infinite where REPLICATE_DEADLINE is not set."""
-    return float(os.environ.get(DEADLINE) or "inf")
+    """When runs have to have stopped, in seconds since 1970; infinite where REPLICATE_DEADLINE is not set.
+
+    Raises BadParameter if the variable is no number.
+    """
+    text = os.environ.get(DEADLINE) or "inf"
+    try:
+        moment = float(text)
+    except ValueError:
+        moment = math.nan
+    if math.isnan(moment):
+        raise BadParameter(f"{DEADLINE} must be a number of seconds since 1970, got {text!r}")
+    return moment
 
 
 @contextmanager
