@@ -23,6 +23,10 @@ PIN = re.compile(
 )
 
 
+# Versions with which `python -m replicate` was seen not to start, to misread a list, or to break at --help.
+BROKEN_VERSIONS = {"typer": ("0.12.0", "0.12.3", "0.12.5", "0.13.1", "0.15.4"), "click": ("8.1.8",)}
+
+
 class Texts(NamedTuple):
     """The files that must agree, as text, so that a test can break one."""
 
@@ -152,6 +156,16 @@ def gpu_is_jax_for_cuda_13(texts: Texts) -> list[str]:
     return [] if found == ["jax[cuda13]"] else [f"gpu is {found}"]
 
 
+def versions_that_do_not_work_are_out_of_range(texts: Texts) -> list[str]:
+    ranges = {found.name: found.specifier for found in direct_requirements(texts)}
+    return [
+        f"{name} {version} is allowed and does not work"
+        for name, versions in BROKEN_VERSIONS.items()
+        for version in versions
+        if version in ranges.get(name, SpecifierSet())
+    ]
+
+
 CHECKS = (
     conda_brings_only_python_and_pip,
     python_is_3_11_or_newer_in_both,
@@ -164,6 +178,7 @@ CHECKS = (
     the_lock_names_no_host,
     torch_has_both_bounds,
     gpu_is_jax_for_cuda_13,
+    versions_that_do_not_work_are_out_of_range,
 )
 
 HASH = f"--hash=sha256:{'0' * 64}"
@@ -201,6 +216,9 @@ BROKEN = (  # check, file, pattern, what replaces its first occurrence
     (torch_has_both_bounds, "pyproject", r"torch>=2\.6,<2\.14", "torch>=2.6"),
     (torch_has_both_bounds, "pyproject", r"torch>=2\.6,<2\.14", "torch<2.14"),
     (gpu_is_jax_for_cuda_13, "pyproject", r"cuda13", "cuda12"),
+    (versions_that_do_not_work_are_out_of_range, "pyproject", r"typer>=0\.16", "typer>=0.15"),
+    (versions_that_do_not_work_are_out_of_range, "pyproject", r"click>=8\.2", "click>=8.1"),
+    (versions_that_do_not_work_are_out_of_range, "pyproject", r'  "click>=8\.2",[^\n]*\n', ""),
     (gpu_is_jax_for_cuda_13, "pyproject", r"\ngpu = .*", ""),
 )
 
