@@ -68,7 +68,7 @@ class Diverged(Failure, ArithmeticError):
 
 
 class Killed(Failure):
-    """The process that ran a notebook died."""
+    """A process that ran a notebook or a run was killed, most often because memory ran out."""
 
     exit_code = 137
 

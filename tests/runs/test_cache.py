@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,6 +131,23 @@ def failing_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
         time.sleep(1)
         raise errors.BadData("x.bin is cut short")
     return pd.DataFrame({"loss": [0.0]})
+
+
+def killed_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
+    """The process ends as when the system takes its memory; the others have been written by then."""
+    if point["seed"] == 2:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pd.DataFrame({"loss": [0.0]})
+
+
+def test_a_killed_worker_is_one_line_with_its_exit_code_and_finished_runs_are_kept(monkeypatch):
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    with pytest.raises(errors.Killed, match="a worker process was killed .*; finished runs are kept: ") as failure:
+        runs.each(killed_at_two, Settings(), GRID)
+    assert failure.value.exit_code == 137 and "\n" not in str(failure.value)
+    assert sorted(path.parent.name for path in paths.BUILD.rglob(TABLE)) == ["seed0", "seed1"]
+    assert len(runs.each(trained_alone, Settings(), GRID).table) == 3  # in new workers
 
 
 def diverging_at_one(settings, point, folder, parents, device) -> pd.DataFrame:

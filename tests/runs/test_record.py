@@ -1,5 +1,6 @@
 """What is recorded comes from a clean tree, keeps six digits, drops nothing and knows its code."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -133,3 +134,45 @@ def test_a_device_is_what_was_asked_for_or_an_error(monkeypatch):
     monkeypatch.setenv("REPLICATE_DEVICE", "gpu")
     with pytest.raises(BadParameter, match="got 'gpu'"):
         runs.device()
+
+
+@pytest.fixture
+def repository(monkeypatch, tmp_path):
+    """A repository with a commit, and a tree unpacked in a folder that it ignores; the machine looks afresh."""
+    monkeypatch.undo()
+    monkeypatch.delenv("REPLICATE_COMMIT", raising=False)
+    (tmp_path / ".gitignore").write_text("unpacked\n")
+    (tmp_path / "unpacked").mkdir()
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "outer"]):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True)
+    machine.commit.cache_clear()
+    yield tmp_path
+    machine.commit.cache_clear()
+
+
+def test_the_commit_of_a_repository_around_the_tree_is_never_taken_for_the_trees(monkeypatch, repository):
+    monkeypatch.setattr(machine, "ROOT", repository / "unpacked")
+    with pytest.raises(Missing, match="the commit of the code in .*unpacked is not known: .*REPLICATE_COMMIT"):
+        machine.commit()
+    monkeypatch.setenv("REPLICATE_COMMIT", "0123456789abcdef")
+    assert machine.commit() == ("0123456789ab", False)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_tree_that_is_the_repository_has_its_commit_and_says_whether_it_differs(monkeypatch, repository, linked):
+    if linked:
+        (repository / "unpacked" / "link").symlink_to(repository)
+    monkeypatch.setattr(machine, "ROOT", repository / "unpacked" / "link" if linked else repository)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True)
+    assert machine.commit() == (head.stdout[:12], False)
+    machine.commit.cache_clear()
+    (repository / "new").touch()
+    assert machine.commit() == (head.stdout[:12], True)
+
+
+def test_where_a_system_does_not_say_which_cores_are_ours_all_of_them_are_counted(monkeypatch):
+    monkeypatch.delenv("REPLICATE_JOBS", raising=False)
+    monkeypatch.setenv("REPLICATE_DEVICE", "cpu")
+    monkeypatch.delattr(machine.os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 7)
+    assert machine.jobs() == 7

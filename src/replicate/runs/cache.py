@@ -18,10 +18,11 @@ from pathlib import Path
 import filelock
 import joblib
 import pandas as pd
-import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from replicate import paths
-from replicate.errors import Busy, Diverged, Missing, Paused
+from replicate.errors import Busy, Diverged, Killed, Missing, Paused
+from replicate.numerics import one_thread, stopwatch
 from replicate.progress import deadline, ends_by, progress
 from replicate.runs import machine
 from replicate.runs.digest import code_digest
@@ -54,9 +55,9 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     path = run_folder(experiment, settings) / TABLE
     if path.exists():
         return read_table(path)
-    start = time.perf_counter()
+    elapsed = stopwatch(wall=True)
     table = experiment(settings)
-    write_table(path, table, _provenance(experiment, settings, path.parent.name, time.perf_counter() - start))
+    write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
     return table
 
 
@@ -111,12 +112,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
         for p in todo
     ]
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    count = min(machine.jobs(), len(tasks)) or 1
-    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
-        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
-        warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
-        done = joblib.Parallel(return_as="generator_unordered")(tasks)
-        finished = sum(progress(done, label, total=len(tasks)))
+    finished = _finished(tasks, label)
     if finished < len(tasks):
         raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
     parts = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
@@ -126,6 +122,22 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     return Runs(pd.concat(parts, ignore_index=True), folders)
 
 
+def _finished(tasks: list, label: str) -> int:
+    """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was killed."""
+    count = min(machine.jobs(), len(tasks)) or 1
+    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
+        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
+        warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
+        done = joblib.Parallel(return_as="generator_unordered")(tasks)
+        try:
+            return sum(progress(done, label, total=len(tasks)))
+        except TerminatedWorkerError:
+            raise Killed(
+                f"{label}: a worker process was killed (memory?); finished runs are kept: "
+                f"run the same command again, with fewer than {count} jobs (REPLICATE_JOBS) if memory ran out"
+            ) from None
+
+
 def _one(
     run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, until: float
 ) -> bool:
@@ -133,29 +145,19 @@ def _one(
     if time.time() > until or until in _near:
         return False
     folder.mkdir(parents=True, exist_ok=True)
-    threads = torch.get_num_threads()
-    # Two threads round differently from one, so a run has one, in a worker and in this process alike.
-    torch.set_num_threads(1)
-    # The momentum of a dead unit decays into denormals, on which a CPU is slow: a quarter of an MLP's step.
-    torch.set_flush_denormal(True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0), ends_by(until):
+        with filelock.FileLock(folder / "lock", timeout=0), ends_by(until), one_thread():
             if not (folder / TABLE).exists():
-                start = time.perf_counter()
+                elapsed = stopwatch(wall=True)
                 table = _or_diverged(run, settings, point, folder, parents or [], device)
-                seconds = time.perf_counter() - start
-                write_table(
-                    folder / TABLE, table, _provenance(run, settings, folder.parent.name, seconds) | {"point": point}
-                )
+                provenance = _provenance(run, settings, folder.parent.name, elapsed())
+                write_table(folder / TABLE, table, provenance | {"point": point})
     except Paused:
         if math.isfinite(until):
             _near.add(until)
         return False
     except filelock.Timeout:
         raise Busy(f"run {folder} is being written by another process; wait until it is done") from None
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(False)
     return True
 
 

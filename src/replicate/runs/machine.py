@@ -5,10 +5,12 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
 from replicate.errors import BadParameter, Missing, Unavailable
+from replicate.numerics import computes_in_bfloat16
 from replicate.paths import ROOT
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -31,25 +33,28 @@ def device() -> str:
 
 
 def jobs() -> int:
-    """How many runs go side by side: REPLICATE_JOBS, else one on CUDA and one a core elsewhere."""
+    """How many runs go side by side: REPLICATE_JOBS, else 1 on CUDA and 1 per core elsewhere.
+
+    Raises BadParameter unless the variable is a whole number of at least 1.
+    """
     asked = os.environ.get("REPLICATE_JOBS")
     if asked is None:
-        return 1 if device() == "cuda" else len(os.sched_getaffinity(0))
+        return 1 if device() == "cuda" else _cores()
     if not asked.isdecimal() or int(asked) < 1:
         raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {asked!r}")
     return int(asked)
 
 
-def gains_by_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is faster than float32 here: on CUDA, and on CPUs with AMX tiles (2.5x on a ResNet-8)."""
-    if device == "cuda":
-        return True
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))
+def _cores() -> int:
+    """Cores that this process may use; all of them where the system cannot say, as macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def numerics(settings, device: str) -> dict:
     """The class of machines and modes within which a run's bits are promised."""
-    half = getattr(settings, "precision", "float32") == "bfloat16" and gains_by_bfloat16(device)
+    half = computes_in_bfloat16(getattr(settings, "precision", "float32"), device)
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
         "precision": "bfloat16" if half else "float32",
@@ -69,15 +74,26 @@ def device_name(device: str) -> str:
 
 @functools.cache
 def commit() -> tuple[str, bool]:
-    """(commit, whether the tree differs from it): from git, else REPLICATE_COMMIT. Raises Missing without either."""
+    """(commit, whether the tree differs from it): from git, else REPLICATE_COMMIT.
+
+    Only a git repository whose top level is this tree is asked: one around it knows nothing of this
+    code. Raises Missing without either; a run is then recorded as unknown and changed.
+    """
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
-        return head.stdout.strip()[:12], bool(changed.stdout.strip())
+        top = Path(_git("rev-parse", "--show-toplevel"))
+        if top.resolve() == ROOT.resolve():
+            return _git("rev-parse", "HEAD")[:12], bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
-        if named := os.environ.get("REPLICATE_COMMIT"):
-            return named[:12], False
-        raise Missing("the commit of this code is not known: run in a git checkout or set REPLICATE_COMMIT") from None
+        pass
+    if named := os.environ.get("REPLICATE_COMMIT"):
+        return named[:12], False
+    raise Missing(f"the commit of the code in {ROOT} is not known: run in a git checkout or set REPLICATE_COMMIT")
+
+
+def _git(*words: str) -> str:
+    """What git answers in this tree, without the last line feed."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:
