@@ -1,8 +1,9 @@
 """A digest of the code that can change an experiment's numbers: of nothing less, and of nothing more.
 
 It covers the syntax, without docstrings and comments, of the experiment and of the names of its module that it reaches,
-and of every module of the package that those names come from, with what these import in turn. Modules that cannot
-change a number (READERS: they look at numbers, name files or word errors) are left out. The checksums of the data sets
+and of every module of the package that those names come from, with what these import in turn; of `optim`, where only
+`optim.SGD` is said, the module that SGD comes from. Modules that cannot change a number (READERS: they look at numbers,
+name files, word errors or find modules) are left out. The checksums of the data sets
 are constants of `datasets`, so they are covered too.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 READERS = {
     f"replicate.{name}"
-    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "app", "sources.protocol")
+    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "lazy", "app", "sources.protocol")
 }
 
 
@@ -46,9 +47,30 @@ def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
         todo += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
     own = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {target for node in imports for alias, target in _targets(node) if alias in seen}
-    names |= {target for node in own for inner in ast.walk(node) for _, target in _targets(inner)}
-    return own, names
+    return own, _homes([*imports, *own], seen)
+
+
+def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
+    """The package's modules that these nodes take something from; of top-level imports, only by `names`."""
+    inner = [node for each in nodes for node in ast.walk(each)]
+    homes = set()
+    for node in inner:
+        for bound, target in _targets(node):
+            if names is None or bound in names or node not in nodes:
+                homes |= _taken(inner, bound, target)
+    return homes
+
+
+def _taken(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
+    """The module `target`; or of a package of which only attributes are used, the modules that these come from."""
+    if _file(target).name != "__init__.py":
+        return {target}
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == bound]
+    attributes = [node.attr for node in nodes if isinstance(node, ast.Attribute)
+                  and isinstance(node.value, ast.Name) and node.value.id == bound]  # fmt: skip
+    if not uses or len(attributes) < len(uses):
+        return {target}
+    return {home for home in (_home(target, name) for name in attributes) if _counts(home)}
 
 
 def _bound(node: ast.stmt) -> list[str]:
@@ -68,7 +90,7 @@ def _targets(node: ast.AST) -> list[tuple[str, str]]:
         pairs = [(alias.asname or alias.name, _home(node.module, alias.name)) for alias in node.names]
     else:
         pairs = []
-    return [(bound, name) for bound, name in pairs if _file(name) and name != "replicate" and not _reads(name)]
+    return [(bound, name) for bound, name in pairs if _counts(name)]
 
 
 def _home(module: str, name: str) -> str:
@@ -77,7 +99,7 @@ def _home(module: str, name: str) -> str:
         return f"{module}.{name}"
     path = _file(module)
     if path is not None and path.name == "__init__.py":
-        for node in _syntax(path).body:
+        for node in ast.walk(_syntax(path)):  # they stand under `if TYPE_CHECKING:`, see replicate.lazy
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     if name == (alias.asname or alias.name):
@@ -91,8 +113,13 @@ def _with_imports(names: set[str]) -> set[str]:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += [target for node in ast.walk(_syntax(_file(name))) for _, target in _targets(node)]
+            todo += _homes([_syntax(_file(name))])
     return seen
+
+
+def _counts(name: str) -> bool:
+    """Whether a name is a module of this package that can change a number."""
+    return name != "replicate" and _file(name) is not None and not _reads(name)
 
 
 def _reads(name: str) -> bool:
