@@ -67,6 +67,7 @@ def package(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "source_of_a_test", module)
         exec(compile("def experiment(settings): ...", str(tmp_path / "source.py"), "exec"), module.__dict__)
         module.experiment.__module__ = "source_of_a_test"
+        digest._homes_of_module.cache_clear()  # in a process the code does not change
         return digest.code_digest(module.experiment)
 
     return edited
@@ -124,6 +125,7 @@ def changed_by(tmp_path, monkeypatch):
     experiments = Source("sandler2023trajectories")
 
     def digests() -> dict[str, str]:
+        digest._homes_of_module.cache_clear()
         return {name: digest.code_digest(each) for name, each in experiments.items()}
 
     def edited(path: str) -> set[str]:

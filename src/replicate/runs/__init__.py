@@ -6,9 +6,20 @@ from replicate import lazy
 
 if TYPE_CHECKING:
     from replicate.numerics import gains_by_bfloat16
+    from replicate.runs.backends import device_for
     from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
     from replicate.runs.machine import commit, device, device_name, jobs
-    from replicate.runs.record import export, load_recorded, older, record, record_file, recorded_at
+    from replicate.runs.digest import digest_of_file
+    from replicate.runs.record import (
+        export,
+        load_recorded,
+        older,
+        older_than,
+        record,
+        record_file,
+        recorded_at,
+        recorded_file,
+    )
     from replicate.runs.tables import (
         checksum_of,
         keep_rows,

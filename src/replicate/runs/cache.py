@@ -8,6 +8,7 @@ with the first run of its grid that is not done.
 import hashlib
 import json
 import math
+import os
 import sys
 import time
 import warnings
@@ -15,16 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import filelock
-import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from replicate import paths
 from replicate.errors import Busy, Diverged, Killed, Missing, Paused
-from replicate.numerics import one_thread, stopwatch
 from replicate.progress import deadline, ends_by, progress
-from replicate.runs import machine
+from replicate.runs import backends, machine
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_table, write_table
 
@@ -55,6 +52,8 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     path = run_folder(experiment, settings) / TABLE
     if path.exists():
         return read_table(path)
+    from replicate.numerics import stopwatch
+
     elapsed = stopwatch(wall=True)
     table = experiment(settings)
     write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
@@ -99,16 +98,20 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     step in column `diverged`. Where REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started, one that
     goes by `progress.pieces` saves and stops before it, and Busy says how many are left.
     """
+    import joblib
+
     points = [dict(p) for p in grid]
-    home, device = run_folder(run, settings), machine.device()
+    home, device = run_folder(run, settings), backends.device_for(run)
     folders = {tuple(sorted(p.items())): home / "-".join(f"{n}{v}" for n, v in p.items()) for p in points}
     todo = [p for p in points if not (folders[tuple(sorted(p.items()))] / TABLE).exists()]
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
+    # So are the device and the word that names it.
     until = deadline()
     tasks = [
         joblib.delayed(_one)(
-            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device, until
-        )
+            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device,
+            machine.requested(), until,
+        )  # fmt: skip
         for p in todo
     ]
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
@@ -124,6 +127,9 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
 
 def _finished(tasks: list, label: str) -> int:
     """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was killed."""
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     count = min(machine.jobs(), len(tasks)) or 1
     with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
         # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
@@ -139,11 +145,19 @@ def _finished(tasks: list, label: str) -> int:
 
 
 def _one(
-    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str, until: float
-) -> bool:
+    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str,
+    requested: str, until: float,
+) -> bool:  # fmt: skip
     """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
+    import filelock
+
+    from replicate.numerics import one_thread, stopwatch
+
     if time.time() > until or until in _near:
         return False
+    if machine.requested() != requested:
+        os.environ[machine.DEVICE] = requested
+    backends.device_for(run)  # jax computes where it is told from now on
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=0), ends_by(until), one_thread():
@@ -179,7 +193,7 @@ def _diverged_at(folder: Path) -> int | None:
 
 def run_folder(function: Callable, settings) -> Path:
     """Where the runs of `function` under these settings, this code and this class of machine lie."""
-    about = [asdict(settings), code_digest(function), machine.numerics(settings, machine.device())]
+    about = [asdict(settings), code_digest(function), backends.numerics(function, settings)]
     key = hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
 
@@ -194,15 +208,14 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         commit, dirty = machine.commit()
     except Missing:
         commit, dirty = "unknown", True
-    device = machine.device()
     return {
         "source": source_of(function),
         "experiment": function.__name__,
         "key": name.rpartition("-")[2],
         "code": code_digest(function),
         "settings": asdict(settings),
-        "numerics": machine.numerics(settings, device),
-        "device": machine.device_name(device),
+        "numerics": backends.numerics(function, settings),
+        "device": backends.name_of(function),
         "versions": machine.versions(),
         "commit": commit,
         "dirty": dirty,

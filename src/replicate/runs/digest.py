@@ -19,15 +19,39 @@ READERS = {
     f"replicate.{name}"
     for name in ("plots", "claims", "runs", "errors", "paths", "progress", "lazy", "app", "sources.protocol")
 }
+CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, whatever framework computes
 
 
 def code_digest(experiment: Callable) -> str:
     """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes."""
-    tree = _syntax(Path(inspect.getsourcefile(inspect.unwrap(experiment))))
-    own, imported = _reached(tree, experiment.__name__)
+    return digest_of_file(_file_of(experiment), experiment.__name__)
+
+
+def digest_of_file(path: Path, name: str) -> str:
+    """`code_digest` of the experiment `name` that this file defines, without importing the file."""
+    own, imported = _reached(_syntax(path), name)
     modules = _with_imports(imported)
     text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
+
+
+def packages_of(experiment: Callable) -> set[str]:
+    """The packages of others, such as torch, that the code which `experiment` reaches imports."""
+    path = _file_of(experiment)
+    _, imported = _reached(_syntax(path), experiment.__name__)
+    trees = [_syntax(path), *(_syntax(_file(name)) for name in _with_imports(imported) - {CLOCK})]
+    return {name for tree in trees for name in _imported_packages(tree)}
+
+
+def _imported_packages(tree: ast.Module) -> set[str]:
+    nodes = list(ast.walk(tree))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names = plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names}
+
+
+def _file_of(experiment: Callable) -> Path:
+    return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 
 
 def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
@@ -59,6 +83,11 @@ def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
             if names is None or bound in names or node not in nodes:
                 homes |= _taken(inner, bound, target)
     return homes
+
+
+@functools.cache
+def _homes_of_module(tree: ast.Module) -> set[str]:
+    return _homes([tree])
 
 
 def _taken(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
@@ -113,7 +142,7 @@ def _with_imports(names: set[str]) -> set[str]:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += _homes([_syntax(_file(name))])
+            todo += _homes_of_module(_syntax(_file(name)))
     return seen
 
 
@@ -137,7 +166,12 @@ def _file(name: str) -> Path | None:
 
 
 def _dump(name: str) -> str:
-    return ast.dump(_syntax(_file(name)))
+    return _dump_of_module(_syntax(_file(name)))
+
+
+@functools.cache
+def _dump_of_module(tree: ast.Module) -> str:
+    return ast.dump(tree)
 
 
 @functools.cache

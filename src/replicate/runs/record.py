@@ -16,7 +16,7 @@ from replicate.errors import BadData, BadParameter
 from replicate.runs import machine
 from replicate.runs.cache import TABLE, cached, run_folder, source_of
 from replicate.runs.digest import code_digest
-from replicate.runs.tables import provenance_of, read_table, write_table
+from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
 
 MOST_FILES, MOST_BYTES = 8, 16 * 2**20  # of what one call hands out: little enough for any way off a lent machine
 DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
@@ -103,11 +103,20 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
 
 def older(experiment: Callable, preset: str) -> list[str]:
     """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
-    table, now = load_recorded(experiment, preset), code_digest(experiment)
-    if table.empty:
+    return older_than(code_digest(experiment), recorded_path(experiment, preset))
+
+
+def older_than(code: str, path: Path) -> list[str]:
+    """Data sets whose newest rows in a recorded file were made by code of another digest; none without a file.
+
+    The values are not verified, for none is used. Raises BadData.
+    """
+    if not path.exists():
         return []
-    records = provenance_of(recorded_path(experiment, preset))["records"]
-    return list(table[table.key.map(lambda key: records[key]["code"] != now)].dataset.unique())
+    table, records = read_columns(path, ["dataset", "key"])
+    about = table.drop_duplicates().assign(written=lambda rows: rows.key.map(lambda key: records[key]["written"]))
+    newest = about[about.written == about.groupby("dataset", sort=False).written.transform("max")]
+    return list(newest[newest.key.map(lambda key: records[key]["code"] != code)].dataset.unique())
 
 
 def recorded_at(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
@@ -123,8 +132,12 @@ def recorded_at(experiment: Callable, preset: str, dataset: str, settings: objec
 
 def recorded_path(experiment: Callable, preset: str) -> Path:
     """Where one experiment's recorded rows lie."""
-    source = source_of(experiment)
-    return paths.RESULTS / preset / source / f"{source}-{experiment.__name__}.parquet"
+    return recorded_file(source_of(experiment), experiment.__name__, preset)
+
+
+def recorded_file(source: str, name: str, preset: str) -> Path:
+    """Where the recorded rows of the experiment `name` lie."""
+    return paths.RESULTS / preset / source / f"{source}-{name}.parquet"
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
