@@ -36,7 +36,7 @@ THEIRS = closure(ALONE)
 
 
 class Shelf:
-    """Finds on the disk what may be there."""
+    # Finds on the disk what may be there.
 
     @staticmethod
     def find_spec(name, path=None, target=None):

@@ -72,8 +72,7 @@ def write_pages(folder: Path) -> None:
     names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
-    text = (paths.ROOT / "README.md").read_text()
-    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(text, 'How to read a verdict')}"
+    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(readme.read(), 'How to read a verdict')}"
     (folder / "index.md").write_text(start)
     for name in names:
         (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))
