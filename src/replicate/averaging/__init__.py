@@ -8,26 +8,21 @@ stays the same (`equivalent_schedule`). Sandler et al. 2023, Table 1 and Lemma 2
 mu.
 """
 
-from replicate.averaging.batch_norm import recompute_batch_norm
-from replicate.averaging.kernels import (
-    KernelSchedule,
-    ema,
-    equivalent_schedule,
-    kernel_weights,
-    swa,
-    two_point,
-)
-from replicate.averaging.running import KernelAverages
-from replicate.averaging.scheduler import EquivalentLR
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "EquivalentLR",
-    "KernelAverages",
-    "KernelSchedule",
-    "ema",
-    "equivalent_schedule",
-    "kernel_weights",
-    "recompute_batch_norm",
-    "swa",
-    "two_point",
-]
+from replicate import lazy
+
+if TYPE_CHECKING:
+    from replicate.averaging.batch_norm import recompute_batch_norm
+    from replicate.averaging.kernels import (
+        KernelSchedule,
+        ema,
+        equivalent_schedule,
+        kernel_weights,
+        swa,
+        two_point,
+    )
+    from replicate.averaging.running import KernelAverages
+    from replicate.averaging.scheduler import EquivalentLR
+
+lazy.attach(__name__)
