@@ -99,7 +99,7 @@ class Data:
     def metrics(self, model, test: slice) -> dict[str, float]:
         """Losses and accuracies now. test: which images of the test set."""
         sets = {"train": self.train, "valid": self.valid, "test": tuple(array[test] for array in self.test)}
-        metrics = kit.metrics_of(model, sets, self.norm)
+        metrics = kit.evaluator(model, sets, self.norm)()
         return {name: metrics[name] for name in METRICS}
 
 
