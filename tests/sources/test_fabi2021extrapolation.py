@@ -1,4 +1,4 @@
-"""Derivations that can fail, paths and networks against dull loops, and checks against inputs whose truth is known."""
+"""Derivations that can fail, runs against dull loops, and checks against inputs whose truth is known."""
 
 from dataclasses import asdict, replace
 
@@ -16,8 +16,17 @@ from replicate.errors import Diverged
 from replicate.optim.stencils import step_coefficients
 from replicate.problems import PROBLEMS
 from replicate.sources.fabi2021extrapolation import (
-    _arms, _networks, _printed, basins, behaviour, derivations, networks, presets, rate_search, resolution,
-)  # fmt: skip
+    _arms,
+    _networks,
+    _printed,
+    basins,
+    behaviour,
+    derivations,
+    networks,
+    presets,
+    rate_search,
+    resolution,
+)
 from replicate.sources.fabi2021extrapolation import paths as toy_paths
 
 NAME = "fabi2021extrapolation"
@@ -53,7 +62,12 @@ def test_every_printed_line_is_held_against_algebra_and_the_slips_are_found():
     found = values(SOURCE["derivations"](ALGEBRA))
     right = [name for name in found if name.startswith("EXTRA") and name != "EXTRA-04.first"]
     assert len(right) == 11 and {found[name] for name in right} == {0.0}
-    assert (found["X-3.sign"], found["X-3.solution"], found["X-4.second"], found["X-4.third"]) == (-1, 1.5, 6, 4)
+    assert (found["X-3.sign"], found["X-3.solution"], found["X-4.second"], found["X-4.third"]) == (
+        -1,
+        1.5,
+        6,
+        4,
+    )
     assert {one for one in values(SOURCE["derivations"](ALGEBRA), "control").values() if one == 0} == set()
 
 
@@ -130,7 +144,9 @@ def test_a_history_that_a_late_parameter_never_had_is_seen_and_the_corrected_cla
 
 # Toy functions.
 
-TOY = replace(presets.TOYS["rosenbrock"], steps=60, strides=(1e-3,), arms=("adam", "GD+", "gradient", "weights", "rate"))
+TOY = replace(
+    presets.TOYS["rosenbrock"], steps=60, strides=(1e-3,), arms=("adam", "GD+", "gradient", "weights", "rate")
+)
 
 
 def dull_toy(arm: str, lr: float, dt: float, steps: int) -> np.ndarray:
@@ -181,9 +197,13 @@ def test_basins_count_the_starts_that_reach_each_minimum():
     assert len(table) == basins.SETS and table.seed.tolist() == list(range(10))
     assert (table.share + table.elsewhere + table.lost <= 1).all() and 0.1 < table.share.mean() < 0.9
     assert table.elsewhere.mean() > 0.1
-    with pytest.MonkeyPatch.context() as patch:  # the local minimum taken for the global one exchanges the shares
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # the local minimum taken for the global one exchanges the shares
         problem = PROBLEMS["goldstein-price"]
-        patch.setitem(PROBLEMS, "goldstein-price", replace(problem, minima=problem.minima[1:2] + problem.minima[:1]))
+        patch.setitem(
+            PROBLEMS, "goldstein-price", replace(problem, minima=problem.minima[1:2] + problem.minima[:1])
+        )
         swapped = basins.basin_run(settings, {"arm": "adam", "dt": 0.0}, None, [], "cpu")
     assert (swapped.elsewhere == table.share).all()
 
@@ -215,7 +235,9 @@ def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor
         moves = [move, *moves[:2]] if late else []
         s, done = about.s, len(moves) == 3 and (step + 1 - round(about.begin * steps)) % about.every == 0
         if s and done:
-            move = move + sum(c * d for c, d in zip(step_coefficients(s, 3, about.derivative), moves, strict=True))
+            move = move + sum(
+                c * d for c, d in zip(step_coefficients(s, 3, about.derivative), moves, strict=True)
+            )
         with torch.no_grad():
             place = 0
             for p in model.parameters():
@@ -225,22 +247,28 @@ def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor
 
 
 @pytest.mark.parametrize(
-    "arm", ["plain", "s=0.5", "backward", "every=4", "s=1 late", "rate-1.5", "rate-2 late", "heavy-ball", "double"]
+    "arm",
+    ["plain", "s=0.5", "backward", "every=4", "s=1 late", "rate-1.5", "rate-2 late", "heavy-ball", "double"],
 )
 def test_an_arm_ends_where_a_loop_with_plain_tensors_ends(arm):
-    table = _networks.main_run(replace(SMALL, seeds=(1,)), {"arm": arm, "lr": 0.1, "batch": 64}, None, [], "cpu")
+    table = _networks.main_run(
+        replace(SMALL, seeds=(1,)), {"arm": arm, "lr": 0.1, "batch": 64}, None, [], "cpu"
+    )
     found, kept = images()
     model = dull_network(arm, 0.1, 1)
     data = datasets.Batches(found.train_x[:kept], found.train_y[:kept], 64, found.classes)
     for x, y, loss, top1 in ((found.test_x, found.test_y, "test_loss", "top1"),
-                             (found.train_x[kept:], found.train_y[kept:], "valid_loss", "valid_top1")):  # fmt: skip
+                             (found.train_x[kept:], found.train_y[kept:], "valid_loss", "valid_top1"),
+                             ):  # fmt: skip
         pixels, labels = data.plain(x, y)
         with torch.no_grad():
             outputs = model(pixels)
         assert table[loss].iloc[-1] == pytest.approx(
             float(torch.nn.functional.cross_entropy(outputs, labels)), rel=2e-4
         )
-        assert table[top1].iloc[-1] == pytest.approx(float((outputs.argmax(1) == labels).float().mean()), abs=0.006)
+        assert table[top1].iloc[-1] == pytest.approx(
+            float((outputs.argmax(1) == labels).float().mean()), abs=0.006
+        )
     steps = SMALL.steps * _arms.ARMS[arm].length
     assert table.step.tolist() == [0, steps // 2, steps] and table.seconds.is_monotonic_increasing
 
@@ -252,7 +280,11 @@ def test_tables_have_every_arm_in_every_regime_and_rates_are_those_of_the_search
         own = search[(search.arm == arm) & (search.batch == 64)].set_index("lr")
         for regime, metric in (("tuned", "train_loss"), ("validated", "valid_loss")):
             assert set(table[(table.arm == arm) & (table.regime == regime)].lr) == {own[metric].idxmin()}
-    assert set(table[table.regime == "source"].arm) == set(SMALL.arms) == set(table[table.regime == "plain-best"].arm)
+    assert (
+        set(table[table.regime == "source"].arm)
+        == set(SMALL.arms)
+        == set(table[table.regime == "plain-best"].arm)
+    )
     assert not table.duplicated(["regime", "arm", "seed", "step"]).any()
     plain = table[(table.arm == "plain") & table.regime.isin(["tuned", "plain-best"])]
     assert plain.groupby("regime").lr.first().nunique() == 1
@@ -292,7 +324,7 @@ def test_what_arrives_in_the_weights():
 
 
 def curves(gain: float, seeds: int = 10, **arms_gain: float) -> pd.DataFrame:
-    """A `networks` of digits: every arm's loss falls as exp(-gain t), plain's as exp(-t); noise per seed is shared."""
+    """A `networks` of digits: an arm's loss falls as exp(-gain t), plain's as exp(-t); seeds share noise."""
     noise = np.random.Generator(np.random.Philox(11))
     gains = {"plain": 1.0, "dt=1e-10": 1.0, "s=0.5": gain, "rate-1.5": gain, "heavy-ball": 1.0, "double": 1.0}
     rows = []
@@ -301,7 +333,10 @@ def curves(gain: float, seeds: int = 10, **arms_gain: float) -> pd.DataFrame:
         for arm, speed in (gains | arms_gain).items():
             for i in range(21):
                 t, own = i / 20 * (2 if arm == "double" else 1), 0.01 * noise.standard_normal()
-                loss, top1 = 2 * level * np.exp(-2 * speed * t + own), 0.9 + 0.05 * (speed * t - 1) + 0.0005 * own
+                loss, top1 = (
+                    2 * level * np.exp(-2 * speed * t + own),
+                    0.9 + 0.05 * (speed * t - 1) + 0.0005 * own,
+                )
                 rows += [("digits", r, arm, 0.02, seed, 0, 400 * t, 4.0 * t, loss, top1)
                          for r in ("source", "tuned", "plain-best", "validated")]  # fmt: skip
     names = "dataset regime arm lr seed branch step seconds train_loss top1".split()
@@ -342,10 +377,15 @@ def control_of(claim: str) -> dict:
 @pytest.mark.parametrize("gain, expected", [(1.3, "reproduced"), (0.75, "contradicted")])
 def test_faster_is_reproduced_and_slower_contradicted(gain, expected):
     rows = judged("networks", curves(gain))
-    for claim, case in (("EXTRA-17.steps", "tuned"), ("EXTRA-17.seconds", "tuned"), ("EXTRA-17.source", "source")):
+    for claim, case in (
+        ("EXTRA-17.steps", "tuned"),
+        ("EXTRA-17.seconds", "tuned"),
+        ("EXTRA-17.source", "source"),
+    ):
         found = primary(rows, claim)
         assert (found.verdict, found.n, found.case) == (expected, 10, f"digits {case}")
-        # At the source's rate the control is the larger rate, which does the same; else it is heavy ball, which gains 0.
+        # At the source's rate the control is the larger rate, which does the same; else it is heavy ball,
+        # which gains 0.
         assert found.control_verdict == ("undecided" if case == "tuned" else
                                          "passes too" if expected == "reproduced" else "fails")  # fmt: skip
 
@@ -363,7 +403,10 @@ def test_other_extrapolations_are_judged_beside_the_primary_one_against_their_ra
         "digits source": "primary", "digits source s=1": "secondary", "digits source every=4": "secondary"
     }  # fmt: skip
     assert rows.verdict.to_list() == ["reproduced", "outside", "inside"]
-    assert rows.control_verdict["digits source s=1"] == "passes too" and rows.control["digits source every=4"] == ""
+    assert (
+        rows.control_verdict["digits source s=1"] == "passes too"
+        and rows.control["digits source every=4"] == ""
+    )
 
 
 def test_shuffled_arms_decide_nothing_and_say_how_many_seeds_would():
@@ -410,11 +453,17 @@ def test_early_and_interrupted_extrapolation_are_compared_by_their_last_loss():
 
 
 def test_a_target_that_one_arm_never_reaches_counts_as_its_end_and_one_that_neither_reaches_as_nothing():
-    run = pd.DataFrame({"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5], "top1": 0.5})
-    run = run.assign(seed=0, branch=0)  # its target is the loss at 3/4 of the steps at the latest: 1.0, at step 10
+    run = pd.DataFrame(
+        {"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5], "top1": 0.5}
+    )
+    run = run.assign(
+        seed=0, branch=0
+    )  # its target is the loss at 3/4 of the steps at the latest: 1.0, at step 10
     slow, lost = run.assign(train_loss=[2.0, 1.9, 1.8]), run.assign(train_loss=[2.0, np.nan, np.nan])
     arms_of = {"plain": run, "s=0.5": slow, "s=1": lost}
-    table = pd.concat([part.assign(arm=arm, regime="tuned", dataset="digits") for arm, part in arms_of.items()])
+    table = pd.concat(
+        [part.assign(arm=arm, regime="tuned", dataset="digits") for arm, part in arms_of.items()]
+    )
     assert networks._time(run, np.sqrt(0.5), "step") == pytest.approx(15)
     assert np.isnan(networks._time(slow, 1.0, "step"))
     assert numbers(table, "EXTRA-17.steps").tolist() == [1.0]
@@ -450,7 +499,9 @@ def test_a_rate_at_which_any_run_was_lost_is_no_point_of_the_slope_and_two_are_n
     assert rows.set_index("claim").verdict[["EXTRA-20", "EXTRA-28"]].tolist() == ["not tested", "reproduced"]
 
 
-@pytest.mark.parametrize("more, expected", [(0.0, "reproduced"), (0.15, "contradicted"), (0.02, "inconclusive")])
+@pytest.mark.parametrize(
+    "more, expected", [(0.0, "reproduced"), (0.15, "contradicted"), (0.02, "inconclusive")]
+)
 def test_shares_of_starts_are_compared_by_set(more, expected):
     noise = np.random.Generator(np.random.Philox(5))
     rows = [("goldstein-price", arm, seed, 0, level + gain + 0.003 * noise.standard_normal())
@@ -466,7 +517,9 @@ def test_the_length_of_noise_is_told_from_that_of_a_signal():
     table = pd.DataFrame(rows, columns="dataset what seed branch extrapolation predicted".split())
     printed = pd.DataFrame({"dataset": "digits", "what": "printed", "seed": [0, 1], "branch": 0,
                             "changed": [0.001, 0.02], "length": [1e-8, 1e-9]})  # fmt: skip
-    table = pd.concat([table.assign(extrapolation=table.extrapolation * (1 + 0.01 * (table.seed % 3))), printed])
+    table = pd.concat(
+        [table.assign(extrapolation=table.extrapolation * (1 + 0.01 * (table.seed % 3))), printed]
+    )
     rows = judged("resolution", table)
     found = primary(rows, "EXTRA-B1.gain")
     assert (found.verdict, found.control_verdict, found.n) == ("reproduced", "fails", 10)
@@ -476,10 +529,11 @@ def test_the_length_of_noise_is_told_from_that_of_a_signal():
 
 
 def wiggling(dataset: str, ends: dict[tuple[str, float], float]) -> pd.DataFrame:
-    """A `paths` of one function: every arm walks one to the right with a bump at step 2, to squared distance `ends`."""
+    """A `paths` of one function: arms walk one to the right, with a bump at step 2, to distance `ends`."""
     steps = np.arange(0, 201)
     tables = [
-        pd.DataFrame({"dataset": dataset, "arm": arm, "dt": dt, "step": steps, "x": steps / 200, "y": 0.1 * (steps == 2),
+        pd.DataFrame({"dataset": dataset, "arm": arm, "dt": dt, "step": steps,
+                      "x": steps / 200, "y": 0.1 * (steps == 2),
                       "distance": np.where(steps == 2, 9.0, 4.0), "value": 50.0}).assign(
             distance=lambda table, end=end: table.distance.where(table.step < 200, end))
         for (arm, dt), end in ends.items()
@@ -495,7 +549,8 @@ def test_figures_are_read_off_paths():
     assert found.detour == pytest.approx((2 * up + (length - 2 / 200)) / length)
     assert np.isnan(found["to local minimum"]) and found.value == 50.0
     rows = judged("paths", wiggling("beale", ends)).set_index("claim")
-    assert rows.verdict[["EXTRA-24.adam", "EXTRA-24.plus", "EXTRA-24.lower", "X-15", "X-14.metric"]].tolist() == [
+    names = ["EXTRA-24.adam", "EXTRA-24.plus", "EXTRA-24.lower", "X-15", "X-14.metric"]
+    assert rows.verdict[names].tolist() == [
         "reproduced", "contradicted", "contradicted", "confirmed", "confirmed"
     ]  # fmt: skip
     swapped = {("GD+", 1e-4): 5.7e-6, ("GD+", 8e-4): 2.6e-3}
@@ -522,7 +577,9 @@ def test_the_best_rate_is_looked_for_on_both_grids():
     rows = judged("rate_search", table).set_index("claim")
     assert rows.value["EXTRA-21"] == pytest.approx(10) and rows.verdict["EXTRA-21"] == "contradicted"
     assert rows.value["X-14.edge"] == 1 and rows.verdict["X-14.edge"] == "confirmed"
-    assert rows.value["EXTRA-22.tuned"] == pytest.approx(np.log10(1 + 1e-4)) and rows.control["EXTRA-22.tuned"]
+    assert (
+        rows.value["EXTRA-22.tuned"] == pytest.approx(np.log10(1 + 1e-4)) and rows.control["EXTRA-22.tuned"]
+    )
     at_the_table = table.assign(distance=np.where(table.lr == 0.1, 0.0, 1.0))
     assert verdict(at_the_table[table.arm == "adam"], "EXTRA-21", "rate_search").verdict == "reproduced"
 
@@ -531,7 +588,9 @@ def test_slopes_of_errors_are_those_of_their_powers():
     powers = {("taylor", 3): 4, ("taylor", 2): 3, ("backward", 1): 1, ("bdf", 1): 3, ("central", 1): 2}
     rows = [("quadratic", "sin", what, m, step, 7 * step**power)
             for (what, m), power in powers.items() for step in (0.01, 0.02, 0.04)]  # fmt: skip
-    rows = judged("orders", pd.DataFrame(rows, columns="dataset path what m step error".split())).set_index("claim")
+    rows = judged("orders", pd.DataFrame(rows, columns="dataset path what m step error".split())).set_index(
+        "claim"
+    )
     assert rows.value["EXTRA-01"] == pytest.approx(4) and rows.control_value["EXTRA-01"] == pytest.approx(3)
     assert rows.value["EXTRA-02"] == pytest.approx(1) and rows.control_value["EXTRA-02"] == pytest.approx(2)
     assert rows.value["EXTRA-11.first"] == pytest.approx(2)
@@ -564,8 +623,9 @@ def test_tiny_settings_run_every_experiment_and_a_setting_is_named():
 
 @pytest.mark.parametrize(
     "change",
-    [{"lr": 0.0}, {"dt": -1.0}, {"dt": float("nan")}, {"seeds": ()}, {"seeds": (0, 1000)}, {"arms": ("s=0.5",)},
-     {"searched": ("plain", "s=7")}, {"searched": ("s=0.5",)}, {"dataset": "mnist"}, {"validation": 1.0}],
+    [{"lr": 0.0}, {"dt": -1.0}, {"dt": float("nan")}, {"seeds": ()}, {"seeds": (0, 1000)},
+     {"arms": ("s=0.5",)}, {"searched": ("plain", "s=7")}, {"searched": ("s=0.5",)}, {"dataset": "mnist"},
+     {"validation": 1.0}],
     ids=str,
 )  # fmt: skip
 def test_settings_refuse_what_cannot_be_run(change):
@@ -576,7 +636,8 @@ def test_settings_refuse_what_cannot_be_run(change):
 def test_the_cost_counts_each_run_once_an_arm_and_regime():
     one = replace(SMALL, arms=("plain",), searched=("plain",), regimes=("source",), seeds=(0,), batches=())
     unit = SOURCE["networks"].operations(one)
-    # 3 layers: 64 x 16, 16 x 16, 16 x 10; forward, backward by weights, backward by inputs but the first layer's.
+    # 3 layers: 64 x 16, 16 x 16, 16 x 10; forward, backward by weights, backward by inputs but the first
+    # layer's.
     assert unit == 20 * 64 * 2 * (3 * (64 * 16 + 16 * 16 + 16 * 10) - 64 * 16)
     assert SOURCE["networks"].operations(replace(one, seeds=(0, 1), arms=("plain", "double"))) == 6 * unit
     assert SOURCE["search"].operations(one) == 2 * unit

@@ -58,10 +58,17 @@ def _system() -> Iterator[tuple]:
     yield "X-3.solution", "", solution, gap, np.nan
     slip = sympy.Poly(_printed.SCALARS[2], a[3]).coeff_monomial(a[3]) / (h**2 * rows[2][1])
     yield "X-3.sign", "", r"\tfrac12 h^2 a_{n-1} + 2 h^2 a_{n-2} + \tfrac92 h^2 a_{n-3} = 0", slip, np.nan
-    # w_{n-2} about t_n for w = t^3 at t_n = 0, h = 1, with the second derivative taken at n + 1 as printed, and at n.
+    # w_{n-2} about t_n for w = t^3 at t_n = 0, h = 1, with the second derivative taken at n + 1 as printed,
+    # and at n.
     second = sympy.diff(t**3, t, 2)
     stray = rows[1][1] * (second.subs(t, 1) - second.subs(t, 0))
-    yield "X-2", "w = t^3", r"w_{n-2} = w_n - 2h w'_n + 2h^2 w''_n - \tfrac43 h^3 w'''_n + O(h^4)", stray, np.nan
+    yield (
+        "X-2",
+        "w = t^3",
+        r"w_{n-2} = w_n - 2h w'_n + 2h^2 w''_n - \tfrac43 h^3 w'''_n + O(h^4)",
+        stray,
+        np.nan,
+    )
 
 
 def _formula() -> Iterator[tuple]:
@@ -142,4 +149,6 @@ def _line(expression) -> str:
 
 
 def _states(weights, m: int) -> str:
-    return rf"h^{m} w^{{({m})}}_n = {sympy.latex(sum(Rational(c) * x for c, x in zip(weights, w, strict=True)))}"
+    return (
+        rf"h^{m} w^{{({m})}}_n = {sympy.latex(sum(Rational(c) * x for c, x in zip(weights, w, strict=True)))}"
+    )

@@ -24,12 +24,14 @@ class Arm:
     length: int = 1
 
     def optimizer(self, parameters, lr: float, step: int, steps: int):
-        """Its optimizer at `step` of `steps`; where the arm begins late, another has to be made at that step."""
+        """Its optimizer at `step` of `steps`; an arm that begins late needs another one from that step on."""
         early = step < self.begin * steps
         inner = optim.SGD(parameters, lr=self.rate(lr, step, steps), momentum=self.momentum, fused=True)
         if early or not (self.s or self.dt):
             return inner
-        return optim.TaylorExtrapolation(inner, self.dt or self.s * lr, derivative=self.derivative, every=self.every)
+        return optim.TaylorExtrapolation(
+            inner, self.dt or self.s * lr, derivative=self.derivative, every=self.every
+        )
 
     def rate(self, lr: float, step: int, steps: int) -> float:
         """The rate of the inner step."""

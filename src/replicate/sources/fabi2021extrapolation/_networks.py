@@ -1,8 +1,8 @@
 """Plain SGD and everything that is compared with it on images, on the same mini-batches in the same order.
 
-Rates are chosen by seeds that are not used again, on the training images and on a share of them that nobody trains on,
-never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has the step in `lost`,
-and NaN for its losses and accuracies.
+Rates are chosen by seeds that are not used again, on the training images and on a share of them that nobody
+trains on, never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has
+the step in `lost`, and NaN for its losses and accuracies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     return _runs(settings, point, settings.seeds, settings.rows, device)
 
 
-def tuning_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def tuning_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """All tuning seeds of one arm at one rate and batch size: the end alone."""
     return _runs(settings, point, settings.tuning_seeds, 1, device)
 
@@ -45,7 +47,9 @@ def main_runs(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
 
 def searched(settings: Settings, arms: Iterable[str], batches: Iterable[int]) -> pd.DataFrame:
     """The ends of the tuning seeds' runs at every rate of the grid."""
-    grid = [{"arm": arm, "lr": lr, "batch": batch} for batch in batches for arm in arms for lr in settings.rates]
+    grid = [
+        {"arm": arm, "lr": lr, "batch": batch} for batch in batches for arm in arms for lr in settings.rates
+    ]
     return runs.each(tuning_run, settings, grid).table if grid else pd.DataFrame()
 
 
@@ -104,7 +108,7 @@ class Data:
 
 
 def _runs(settings: Settings, point: dict, seeds: Iterable[int], count: int, device: str) -> pd.DataFrame:
-    """One run per seed, with a row at its start (if there is more than one) and `count` more, evenly spaced."""
+    """One run per seed: `count` rows, evenly spaced to its end, and if they are several, one at its start."""
     arm = ARMS[point["arm"]]
     data = Data.load(settings, point["batch"], device)
     steps = settings.steps * arm.length
@@ -118,7 +122,7 @@ def _runs(settings: Settings, point: dict, seeds: Iterable[int], count: int, dev
 
 
 def _rows(model, path: Iterator[int], data: Data, marks: list[int], settings: Settings) -> Iterator[dict]:
-    """The metrics at each mark of a path, and how long it took to come there; the test set is whole at the last."""
+    """The metrics at each mark of a path, and the seconds until it; the test set is whole at the last."""
     seconds = 0.0
     lost = math.nan
     for mark in marks:

@@ -2,8 +2,8 @@
 
     d = |x - x*|^2        x* the global minimum; the post's figures call it loss
 
-Arms: "adam"; after each of its steps "GD+", the published class, or "gradient", a plain gradient step of size dt, or
-"weights", the corrected class, which extrapolates what Adam moved; "rate", Adam at its rate plus dt.
+Arms: "adam"; after each of its steps "GD+", the published class, or "gradient", a plain gradient step of size
+dt, or "weights", the corrected class, which extrapolates what Adam moved; "rate", Adam at its rate plus dt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FROM = 3  # the published class extrapolates from its fourth call on, and so doe
 
 
 def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable, list[int]]:
-    """What moves one parameter per lane (rate, dt), and the step from which each of it does, for `minimise`."""
+    """What moves one parameter per lane (rate, dt), and the step from which each does, for `minimise`."""
 
     def made(theta):
         rates = [rate + dt * (arm == "rate") for rate, dt in lanes]

@@ -23,8 +23,8 @@ NEAR = 0.05  # distance at which a run has reached a minimum
 def basins(settings: Settings) -> pd.DataFrame:
     """Share of uniform starts that end at the global minimum and at another one.
 
-    Columns: seed (the set of starts), branch, arm, dt, share, elsewhere (at a known local minimum), lost (not finite).
-    Empty where the settings ask for no starts.
+    Columns: seed (the set of starts), branch, arm, dt, share, elsewhere (at a known local minimum), lost (not
+    finite). Empty where the settings ask for no starts.
     """
     if not settings.basin_starts:
         return pd.DataFrame()
@@ -32,11 +32,17 @@ def basins(settings: Settings) -> pd.DataFrame:
     return runs.each(basin_run, settings, grid).table
 
 
-def basin_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def basin_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """All sets of starts of one arm side by side."""
     problem = PROBLEMS[settings.dataset]
-    starts = np.stack([rng(seed, "init", 0).uniform(*BOX, (settings.basin_starts, 2)) for seed in range(SETS)])
-    ends = _toys.run(settings, point["arm"], [(settings.lr, point["dt"])], starts[None], settings.steps)[-1, 0]
+    starts = np.stack(
+        [rng(seed, "init", 0).uniform(*BOX, (settings.basin_starts, 2)) for seed in range(SETS)]
+    )
+    ends = _toys.run(settings, point["arm"], [(settings.lr, point["dt"])], starts[None], settings.steps)[
+        -1, 0
+    ]
     rows = []
     for seed, end in enumerate(ends):
         near = [np.linalg.norm(end - np.array(minimum), axis=-1) < NEAR for minimum in problem.minima]

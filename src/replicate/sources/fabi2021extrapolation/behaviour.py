@@ -36,7 +36,9 @@ def quadratic(x):
     return sum(0.5 * a * x[..., i] ** 2 for i, a in enumerate(CURVATURE))
 
 
-def _path(optimizers: Callable, f: Callable = quadratic, start: np.ndarray = START, steps: int = STEPS) -> np.ndarray:
+def _path(
+    optimizers: Callable, f: Callable = quadratic, start: np.ndarray = START, steps: int = STEPS
+) -> np.ndarray:
     """theta_0 .. theta_steps of one parameter, (steps + 1, d)."""
     from replicate.problems import minimise
 
@@ -62,7 +64,7 @@ def _identities() -> Iterator[tuple]:
 
 
 def _states_against_gradients(path: np.ndarray, a) -> float:
-    """Largest relative difference of sum_j a_j w_{n-j} and of the same sum with -eta g for each displacement."""
+    """Largest relative difference of sum_j a_j w_{n-j} and of that sum with -eta g for displacements."""
     tails = np.cumsum([float(x) for x in a])[:-1]
     states = sum(float(x) * path[len(a) - 1 - j : len(path) - j] for j, x in enumerate(a))
     gradients = CURVATURE * path[:-1]
@@ -140,7 +142,7 @@ def rosenbrock_slope(x: np.ndarray) -> np.ndarray:
 
 
 def _late_and_stale() -> Iterator[tuple]:
-    """X-10: a gradient that first comes at call 10; X-11: a rate that is divided by ten. Gradients are ones."""
+    """X-10: a gradient that first comes at call 10; X-11: a rate divided by ten. Gradients are ones."""
     early, late, *_ = models.mlp(2, (2,), 2, seed=0).parameters()
     optimizer = optim.TaylorExtrapolation(optim.SGD([early, late], lr=ETA), S * ETA, variant="published")
     count = 0

@@ -1,6 +1,7 @@
 """L = 1/2 sum_i a_i E w_i^2,    gradient noise of variance sigma^2 a_i / B
 
-What noise makes of extrapolation on a quadratic with curvatures a_i, by batch size B, rate and s; sigma^2: `SIGMA2`.
+What noise makes of extrapolation on a quadratic with curvatures a_i, by batch size B, rate and s; sigma^2:
+`SIGMA2`.
 """
 
 from __future__ import annotations
@@ -31,15 +32,20 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 def noise(settings: Settings) -> pd.DataFrame:
     """Expected loss after 100 steps on a noisy quadratic.
 
-    Columns claim, case, value, control, what, arm, order, batch, s. what: "claim", a row to judge; "risk", by s at rate
-    0.1; "best", the best s of the third order: at that rate, at plain descent's best rate, or with the best rate for
-    each s (column arm).
+    Columns claim, case, value, control, what, arm, order, batch, s. what: "claim", a row to judge; "risk", by
+    s at rate 0.1; "best", the best s of the third order: at that rate, at plain descent's best rate, or with
+    the best rate for each s (column arm).
     """
     from scipy import stats
 
     risks = {order: np.array([_risks(s, order, RATES) for s in SHARES_OF_RISK]) for order in (1, 3)}
-    small = {order: np.array([_risks(s, order, np.array([SMALL]))[:, 0] for s in SHARES_OF_RISK]) for order in (1, 3)}
-    plain = risks[1][np.flatnonzero(SHARES_OF_RISK == 0)[0]].argmin(-1)  # of each batch size, the rate's place
+    small = {
+        order: np.array([_risks(s, order, np.array([SMALL]))[:, 0] for s in SHARES_OF_RISK])
+        for order in (1, 3)
+    }
+    plain = risks[1][np.flatnonzero(SHARES_OF_RISK == 0)[0]].argmin(
+        -1
+    )  # of each batch size, the rate's place
     at_plain = np.take_along_axis(risks[3], plain[None, :, None], axis=2)[..., 0]
     best = {
         "rate 0.1": _best(small[3]),
@@ -48,14 +54,20 @@ def noise(settings: Settings) -> pd.DataFrame:
     }
     rows = [("", "", np.nan, np.nan, "best", arm, 3, int(batch), s) for arm, shares in best.items()
             for batch, s in zip(BATCHES, shares, strict=True)]  # fmt: skip
-    rows += [("", "", float(value), np.nan, "risk", "rate 0.1", order, int(batch), s) for order, table in small.items()
-             for s, of_batches in zip(SHARES_OF_RISK, table, strict=True)
+    rows += [("", "", float(value), np.nan, "risk", "rate 0.1", order, int(batch), s)
+             for order, table in small.items() for s, of_batches in zip(SHARES_OF_RISK, table, strict=True)
              for batch, value in zip(BATCHES, of_batches, strict=True) if batch in (1, 16, 256)]  # fmt: skip
-    ranks = [float(stats.spearmanr(BATCHES, shares).statistic) for shares in (best["rate 0.1"], _best(small[1]))]
+    ranks = [
+        float(stats.spearmanr(BATCHES, shares).statistic) for shares in (best["rate 0.1"], _best(small[1]))
+    ]
     rows.append(("EXTRA-B1.batch", "", *ranks, "claim", "", 3, 0, np.nan))
-    rows.append(("EXTRA-B1.best", "", best["plain descent's best rate"].max(), np.nan, "claim", "", 3, 0, np.nan))
+    rows.append(
+        ("EXTRA-B1.best", "", best["plain descent's best rate"].max(), np.nan, "claim", "", 3, 0, np.nan)
+    )
     rows.append(("EXTRA-B1.zero", "", _best_with_its_rate(1), np.nan, "claim", "", 3, 1, np.nan))
-    return pd.DataFrame(rows, columns=["claim", "case", "value", "control", "what", "arm", "order", "batch", "s"])
+    return pd.DataFrame(
+        rows, columns=["claim", "case", "value", "control", "what", "arm", "order", "batch", "s"]
+    )
 
 
 def _best(risks: np.ndarray) -> np.ndarray:
@@ -65,7 +77,7 @@ def _best(risks: np.ndarray) -> np.ndarray:
 
 
 def _risks(s: float, order: int, rates: np.ndarray) -> np.ndarray:
-    """Expected loss of every batch size and rate, (batches, rates): what remains of the start, and noise over B."""
+    """Expected loss, (batches, rates): what remains of the start, and the effect of noise over B."""
     bias, variance = _bias_and_variance(s, order, rates)
     return bias + variance / BATCHES[:, None]
 
@@ -78,7 +90,9 @@ def _bias_and_variance(s: float, order: int, rates: np.ndarray) -> tuple[np.ndar
     x = rates[:, None] * CURVATURES
     q = rates[:, None] ** 2 * SIGMA2 * CURVATURES
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = [mean_squares(c, x, HORIZON, start, of)[-1] for start, of in ((1.0, np.zeros_like(q)), (0.0, q))]
+        squares = [
+            mean_squares(c, x, HORIZON, start, of)[-1] for start, of in ((1.0, np.zeros_like(q)), (0.0, q))
+        ]
         return tuple(0.5 * np.nan_to_num(square @ CURVATURES, nan=np.inf) for square in squares)
 
 

@@ -1,4 +1,4 @@
-"""How fast the errors of the series and of the difference quotients vanish, on paths whose derivatives are known."""
+"""How fast the errors of the series and of difference quotients vanish, where derivatives are exact."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from replicate.sources.fabi2021extrapolation.presets import ALGEBRA
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.protocol import experiment
 
-STEPS = np.geomspace(0.004, 0.04, 8)  # small enough for the leading term, large enough for rounding in float64
-PATHS = {"sin": 0.7, "exp": 0.3, "logistic": 0.4}  # and the time at which each is looked at; no derivative vanishes
+STEPS = np.geomspace(
+    0.004, 0.04, 8
+)  # small enough for the leading term, large enough for rounding in float64
+PATHS = {
+    "sin": 0.7,
+    "exp": 0.3,
+    "logistic": 0.4,
+}  # and the time at which each is looked at; no derivative vanishes
 CENTRAL = {-1: -0.5, 1: 0.5}  # of the first derivative: the control, second-order accurate
 
 
@@ -34,8 +40,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 def orders(settings: Settings) -> pd.DataFrame:
     """Absolute errors by step: columns path, what, m, step, error.
 
-    what: "taylor", the series to the m-th term; "backward", "bdf" (four states) or "central", h^m times the m-th
-    derivative over h^m. Times are in units of the path.
+    what: "taylor", the series to the m-th term; "backward", "bdf" (four states) or "central", h^m times the
+    m-th derivative over h^m. Times are in units of the path.
     """
     rows = [row for name in PATHS for row in _of_path(name)]
     return pd.DataFrame(rows, columns=["path", "what", "m", "step", "error"])
@@ -56,7 +62,9 @@ def _of_path(name: str) -> Iterator[tuple]:
             yield name, "taylor", m, step, abs(w(at + step) - series[m])
         for m in (1, 2, 3):
             for kind, order in (("backward", m), ("bdf", 3)):
-                quotient = sum(float(a) * w(at - j * step) for j, a in enumerate(derivative_weights(m, order, kind)))
+                quotient = sum(
+                    float(a) * w(at - j * step) for j, a in enumerate(derivative_weights(m, order, kind))
+                )
                 yield name, kind, m, step, abs(quotient / step**m - exact[m])
         central = sum(a * w(at + j * step) for j, a in CENTRAL.items()) / step
         yield name, "central", 1, step, abs(central - exact[1])

@@ -28,7 +28,7 @@ READ = {
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per path: d at its end and at two steps, and how it went; and one row per value read off the figure."""
+    """One row per path: d at its end and at two steps, its shape; one row per value read off the figure."""
     (name,) = table.dataset.unique()
     read = pd.DataFrame(READ[name].items(), columns=["arm", "distance"])
     rows = [{"arm": arm, "dt": dt if dt else np.nan, **_measures(path, PROBLEMS[name].minima)}
@@ -38,8 +38,10 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 def _measures(path: pd.DataFrame, minima: tuple) -> dict[str, float]:
     places = path[["x", "y"]].to_numpy()
+    local = np.array(minima[1]) if len(minima) > 1 else np.nan
     d = path.set_index("step").distance
     early = d.iloc[:EARLY].to_numpy()
+    norm = np.linalg.norm
     with np.errstate(over="ignore", invalid="ignore"):
         return {
             "distance": d.iloc[-1],
@@ -48,8 +50,8 @@ def _measures(path: pd.DataFrame, minima: tuple) -> dict[str, float]:
             "distance at 40": d.get(REPOSITORY_STEP, np.nan),
             "maxima": ((early[1:-1] > early[:-2]) & (early[1:-1] > early[2:])).sum(),
             "variation": np.abs(np.diff(np.sqrt(early))).sum(),
-            "detour": np.linalg.norm(np.diff(places, axis=0), axis=1).sum() / np.linalg.norm(places[-1] - places[0]),
-            "to local minimum": np.linalg.norm(places[-1] - np.array(minima[1])) if len(minima) > 1 else np.nan,
+            "detour": norm(np.diff(places, axis=0), axis=1).sum() / norm(places[-1] - places[0]),
+            "to local minimum": norm(places[-1] - local),
         }
 
 
@@ -66,7 +68,8 @@ def _measures(path: pd.DataFrame, minima: tuple) -> dict[str, float]:
 def paths(settings: Settings) -> pd.DataFrame:
     """The figures: columns arm, dt, step, x, y, distance (squared), value (of the function).
 
-    Every step of the first 200, then every tenth. dt: that of the table, the strides, and that of the repository's run.
+    Every step of the first 200, then every tenth. dt: that of the table, the strides, and that of the
+    repository's run.
     """
     return runs.each(path_run, settings, [{"arm": arm} for arm in settings.arms]).table
 

@@ -15,9 +15,12 @@ TOY = replace(PAPER, arms=("adam", "GD+", "gradient"), searched=(), seeds=(0,))
 TOYS = {  # rate, dt: the post's table; steps and starts: its figures
     "rosenbrock": replace(TOY, dataset="rosenbrock", lr=0.1, dt=1e-4, steps=2000, start=(-1.5, 1.0)),
     "beale": replace(TOY, dataset="beale", lr=0.01, dt=1e-4, steps=4000, start=(-2.5, -1.0)),
-    "goldstein-price": replace(TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)),
+    "goldstein-price": replace(
+        TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)
+    ),
 }
-DRAWN = {"rosenbrock": 1e-4, "beale": 8e-4, "goldstein-price": 1e-5}  # dt; Beale's is the figure's, not the table's
+# The dt that is drawn; Beale's is the figure's, not the table's.
+DRAWN = {"rosenbrock": 1e-4, "beale": 8e-4, "goldstein-price": 1e-5}
 STRIDES = (1e-10, 1e-6, 1e-4, 8e-4, 3e-3)
 FEW = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
 ALL = ("adam", "GD+", "gradient", "weights", "rate")
@@ -50,8 +53,8 @@ CIFAR = replace(
     precision="bfloat16",
     pad=4,
     steps=7820,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late", "rate-1.1", "rate-1.25", "rate-1.5",
-          "rate-2", "rate-2 late", "heavy-ball", "double"),
+    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
+          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
     rates=GRID[2:9],
     rows=20,
@@ -108,8 +111,9 @@ def tiny(settings: Settings) -> Settings:
         return replace(settings, steps=200, basin_starts=min(settings.basin_starts, 8))
     sizes = {"width": 4, "batch": 16, "steps": 8, "rows": 2, "curve_images": 64, "norm_batches": 1}
     small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
-    grid = {"rates": settings.rates[:3], "batches": settings.batches[:2], "tuning_seeds": settings.tuning_seeds[:1]}
-    return replace(settings, seeds=settings.seeds[:1], **grid, **sizes, **small)
+    seeds = {"seeds": settings.seeds[:1], "tuning_seeds": settings.tuning_seeds[:1]}
+    grid = {"rates": settings.rates[:3], "batches": settings.batches[:2]}
+    return replace(settings, **seeds, **grid, **sizes, **small)
 
 
 def setting(entry: str, settings: Mapping[str, object]) -> str:

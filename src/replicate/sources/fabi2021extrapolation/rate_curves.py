@@ -14,13 +14,15 @@ FEWEST_RATES = 3  # that a slope is taken over
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """Losses at the rates at which no run was lost; per seed plain SGD's best rate, and the source's beside it."""
+    """Losses at rates at which no run was lost; per seed plain SGD's best rate, and the source's."""
     lost = table[table.train_loss.isna()].lr
     losses = table.loc[~table.lr.isin(lost), ["arm", "lr", "seed", "branch", "train_loss"]]
     losses = losses if losses.lr.nunique() >= FEWEST_RATES else losses.head(0)
     plain = table[table.arm == "plain"].pivot(index=["seed", "branch"], columns="lr", values="valid_loss")
     best = plain.idxmin(axis=1).rename("rate").reset_index()
-    return pd.concat([losses, best.assign(arm="best of plain"), best.assign(arm="the source's", rate=PAPER.lr)])
+    return pd.concat(
+        [losses, best.assign(arm="best of plain"), best.assign(arm="the source's", rate=PAPER.lr)]
+    )
 
 
 @experiment(
@@ -38,5 +40,7 @@ def rate_curves(settings: Settings) -> pd.DataFrame:
     """
     if not settings.curves:
         return pd.DataFrame()
-    grid = pd.DataFrame({"arm": arm, "lr": lr, "batch": settings.batch} for arm in ARMS for lr in settings.rates)
+    grid = pd.DataFrame(
+        {"arm": arm, "lr": lr, "batch": settings.batch} for arm in ARMS for lr in settings.rates
+    )
     return _networks.ends(_networks.main_runs(settings, grid))

@@ -19,18 +19,23 @@ WIDEST = 3.0  # where the wider grid ends
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The best rate of each arm and where it ends; Adam's on the source's grid, that grid's edge, and the table's."""
+    """Each arm's best rate and end; Adam's best on the source's grid, that grid's edge, the table's rate."""
     (name,) = table.dataset.unique()
     within = table[(table.arm == "adam") & table.source]
     searches = {**dict(iter(table.groupby("arm", sort=False))), "adam on the source's grid": within}
     rows = [{"arm": arm, "lr": search.lr[search.distance.idxmin()], "distance": search.distance.min()}
             for arm, search in searches.items()]  # fmt: skip
-    rows += [{"arm": "edge of the source's grid", "lr": within.lr.max()}, {"arm": "table", "lr": TOYS[name].lr}]
+    rows += [
+        {"arm": "edge of the source's grid", "lr": within.lr.max()},
+        {"arm": "table", "lr": TOYS[name].lr},
+    ]
     return pd.DataFrame(rows)
 
 
 @experiment(
-    fields={"arm": ("adam", "GD+", "gradient", "adam on the source's grid", "edge of the source's grid", "table")},
+    fields={
+        "arm": ("adam", "GD+", "gradient", "adam on the source's grid", "edge of the source's grid", "table")
+    },
     metrics=("lr", "distance"),
     datasets=tuple(TOYS),
     derive=derive,
@@ -46,11 +51,15 @@ def rate_search(settings: Settings) -> pd.DataFrame:
     return runs.each(search_run, settings, grid).table
 
 
-def search_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def search_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """All rates of one arm side by side."""
     rates = _rates(settings.lr)
     lanes = [(float(rate), point["dt"]) for rate in rates]
-    end = _toys.run(settings, point["arm"], lanes, np.tile(settings.start, (len(rates), 1)), settings.steps)[-1]
+    end = _toys.run(settings, point["arm"], lanes, np.tile(settings.start, (len(rates), 1)), settings.steps)[
+        -1
+    ]
     distance = np.nan_to_num(_toys.squared_distance(end, PROBLEMS[settings.dataset]), nan=np.inf)
     return pd.DataFrame({"lr": rates, "source": np.arange(len(rates)) < GRID, "distance": distance})
 

@@ -1,4 +1,4 @@
-"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step that it follows."""
+"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ BATCHES = {"noise": 16, "quiet": 1024}  # images per batch
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """The runs at a batch size as they are, and of the printed dt the largest of the seeds."""
     largest = table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
-    return pd.concat([table[table.what.isin(list(BATCHES))], largest.assign(seed=0, branch=0)], ignore_index=True)
+    return pd.concat(
+        [table[table.what.isin(list(BATCHES))], largest.assign(seed=0, branch=0)], ignore_index=True
+    )
 
 
 @experiment(
@@ -36,17 +38,20 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     derive=derive,
 )
 def resolution(settings: Settings) -> pd.DataFrame:
-    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN where they do not apply).
+    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN if not applicable).
 
-    what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt changes, `length` its
-    length over that of the step before it; "printed" is the source's dt. what "noise" and "quiet": over the last
-    quarter of a run at batch 16 and 1024 the mean squared length of an extrapolation at s = 1, and what independent
-    steps would make of it, sum_j c_j^2 times their mean squared length; only where batch sizes are compared.
+    what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt changes,
+    `length` its length over that of the step before it; "printed" is the source's dt. what "noise" and
+    "quiet": over the last quarter of a run at batch 16 and 1024 the mean squared length of an extrapolation
+    at s = 1, and what independent steps would make of it, sum_j c_j^2 times their mean squared length; only
+    where batch sizes are compared.
     """
     return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
 
 
-def resolution_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def resolution_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """One seed; the extrapolations are looked at and not adopted."""
     rows = list(_lengths(settings, point["seed"], device))
     if settings.batches:
@@ -68,7 +73,13 @@ def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
             changed = (training.flat_weights(model) != before).double().mean()
         long = np.linalg.norm(_combined(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
         name = "printed" if dt == settings.dt else "dt"
-        yield {"what": name, "dt": dt, "s": dt / settings.lr, "changed": float(changed), "length": float(long)}
+        yield {
+            "what": name,
+            "dt": dt,
+            "s": dt / settings.lr,
+            "changed": float(changed),
+            "length": float(long),
+        }
 
 
 def _gain(settings: Settings, seed: int, device: str, name: str, batch: int) -> dict:

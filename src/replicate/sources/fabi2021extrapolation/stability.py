@@ -1,4 +1,4 @@
-"""How large a rate gradient descent with extrapolation bears, predicted by a matrix and met by the optimizer."""
+"""The largest stable rate of gradient descent with extrapolation, by a matrix and by running it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA, derive=derive)
 def stability(settings: Settings) -> pd.DataFrame:
-    """Edges of stability, predicted and met: columns claim, case, value, control, what, arm, s, x (x = eta a).
+    """Edges of stability, predicted and met: claim, case, value, control, what, arm, s, x (x = eta a).
 
-    what: "claim", a row to judge; "radius", the map (its radius in value); "edge"; "measured", where runs of the
-    optimizer begin to diverge.
+    what: "claim", a row to judge; "radius", the map (its radius in value); "edge"; "measured", where runs of
+    the optimizer begin to diverge.
     """
     from replicate.problems import largest_stable, spectral_radius
 
@@ -41,7 +41,9 @@ def stability(settings: Settings) -> pd.DataFrame:
     rows = [("", "", r, np.nan, "radius", "third order", s, at) for s in SHARES
             for at, r in zip(x, spectral_radius(step_coefficients(s, 3), x), strict=True)]  # fmt: skip
     for arm, coefficients in METHODS.items():
-        rows += [("", "", np.nan, np.nan, "edge", arm, s, largest_stable(coefficients(s))) for s in SHARES[::2]]
+        rows += [
+            ("", "", np.nan, np.nan, "edge", arm, s, largest_stable(coefficients(s))) for s in SHARES[::2]
+        ]
     for s in CHECKED:
         third, second, first = (largest_stable(METHODS[arm](s)) for arm in list(METHODS)[:3])
         case = f"s={s:g}"
