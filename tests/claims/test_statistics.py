@@ -8,8 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from replicate.claims.statistics import GATE, Estimate, estimate, fieller, least, seeds_needed, units
+from replicate.claims.statistics import GATE, Estimate, estimate, fieller, holm, least, seeds_needed, units
 
 POSITIVE = (0.0, math.inf)
 MARGIN = (0.8, 1.25)
@@ -400,3 +401,17 @@ def test_the_least_wants_the_same_units_and_at_least_one_table():
         least([near(0.1, 0), table(draws(0, 7))], POSITIVE)
     with pytest.raises(ValueError, match="at least one table"):
         least([], POSITIVE)
+
+
+# Several at once.
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.025, 0.04, 0.3, 1.0]) | st.floats(0, 1), max_size=9)
+)
+@settings(max_examples=40, deadline=None)
+def test_holm_is_that_of_statsmodels(p):
+    if not p:
+        assert len(holm(p)) == 0
+        return
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], rtol=1e-12)
