@@ -35,7 +35,7 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.
   --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 180
 BENCHMARKS := $(wildcard benchmarks/[!_]*.py)
 
-.PHONY: help env replicate test test-long lab report data bench record readme refresh lock clean
+.PHONY: help env replicate test test-long test-gpu lab report data bench record readme refresh lock clean
 
 help: ## list the targets (what make does without words)
 	@awk -F ':.*## ' -v on='$(if $(COLOUR),\033[36m)' -v off='$(if $(COLOUR),\033[0m)' \
@@ -65,6 +65,10 @@ test: env ## unit tests, notebooks against their stored outputs, JupyterLab in a
 
 test-long: env ## the tests that take minutes
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest -q --color=no -m long tests
+
+test-gpu: env ## what CUDA alone can test, and every experiment at a tiny size [REPLICATE_DEVICE=cpu rehearses it]
+	@TQDM_DISABLE=1 REPLICATE_JOBS=1 OMP_NUM_THREADS=1 REPLICATE_DEVICE=$(or $(REPLICATE_DEVICE),cuda) \
+	  $(BIN)/python -m pytest -q --color=no --durations=5 -m gpu tests
 
 lab: env ## open JupyterLab on notebooks/
 	@$(BIN)/python -m jupyterlab notebooks
