@@ -176,7 +176,7 @@ def test_toy_paths_are_those_of_a_loop_written_out(arm):
     for dt in table.dt.unique():
         own = table[table.dt == dt]
         np.testing.assert_allclose(own[["x", "y"]], dull_toy(arm, TOY.lr, dt, 60), rtol=1e-7)
-        np.testing.assert_allclose(own.distance, ((own[["x", "y"]] - 1) ** 2).sum(1))
+        np.testing.assert_allclose(own.distance, ((own[["x", "y"]] - 1) ** 2).sum(axis=1))
     assert arm == "adam" or set(table.dt) == {1e-5, 1e-4, 1e-3}
 
 
