@@ -1,14 +1,22 @@
 """README's tables, rendered from data/results/: how many claims came out how, then every primary row."""
 
 import html
+from importlib.metadata import metadata
 
 import pandas as pd
 
-from replicate import claims, runs
+from replicate import claims, paths, runs
 from replicate.app import registry, verdicts
 from replicate.errors import BadData
 
 MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
+
+
+def read() -> str:
+    """README.md: the repository's, or the one that an installed package brought as its description."""
+    if paths.IS_CHECKOUT:
+        return (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    return str(metadata("replicate").get_payload())
 
 
 def render(text: str) -> str:

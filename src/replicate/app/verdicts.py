@@ -4,6 +4,8 @@
 judged anew, and the hash of its own rows, so an edit by hand is noticed.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 from collections.abc import Mapping, Sequence

@@ -62,6 +62,12 @@ def difference(a: Numbers, b: Numbers) -> Numbers:
 
 
 @contrast
+def difference_with_room(a: Numbers, b: Numbers, room: float) -> Numbers:
+    """a - b + room: below 0 only where a is more than `room` below b."""
+    return a - b + room
+
+
+@contrast
 def difference_of_differences(a: Numbers, b: Numbers, c: Numbers, d: Numbers) -> Numbers:
     """(a - b) - (c - d)"""
     return (a - b) - (c - d)
@@ -101,6 +107,19 @@ def relative_gain(a: Numbers, b: Numbers) -> Numbers:
 def log10_ratio(a: Numbers, b: Numbers) -> Numbers:
     """log10(a / b) of each unit"""
     return np.log10(a / b)
+
+
+@contrast
+def log10_distance(a: Numbers, b: Numbers) -> Numbers:
+    """|log10(a / b)| of each unit"""
+    return np.log10(a / b).abs()
+
+
+@contrast
+def log10_ratio_to_the_least(a: Numbers, *rivals: Numbers) -> Numbers:
+    """log10(a / the least of the rivals) of each unit that a and the rivals share."""
+    a, least = a.align(pd.concat(rivals, axis=1).min(axis=1, skipna=False), join="inner")
+    return np.log10(a / least)
 
 
 @contrast
@@ -150,6 +169,18 @@ def least_difference(a: Table, b: Table) -> Numbers:
     return (a - b).min(axis=1, skipna=False)
 
 
+@contrast
+def mean_difference(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a - b."""
+    return (a - b).mean(axis=1, skipna=False)
+
+
+@contrast
+def mean_ratio(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a / b."""
+    return (a / b).mean(axis=1, skipna=False)
+
+
 OF_THE_CELL = ("name", "metric", "arms", "where", "over", "base", "ends", "of")  # the rest are options of a function
 
 
@@ -195,7 +226,8 @@ class Contrast:
         in_arm = self.arms[0] if self.arms else {}
         free = [name for name in cells.fields if name != self.over and name not in in_arm]
         fixed = {name: wanted for name, wanted in chosen.items() if name in self.where and not isinstance(wanted, list)}
-        cases = [case | fixed for case in cells.cases(chosen, free)]
+        named = [name for name in in_arm if name in cells.fields]  # a row of another table is blank there
+        cases = [case | fixed for case in cells.cases(chosen, free, named)]
         return [case | {self.over: self._places(cells, case)} for case in cases] if self.over else cases
 
     def numbers(self, cells: Cells, case: Mapping):
