@@ -109,7 +109,7 @@ def _replaced(value, changes: Mapping[str, object]):
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][:1])) or "settings"
         what = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"[:80]
         raise BadParameter(f"{name}: {what[0].lower()}{what[1:]}{got}") from None
 
 

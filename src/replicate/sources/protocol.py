@@ -147,8 +147,9 @@ class Source(Mapping):
         return self._presets.setting(entry, settings)
 
     def needs_files(self, entry: str) -> bool:
-        """Whether an entry of the presets is a data set of files, and not drawn from a formula."""
-        return any(one.needs_data and (not one.datasets or entry in one.datasets) for one in self.values())
+        """Whether an entry of the presets is a data set of files, or of no experiment yet, and not made by a formula."""
+        users = [each for each in self.values() if entry in each.chosen({entry: None})]
+        return not users or any(each.needs_data for each in users)
 
 
 def names() -> list[str]:
