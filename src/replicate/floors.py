@@ -1,6 +1,8 @@
-"""seconds >= operations / rate, and seconds >= bytes / bandwidth: what no code can go below on a device.
+"""seconds >= operations / rate, and seconds >= bytes / bandwidth: what no code can go below on a
+device.
 
-Operations are a network's multiplications and additions, counted layer by layer; rates are measured on the device.
+Operations are a network's multiplications and additions, counted layer by layer; rates are measured
+on the device.
 """
 
 from collections.abc import Callable
@@ -13,10 +15,12 @@ from replicate.numerics import clock, modes_restored
 
 
 def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
-    """(forward, forward and backward) multiplications and additions of one example, of convolutions and matrices.
+    """(forward, forward and backward) multiplications and additions of one example, of convolutions
+    and matrices.
 
-    shape: one example, without the batch. The backward pass makes the gradient of a layer's weights and of its input,
-    each as much work as the layer itself; the first layer's input needs none. The model is one on the CPU.
+    shape: one example, without the batch. The backward pass makes the gradient of a layer's weights
+    and of its input, each as much work as the layer itself; the first layer's input needs none. The
+    model is one on the CPU.
     """
     counts = []
 
@@ -24,7 +28,11 @@ def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
         inner = layer.weight[0].numel()  # products that one number of the output is the sum of
         counts.append(2.0 * output.numel() * inner)
 
-    hooks = [one.register_forward_hook(count) for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    hooks = [
+        one.register_forward_hook(count)
+        for one in model.modules()
+        if isinstance(one, nn.Conv2d | nn.Linear)
+    ]
     try:
         with torch.no_grad(), modes_restored(model):
             model.eval()(torch.zeros(1, *shape))
@@ -35,7 +43,8 @@ def operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat16) -> float:
-    """Multiplications and additions a second of products of size x size matrices of random numbers, the best of five.
+    """Multiplications and additions a second of products of size x size matrices of random numbers,
+    the best of five.
 
     Random, since a GPU multiplies zeros faster than numbers.
     """
@@ -44,7 +53,9 @@ def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat
 
 
 def copy_rate(device: str, size: int = 2**28) -> float:
-    """Bytes a second, read and written, of a copy of `size` bytes from the device's memory to it, the best of five."""
+    """Bytes a second, read and written, of a copy of `size` bytes from the device's memory to it,
+    the best of five.
+    """
     a = torch.zeros(size // 4, device=device)
     b = torch.empty_like(a)
     return 2.0 * size / seconds(lambda: b.copy_(a), device, 5).min()

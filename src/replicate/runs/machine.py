@@ -27,7 +27,8 @@ def device() -> str:
         raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {asked!r}")
     if asked == "cuda" and not torch.cuda.is_available():
         raise Unavailable(
-            "device 'cuda' was asked for and this machine has none; leave out --device or say --device cpu"
+            "device 'cuda' was asked for and this machine has none; "
+            "leave out --device or say --device cpu"
         )
     return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
@@ -37,12 +38,12 @@ def jobs() -> int:
 
     Raises BadParameter unless the variable is a whole number of at least 1.
     """
-    asked = os.environ.get("REPLICATE_JOBS")
-    if asked is None:
+    count = os.environ.get("REPLICATE_JOBS")
+    if count is None:
         return 1 if device() == "cuda" else _cores()
-    if not asked.isdecimal() or int(asked) < 1:
-        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {asked!r}")
-    return int(asked)
+    if not count.isdecimal() or int(count) < 1:
+        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {count!r}")
+    return int(count)
 
 
 def _cores() -> int:
@@ -56,7 +57,9 @@ def numerics(settings, device: str) -> dict:
     """The class of machines and modes within which a run's bits are promised."""
     half = computes_in_bfloat16(getattr(settings, "precision", "float32"), device)
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else torch.backends.cpu.get_cpu_capability(),
         "precision": "bfloat16" if half else "float32",
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "denormals": "flushed",
@@ -87,7 +90,10 @@ def commit() -> tuple[str, bool]:
         pass
     if named := os.environ.get("REPLICATE_COMMIT"):
         return named[:12], False
-    raise Missing(f"the commit of the code in {ROOT} is not known: run in a git checkout or set REPLICATE_COMMIT")
+    raise Missing(
+        f"the commit of the code in {ROOT} is not known: "
+        "run in a git checkout or set REPLICATE_COMMIT"
+    )
 
 
 def _git(*words: str) -> str:
