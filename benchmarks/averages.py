@@ -1,6 +1,9 @@
-"""Goal C3: 8 and 32 running averages of ResNet-18's weights, against a loop over tensors and against AveragedModel.
+"""Goal C3: 8 and 32 running averages of ResNet-18's weights, against a loop over tensors and
+against AveragedModel.
 
-Ours are exponential averages too, as kernels, in a ring with one product every 16 steps. All see the same 16 iterates.
+Ours are exponential averages too, as kernels, in a ring with one product every 16 steps: of weights
+in one vector, as the goal means it, and of a model as it is, tensor by tensor. All see the same 16
+iterates.
 """
 
 import sys
@@ -54,8 +57,8 @@ class Models:
 class Ring:
     """Ours: a window of as many steps as the benchmark makes, so that it never ends."""
 
-    def __init__(self, model, count, steps):
-        self.live = model.weights.detach()
+    def __init__(self, live, count, steps):
+        self.live = live
         kernels = {str(i): ema(steps, delta) for i, delta in enumerate(deltas(count))}
         self.averages = KernelAverages(kernels, self.live)
 
@@ -68,28 +71,35 @@ def equal(count: int) -> None:
     """The loop's averages and ours are the same on iterates that move."""
     model = resnet18(10, seed=0)
     flat = Flat(resnet18(10, seed=0))
-    loop, ring = Loop(model, count), Ring(flat, count, STEPS)
+    loop = Loop(model, count)
+    ring = Ring(flat.weights.detach(), count, STEPS)
+    of_model = Ring(model, count, STEPS)
     models = Models(model, 2)
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
         move = 1e-3 * torch.randn(len(flat.weights), generator=generator)
         with torch.no_grad():
             flat.weights.add_(move)
-            for p, part in zip(model.parameters(), move.split([p.numel() for p in model.parameters()]), strict=True):
+            for p, part in zip(
+                model.parameters(), move.split([p.numel() for p in model.parameters()]), strict=True
+            ):
                 p.add_(part.view(p.shape))
-        for one in (loop, ring, models):
-            one.update()
+        for averages in (loop, ring, of_model, models):
+            averages.update()
     for i, (_, means) in enumerate(loop.averages):
         whole = torch.cat([mean.reshape(-1) for mean in means])
-        torch.testing.assert_close(ring.averages[str(i)].float(), whole, rtol=1e-5, atol=1e-6)
+        for ours in (ring, of_model):
+            torch.testing.assert_close(ours.averages[str(i)].float(), whole, rtol=1e-5, atol=1e-6)
     for i, average in enumerate(models.averages):
-        torch.testing.assert_close(ring.averages[str(i)].float(), flat_weights(average.module), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            ring.averages[str(i)].float(), flat_weights(average.module), rtol=1e-5, atol=1e-6
+        )
 
 
-def sixteen(one) -> None:
+def sixteen(averages) -> None:
     """STEPS updates."""
     for _ in range(STEPS):
-        one.update()
+        averages.update()
 
 
 def main() -> int:
@@ -100,10 +110,18 @@ def main() -> int:
         jobs = {"a loop over tensors": Loop(resnet18(10, 0), count)}
         if count == 8:
             jobs["AveragedModel, one each"] = Models(resnet18(10, 0), count)
-        jobs["ring and product"] = Ring(Flat(resnet18(10, 0)), count, STEPS * (rounds + 2))
-        found = ratios({name: lambda one=one: sixteen(one) for name, one in jobs.items()}, rounds)
+        steps = STEPS * (rounds + 2)
+        jobs["ring and product, told a model"] = Ring(resnet18(10, 0), count, steps)
+        jobs["ring and product"] = Ring(Flat(resnet18(10, 0)).weights.detach(), count, steps)
+        found = ratios(
+            {name: lambda averages=averages: sixteen(averages) for name, averages in jobs.items()},
+            rounds,
+        )
         print(table(f"{count} averages, {STEPS} steps, ResNet-18", found))
-        print(f"  goal C3: the loop at least {GOALS[count]}x" + (", AveragedModel 3.8x" if count == 8 else ""))
+        print(
+            f"  goal C3: the loop at least {GOALS[count]}x"
+            + (", AveragedModel 3.8x" if count == 8 else "")
+        )
     return 0
 
 

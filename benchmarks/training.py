@@ -67,9 +67,9 @@ def bare_steps(data, half):
 
 
 def kept_steps(data, half, folder):
-    """As `our_steps`, with eleven averages and a checkpoint every STEPS, ten times as often as a run writes one."""
+    """As `our_steps`, with nine averages and a checkpoint every 10 STEPS, ten times as often as a run writes one."""
     model = resnet8(10, 0, WIDTH, "cifar", half)
-    kernels = {f"{one.__name__} {k}": one(k) for one in (swa, two_point, ema) for k in (100, 1000, 3000)}
+    kernels = {f"{kernel.__name__} {k}": kernel(k) for kernel in (swa, two_point, ema) for k in (100, 1000, 3000)}
     state = State(model, SGD(model.parameters(), fused=True, **ABOUT))
     state = State(model, state.optimizer, (KernelAverages(kernels, flat_weights(model)),))
     checkpoints = Checkpoints(folder, "bench")

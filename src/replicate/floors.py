@@ -9,7 +9,8 @@ from replicate.numerics import clock
 
 
 def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat16) -> float:
-    """Multiplications and additions a second of products of size x size matrices of random numbers, the best of five.
+    """Multiplications and additions a second of products of size x size matrices of random numbers,
+    the best of five.
 
     Random, since a GPU multiplies zeros faster than numbers.
     """
@@ -18,7 +19,9 @@ def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat
 
 
 def copy_rate(device: str, size: int = 2**28) -> float:
-    """Bytes a second, read and written, of a copy of `size` bytes from the device's memory to it, the best of five."""
+    """Bytes a second, read and written, of a copy of `size` bytes from the device's memory to it,
+    the best of five.
+    """
     a = torch.zeros(size // 4, device=device)
     b = torch.empty_like(a)
     return 2.0 * size / seconds(lambda: b.copy_(a), device, 5).min()
