@@ -137,12 +137,12 @@ def test_a_spoilt_state_is_refused_before_anything_moves(change, said):
     assert "\n" not in str(error.value) and str(before) == str(optimizer.state_dict())
 
 
-@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"known": -1}, {"known": "all"}])
+@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"taken": -1}, {"taken": "all"}])
 def test_a_spoilt_history_is_refused(change):
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
     walk(optimizer, w, 5)
     state = copy.deepcopy(optimizer.state_dict())
     state["state"][0].update(change)
-    with pytest.raises(ValueError, match="known steps for a history of order 3"):
+    with pytest.raises(ValueError, match="steps taken for a history of order 3"):
         optimizer.load_state_dict(state)
