@@ -72,7 +72,7 @@ def test_the_newest_of_each_data_set_is_what_counts():
     path = recorded_path(thirds, "cpu")
     for key, when, loss in (("old", "2026-01-01T00:00:00Z", 1.0), ("new", "2026-02-01T00:00:00Z", 2.0)):
         table = pd.DataFrame({"dataset": ["digits"], "loss": [loss], "key": [key]})
-        merge(path, table, {key: {"written": when, "dirty": False, "code": "x"}}, "cpu")
+        merge(path, table, {key: {"written": when, "dirty": False, "code": "x", "settings": {}}}, "cpu")
     assert runs.load_recorded(thirds, "cpu").loss.tolist() == [2.0]
 
 
