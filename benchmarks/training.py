@@ -20,9 +20,9 @@ from replicate.datasets import Batches
 from replicate.models import resnet8
 from replicate.optim import SGD
 from replicate.runs import gains_by_bfloat16
-from replicate.schedules import constant
 from replicate.streams import rng
 from replicate.training import Checkpoints, State, advance, flat_weights, load_flat, steps
+from replicate.training.schedules import constant
 
 COUNT, SIZE, WIDTH, STEPS = 5120, 128, 16, 4
 ABOUT = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}

@@ -73,9 +73,9 @@ class Killed(Failure):
     exit_code = 137
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> BadParameter:
+def unknown(kind: str, name: str, names: Iterable[str]) -> BadParameter:
     """The error for a name nobody knows, with the nearest right name first and all of them after it."""
-    known = sorted(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.4)
+    names = sorted(names)
+    near = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return BadParameter(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+    return BadParameter(f"unknown {kind} {name!r}; {hint}known: {', '.join(names)}")

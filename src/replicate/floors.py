@@ -1,10 +1,11 @@
 """seconds >= operations / rate, and seconds >= bytes / bandwidth: what no code can go below on a device."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+
+from replicate.numerics import clock
 
 
 def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat16) -> float:
@@ -24,19 +25,5 @@ def copy_rate(device: str, size: int = 2**28) -> float:
 
 
 def seconds(job: Callable[[], object], device: str, rounds: int) -> np.ndarray:
-    """Seconds of each round after one to warm up, (rounds,): by the device's own clock on CUDA, else CPU time."""
-    return np.array([_once(job, device) for _ in range(rounds + 1)][1:])
-
-
-def _once(job: Callable[[], object], device: str) -> float:
-    if device != "cuda":
-        start = time.process_time()
-        job()
-        return max(time.process_time() - start, 1e-9)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start.record()
-    job()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    """Seconds of each round after one to warm up, (rounds,), by `numerics.clock`."""
+    return clock({"job": job}, rounds, device)["job"]

@@ -51,7 +51,10 @@ class LazyPackage(ModuleType):
         if name not in self._homes:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         module, original = self._homes[name]
-        value = getattr(importlib.import_module(module), original)
+        if module == self.__name__:  # a module of the package itself
+            value = importlib.import_module(f"{module}.{original}")
+        else:
+            value = getattr(importlib.import_module(module), original)
         vars(self)[name] = value
         return value
 

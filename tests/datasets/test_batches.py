@@ -9,7 +9,15 @@ from replicate.streams import rng
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (50, 9, 7, 3), dtype=np.uint8), DRAW.integers(0, 10, 50)
-ALL = {"size": 8, "classes": 10, "pad": 2, "flip": True, "pixel_noise": 0.3, "label_noise": 0.4, "cutout": 4}
+ALL = {
+    "size": 8,
+    "classes": 10,
+    "pad": 2,
+    "flip": True,
+    "pixel_noise": 0.3,
+    "label_noise": 0.4,
+    "cutout": 4,
+}
 
 
 def plainly(seed, stream, step, size=8, pad=2):
@@ -25,7 +33,9 @@ def plainly(seed, stream, step, size=8, pad=2):
     images, labels = [], []
     for row in range(index * size, (index + 1) * size):
         top, left = corners[:, row]
-        image = np.pad(X[order[row]], ((pad, pad), (pad, pad), (0, 0)))[top : top + 9, left : left + 7]
+        image = np.pad(X[order[row]], ((pad, pad), (pad, pad), (0, 0)))[
+            top : top + 9, left : left + 7
+        ]
         image = image[:, ::-1] if mirrored[row] else image
         image = (image - mean) / deviation
         down, right = middles[:, row]
@@ -73,10 +83,21 @@ def test_runs_side_by_side_have_the_batches_they_have_alone():
 def test_batches_of_another_size_are_those_that_were_made_with_it_and_share_the_pixels():
     data = Batches(X, Y, **ALL)
     other, fresh = data.resized(12), Batches(X, Y, **(ALL | {"size": 12}))
-    assert all(torch.equal(a, b) for a, b in zip(other.batch(0, 0, 5), fresh.batch(0, 0, 5), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.batch(0, 0, 5), fresh.batch(0, 0, 5), strict=True)
+    )
     assert other._x is data._x and data.batch(0, 0, 0)[0].shape[0] == 8
     with pytest.raises(ValueError, match=r"size must be in \[1, 50\], got 51"):
         data.resized(51)
+
+
+def test_batches_that_share_pixels_do_not_share_their_place():
+    """Each of them may be in another epoch."""
+    data = Batches(X, Y, **ALL)
+    before = data.batch(0, 0, 0)
+    data.resized(12).batch(5, 1, 20)
+    after = data.batch(0, 0, 0)
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
 
 
 def test_an_epoch_holds_each_image_once_but_for_its_incomplete_batch():
@@ -90,7 +111,11 @@ def test_steps_can_be_asked_for_in_any_order():
     forward, backward = Batches(X, Y, **ALL), Batches(X, Y, **ALL)
     a = [forward.batch(0, 0, step) for step in range(14)]
     b = [backward.batch(0, 0, step) for step in reversed(range(14))][::-1]
-    assert all(torch.equal(p, q) for one, two in zip(a, b, strict=True) for p, q in zip(one, two, strict=True))
+    assert all(
+        torch.equal(p, q)
+        for one, two in zip(a, b, strict=True)
+        for p, q in zip(one, two, strict=True)
+    )
 
 
 @pytest.mark.parametrize("change", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 6)])
@@ -103,7 +128,9 @@ def test_label_noise_redraws_the_stated_share_of_labels():
     x, y = np.zeros((20_000, 1, 1, 1), np.uint8), np.zeros(20_000, int)
     x[::2] = 1
     _, labels = Batches(x, y, 100, 10, label_noise=0.1).draws(0, 5, 20_000)
-    assert float((labels != 0).double().mean()) == pytest.approx(0.09, abs=4 * (0.09 * 0.91 / 20_000) ** 0.5)
+    assert float((labels != 0).double().mean()) == pytest.approx(
+        0.09, abs=4 * (0.09 * 0.91 / 20_000) ** 0.5
+    )
 
 
 def test_draws_are_the_first_images_of_a_stream():

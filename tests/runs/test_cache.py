@@ -15,7 +15,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from replicate import errors, paths, runs
 from replicate.progress import deadline, ends_by, pieces
-from replicate.runs import machine
+from replicate.runs import identity, machine
 from replicate.runs.cache import TABLE, run_folder
 
 
@@ -78,7 +78,7 @@ def test_the_second_time_an_experiment_is_read_from_disk():
 def test_other_settings_code_or_numerics_are_another_run(monkeypatch, change):
     first = run_folder(squares, Settings())
     if change == "code":
-        monkeypatch.setattr("replicate.runs.cache.code_digest", lambda function: "other")
+        monkeypatch.setattr("replicate.runs.cache.code_digest", lambda function, chosen=(): "other")
     if change == "numerics":
         monkeypatch.setattr(machine, "numerics", lambda settings, device: {"device": "another"})
     assert run_folder(squares, Settings(lr=0.2) if change == "settings" else Settings()) != first
@@ -299,3 +299,96 @@ def test_provenance_says_what_made_the_table(monkeypatch):
 def test_deviations_name_field_and_both_values():
     table = runs.deviations(Settings(lr=0.5), Settings())
     assert table.to_dict("records") == [{"field": "lr", "paper": 0.1, "here": 0.5}]
+
+
+# Seeds, parents, and the code that ran.
+
+
+@dataclass(frozen=True)
+class Seeded(Settings):
+    """Settings with seeds, as every source has them."""
+
+    seeds: tuple = (0, 1)
+
+
+def seeds_of(settings: Seeded) -> list:
+    return [{"seed": seed} for seed in settings.seeds]
+
+
+def test_more_seeds_run_only_the_new_ones():
+    few, many = Seeded(), Seeded(seeds=(0, 1, 2, 3))
+    runs.each(trained, few, seeds_of(few))
+    before = len(CALLS)
+    table = runs.each(trained, many, seeds_of(many)).table
+    assert before == 2 and [point["seed"] for point in CALLS] == [0, 1, 2, 3]
+    assert sorted(table.seed) == [0, 1, 2, 3]
+
+
+def test_an_experiment_of_more_seeds_is_another_table():
+    assert run_folder(squares, Seeded()) != run_folder(squares, Seeded(seeds=(0, 1, 2)))
+    assert run_folder(squares, Seeded(), seeds=False) == run_folder(squares, Seeded(seeds=(5,)), seeds=False)
+
+
+def test_any_other_setting_is_in_the_key_of_a_run():
+    assert run_folder(squares, Seeded(), seeds=False) != run_folder(squares, Seeded(lr=0.2), seeds=False)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_parent_whose_file_is_lost_is_made_again(damage, capsys):
+    main = runs.each(trained, Settings(), GRID)
+    note = main.folders[("seed", 1),] / "note"
+    note.unlink() if damage == "gone" else note.write_text("")
+    CALLS.clear()
+    children = runs.each(reading_its_parent, Settings(), GRID, after=main)
+    assert CALLS == [{"seed": 1}] and "is made again" in capsys.readouterr().err
+    assert children.table.sort_values("seed").inherited.tolist() == ["0", "1", "2"]
+
+
+def reading_its_parent(settings, point, folder, parents, device) -> pd.DataFrame:
+    """A child that reads what its parent left."""
+    return pd.DataFrame({"inherited": [",".join((parent / "note").read_text() for parent in parents)]})
+
+
+def test_a_run_whose_code_was_edited_stores_nothing(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "replicate"
+    package.mkdir(parents=True)
+    leaf = package / "leaf.py"
+    leaf.write_text("x = 1\n")
+    monkeypatch.setattr(identity, "PACKAGE", package)
+    monkeypatch.setattr(identity, "IMPORTED_STAMPS", identity._stamps(package))
+    monkeypatch.setattr(identity, "IMPORTED", identity._hashes(package))
+    runs.each(trained, Settings(), GRID[:1])
+    leaf.write_text("x = 2222\n")
+    with pytest.raises(errors.Busy, match="leaf.py has changed since this run began; nothing of it is stored"):
+        runs.each(trained, Settings(), GRID)
+    assert len(list(paths.BUILD.rglob(TABLE))) == 1
+    with pytest.raises(errors.Busy):
+        runs.produce_or_load(squares, Settings())
+    leaf.write_text("x = 1\n")
+    runs.each(trained, Settings(), GRID)
+
+
+def test_a_file_that_was_only_touched_stores_as_before(monkeypatch):
+    stamps = {path: (0, 0) for path in identity.IMPORTED}
+    monkeypatch.setattr(identity, "IMPORTED_STAMPS", stamps)
+    assert len(runs.produce_or_load(squares, Settings())) == 2
+
+
+def test_a_worker_with_other_code_stores_nothing():
+    with pytest.raises(errors.Busy, match="between this process and its workers"):
+        identity.check_unchanged("another code")
+
+
+@dataclass(frozen=True)
+class Choosing(Settings):
+    """Settings whose data set is found by folder."""
+
+    checksum: str = "abc"
+
+    def found_by_folder(self) -> dict:
+        return {"replicate.streams": self.checksum}
+
+
+def test_what_a_name_chooses_by_folder_is_in_the_key():
+    plain, chosen = run_folder(squares, Settings()), run_folder(squares, Choosing())
+    assert chosen not in (plain, run_folder(squares, Choosing(checksum="def")))

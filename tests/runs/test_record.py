@@ -11,7 +11,7 @@ import pytest
 from replicate import paths, runs
 from replicate.errors import BadData, BadParameter, Missing, Unavailable
 from replicate.runs import machine
-from replicate.runs.record import merge, recorded_path, rounded
+from replicate.runs.record import rounded
 
 
 @dataclass(frozen=True)
@@ -68,36 +68,37 @@ def test_recording_again_drops_nothing_and_changes_nothing():
     assert runs.read_table(path).key.nunique() == 2 and len(runs.provenance_of(path)["records"]) == 2
 
 
-def test_the_newest_of_each_data_set_is_what_counts():
-    path = recorded_path(thirds, "cpu")
-    for key, when, loss in (("old", "2026-01-01T00:00:00Z", 1.0), ("new", "2026-02-01T00:00:00Z", 2.0)):
-        table = pd.DataFrame({"dataset": ["digits"], "loss": [loss], "key": [key]})
-        merge(path, table, {key: {"written": when, "dirty": False, "code": "x", "settings": {}}}, "cpu")
-    assert runs.load_recorded(thirds, "cpu").loss.tolist() == [2.0]
-
-
 def test_code_that_changed_since_is_older_code(monkeypatch):
     runs.produce_or_load(thirds, Settings())
     runs.record(thirds, {"digits": Settings()}, "cpu")
     assert runs.older(thirds, "cpu") == []
-    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment: "another")
+    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
     assert runs.older(thirds, "cpu") == ["digits"]
 
 
-def test_a_file_from_another_machine_is_merged_by_key(folders):
+def test_an_exported_file_reads_as_it_was_written(folders):
     runs.produce_or_load(thirds, Settings())
     exported = runs.export(thirds, {"digits": Settings()}, "gpu", folders / "out")
-    assert runs.record_file(exported)[1] == "gpu"
-    (found,) = paths.RESULTS.glob("gpu/*/*.parquet")
-    pd.testing.assert_frame_equal(runs.read_table(found), runs.read_table(exported))
+    rows, provenance = runs.read_export(exported)
+    assert provenance["preset"] == "gpu" and set(provenance["records"]) == set(rows.key)
+    assert rows.loss[0] == 0.0333333
 
 
 def test_a_table_that_nobody_exported_is_refused(folders):
-    runs.write_table(folders / "t.parquet", pd.DataFrame({"x": [1]}), {})
-    with pytest.raises(BadData, match="run --out"):
-        runs.record_file(folders / "t.parquet")
+    for provenance in ({}, {"records": {}}, {"records": [1]}, {"records": {"key": 7}}):
+        runs.write_table(folders / "t.parquet", pd.DataFrame({"x": [1]}), provenance)
+        with pytest.raises(BadData, match="run --out"):
+            runs.read_export(folders / "t.parquet")
     with pytest.raises(Missing):
-        runs.record_file(folders / "absent.parquet")
+        runs.read_export(folders / "absent.parquet")
+
+
+def test_carried_results_are_of_today_s_code(monkeypatch):
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
+    runs.carry(thirds, "cpu", runs.load_recorded(thirds, "cpu").key.unique())
+    assert runs.older(thirds, "cpu") == [] and len(runs.load_recorded(thirds, "cpu")) == 2
 
 
 # The machine.

@@ -11,8 +11,8 @@ from torch.nn import functional
 from replicate.datasets import Batches
 from replicate.models import mlp, resnet8
 from replicate.optim import LBFGS, SGD, Adam, AdamW, Lookahead
-from replicate.schedules import constant
 from replicate.training import Flat, State, branch, evaluate, flat_weights, load_flat, steps
+from replicate.training.schedules import constant
 from replicate.training.weights import live_weights
 
 DRAW = np.random.default_rng(0)

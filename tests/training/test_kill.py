@@ -23,7 +23,6 @@ from replicate.datasets import Batches
 from replicate.models import resnet8
 from replicate.optim import SGD, AdamW, Lookahead
 from replicate.runs import machine
-from replicate.schedules import cosine
 from replicate.training import (
     Checkpoints,
     State,
@@ -34,6 +33,7 @@ from replicate.training import (
     save_state,
     save_tensor_file,
 )
+from replicate.training.schedules import cosine
 
 END, BRANCH_AT = 60, 23
 SAVED = [7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 49, 53]  # coprime to 2, 3 and 5

@@ -11,8 +11,8 @@ from replicate.datasets import Batches
 from replicate.errors import Diverged, Unavailable
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD, Adam, AdamW, Lookahead
-from replicate.schedules import constant, cosine
 from replicate.training import Checkpoints, Flat, Lanes, State, branch, flat_weights, lane_steps
+from replicate.training.schedules import constant, cosine
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)

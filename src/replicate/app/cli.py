@@ -143,50 +143,27 @@ def verdicts(
 
 
 @app.command()
-def record(folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None) -> None:
+def record(
+    folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None,
+    carry: Annotated[bool, typer.Option("--carry", help="results that today's code gives again count as its own")] = False,
+) -> None:
     """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
     _need_checkout("record")
-    from replicate import runs
-    from replicate.app import registry, verdicts
-    from replicate.sources.protocol import names
+    from replicate import claims
+    from replicate.app import recording, registry
 
-    if folder is not None:
-        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-        if not files:
-            raise Missing(f"{folder} has no tables; write them there with run SOURCE --out {folder}")
-        touched = {runs.record_file(path) for path in files}
-    else:
-        touched = _recorded_runs() | _recorded_stages()
+    if carry:
+        for source in registry.sources():
+            for preset in claims.PRESETS:
+                for line in recording.carry(source, preset):
+                    typer.echo(line)
+        return
+    touched = recording.record_built() if folder is None else recording.record_folder(folder)
     if not touched:
         raise Missing("nothing to record: no experiment has run with this code; run make replicate first")
+    recording.judge_recorded(touched)
     for name, preset in sorted(touched):
-        if name in names():  # speed has goals and no claims
-            verdicts.write_recorded(registry.source(name), preset)
         typer.echo(f"recorded {name} at {preset}")
-
-
-def _recorded_runs() -> set[tuple[str, str]]:
-    """(source, preset) of what build/ had to record. Algebra alone is no result of a preset but smoke."""
-    from replicate import runs
-    from replicate.app import registry
-
-    touched = set()
-    for source in registry.sources():
-        for preset, settings in source.presets.items():
-            chosen = {name: each.chosen(settings) for name, each in source.items()}
-            ran = any(not runs.cached(source[name], entries).empty
-                      for name, entries in chosen.items() if source[name].settings is None)  # fmt: skip
-            if ran and any([runs.record(source[name], entries, preset) for name, entries in chosen.items()]):
-                touched.add((source.name, preset))
-    return touched
-
-
-def _recorded_stages() -> set[tuple[str, str]]:
-    from replicate import runs
-    from replicate.app import stages
-
-    return {(stage.source, stages.PRESET) for stage in stages.stages()
-            if runs.record(stage.experiment, stage.settings, stages.PRESET)}  # fmt: skip
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """README's tables, rendered from data/results/: how many claims came out how, then every primary row."""
 
+import html
 from importlib.metadata import metadata
 
 import pandas as pd
@@ -64,7 +65,8 @@ def _rows(rows: pd.DataFrame) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Text that stays text in one cell of a table: no markup, no link, no line of its own."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
 
 
 def _speed() -> str:
@@ -79,5 +81,6 @@ def _speed() -> str:
     lines = ["| goal | what | wanted | median [smallest, largest round] | met |", "|---|---|---|---|---|"]
     for row in rows.itertuples():
         bounds = [f"at {side} {v:g}" for side, v in (("least", row.at_least), ("most", row.at_most)) if pd.notna(v)]
-        lines.append(f"| {row.goal} | {row.what} | {', '.join(bounds)} | {verdicts.number(row)} {row.unit} | {row.met} |")
-    return f"**Speed on {', '.join(sorted(rows.device.unique()))}**\n\n" + "\n".join(lines)
+        cells = [row.goal, row.what, ", ".join(bounds), f"{verdicts.number(row)} {row.unit}", row.met]
+        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+    return f"**Speed on {_escaped(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)

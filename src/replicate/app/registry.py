@@ -75,9 +75,14 @@ def older(source: Source, preset: str) -> list[str]:
     for name in source:
         path = runs.recorded_file(source.name, name, preset)
         if path.exists():
-            code = runs.digest_of_file(_file_of(source, name), name)
+            code = _todays_code(_file_of(source, name), name)
             lines += [f"{name} on {entry}" for entry in runs.older_than(code, path)]
     return lines
+
+
+def _todays_code(path: Path, name: str) -> Callable[[Mapping], str]:
+    """Provenance -> today's digest of an experiment, with what the settings of that result chose among folders."""
+    return lambda record: runs.digest_of_file(path, name, tuple(sorted(record.get("found_by_folder", {}))))
 
 
 def _file_of(source: Source, name: str) -> Path:

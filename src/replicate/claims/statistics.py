@@ -65,19 +65,23 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
     numbers = ["numerator", "denominator"] if ratio else ["value"]
     if absent := {"seed", "branch", *numbers} - set(table):
         raise ValueError(f"table must have columns seed, branch and {' and '.join(numbers)}, lacks {sorted(absent)}")
+    if table[["seed", "branch"]].isna().any(axis=None):
+        raise ValueError("every row must have a seed and a branch, got NaN")
     unit = units(table[["seed", "branch", *numbers]])
-    about = {"n": len(unit), "seeds": table.seed.nunique(), "unit": "branch" if "branch" in unit else "seed"}
-    about["level"] = LEVELS[kind]
+    described = {"n": len(unit), "seeds": table.seed.nunique(), "unit": "branch" if "branch" in unit else "seed"}
+    described["level"] = LEVELS[kind]
     values = unit[numbers].to_numpy(dtype=np.float64)
     if lost := int((~np.isfinite(values).all(axis=1)).sum()):
-        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason=f"{lost} of {len(unit)} units diverged", **about)
+        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason=f"{lost} of {len(unit)} units diverged", **described)
+    if not len(unit):
+        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason="no units", **described)
     if len(unit) < 2:
-        value = values[0, 0] / values[0, 1] if ratio else values[0, 0]
-        return Estimate(value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **about)
+        value = _quotient(*values[0]) if ratio else values[0, 0]
+        return Estimate(value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **described)
     if ratio:
-        return _ratio(values[:, 0], values[:, 1], band, about)
-    low, high = _student(values[:, 0], about["level"])
-    return Estimate(values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **about)
+        return _ratio(values[:, 0], values[:, 1], band, described)
+    low, high = _student(values[:, 0], described["level"])
+    return Estimate(values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **described)
 
 
 def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate:
@@ -104,6 +108,18 @@ def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate
     low, high = min(each.low for each in estimates), min(each.high for each in estimates)
     p = min(inside, min(1.0, len(values) * outside))
     return replace(lowest, low=low, high=high, p=p)
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p adjusted for their number, in their order: the r-th smallest of n times n - r + 1, never falling, at most 1.
+
+    As statsmodels' multipletests, which collects garbage at each call: three quarters of the time of judging a source.
+    """
+    order = np.argsort(p, kind="stable")
+    stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
 
 
 def seeds_needed(result: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
@@ -142,16 +158,22 @@ def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tup
     return (b - half) / a, (b + half) / a
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, float], about: dict) -> Estimate:
-    value = numerator.mean() / denominator.mean()
-    low, high = fieller(numerator, denominator, about["level"])
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, float], described: dict) -> Estimate:
+    value = _quotient(numerator.mean(), denominator.mean())
+    low, high = fieller(numerator, denominator, described["level"])
     p = _p(lambda edge: numerator - edge * denominator, band)
     gate = _one_sided(denominator, above=True)
     if gate < GATE:
-        return Estimate(value, low, high, p=p, **about)
+        return Estimate(value, low, high, p=p, **described)
     # No p of a ratio means anything where its denominator may be 0 or negative.
     reason = f"gain not above 0 at p < {GATE:g} (p = {gate:.2g})"
-    return Estimate(value, low, high, p=1.0, reason=reason, **about)
+    return Estimate(value, low, high, p=1.0, reason=reason, **described)
+
+
+def _quotient(numerator: float, denominator: float) -> float:
+    """The quotient, NaN or infinite over 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.float64(numerator) / np.float64(denominator))
 
 
 def _student(values: np.ndarray, level: float) -> tuple[float, float]:

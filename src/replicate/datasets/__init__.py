@@ -1,4 +1,4 @@
-"""Data sets: arrays whose bytes are known, and mini-batches that any step can be asked for again."""
+"""Data sets: arrays whose bytes are checked, and mini-batches that any step can draw again."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,16 @@ from replicate import lazy
 
 if TYPE_CHECKING:
     from replicate.datasets.batches import Batches
+    from replicate.datasets.catalogue import (
+        NAMES,
+        at_hand,
+        checksum,
+        describe,
+        fetch,
+        load,
+        module_of,
+        verify,
+    )
     from replicate.datasets.images import Images
-    from replicate.datasets.vision import NAMES, at_hand, checksum, fetch, load, verify
 
 lazy.attach(__name__)

@@ -1,20 +1,26 @@
-"""What every image set is, and how a file on disk becomes bytes that are known: size first, then SHA-256, then use."""
+"""What an image set declares beside its files, and the arrays that it is loaded into."""
 
 import hashlib
-import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from replicate.errors import BadData, Missing
+from replicate.datasets.dataset import DataSet
+from replicate.datasets.files import File, check_sha256
+
+Labelled = tuple[np.ndarray, np.ndarray]  # images (n, h, w, c) uint8, labels (n,) int64
+PILLOW = "install the version of Pillow in requirements.lock"
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A training and a test set of images; the arrays are shared between callers and cannot be written to.
+    """A training and a test set of images; all callers share the arrays, which are read-only.
 
-    Images are (n, h, w, c) uint8 from 0 (black) to `peak` (white), labels (n,) int64 in [0, classes).
+    Images are (n, h, w, c) uint8 from 0 (black) to `peak` (white), labels (n,) int64 from 0 to
+    `classes` - 1.
     """
 
     name: str
@@ -26,51 +32,39 @@ class Images:
     peak: int  # 16 for the digits, else 255
 
 
-@dataclass(frozen=True)
-class File:
-    """A file that is known by its path (below the data folder or within an archive), bytes and SHA-256."""
+@dataclass(frozen=True, kw_only=True)
+class ImageSet(DataSet, ABC):
+    """Labelled images in a training and a test set.
 
-    path: str
-    size: int
-    sha256: str
-
-
-def sealed(name: str, train: tuple, test: tuple, classes: int, peak: int) -> Images:
-    """The image set of two (images, labels), which from now on nobody can write to."""
-    for array in (*train, *test):
-        array.flags.writeable = False
-    return Images(name, *train, *test, classes=classes, peak=peak)
-
-
-def read(file: File, folder: Path, absent: str, hint: str) -> bytes:
-    """The bytes of one file below `folder`, which are what they should be.
-
-    Raises Missing with the line `absent` if it is not there, BadData that ends in `hint` if it is another file.
+    `shape` is (channels, height, width) of one image, as a network takes it; the arrays are
+    (n, height, width, channels). `pixels_sha256` is that of the decoded training images, then the
+    test images; it is declared where the compression is lossy, which leaves a decoder some freedom.
     """
-    path = folder / file.path
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadData(f"{path} is not a plain file; {hint}")
-        check_size(path, file, status.st_size, hint)  # before it is read: nothing else has a bound
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise Missing(absent) from None
-    except OSError as error:
-        raise Missing(f"{path} cannot be read ({error.strerror}); make it readable, or set REPLICATE_DATA") from error
-    check(path, file, content, hint)
-    return content
 
+    shape: tuple[int, int, int]
+    classes: int
+    train_images: int
+    test_images: int
+    peak: int = 255
+    pixels_sha256: str | None = None
 
-def check_size(shown: Path | str, file: File, size: int, hint: str) -> None:
-    """Raise BadData that names `shown` and ends in `hint` unless `size` is the file's."""
-    if size != file.size:
-        raise BadData(f"{shown} has {size} bytes, want {file.size}; {hint}")
+    @abstractmethod
+    def decode(self, contents: Iterator[tuple[File, bytes]]) -> tuple[Labelled, Labelled]:
+        """Training and test set of the files, which come in their declared order.
 
+        Raises BadData if a file is not in the format of the set.
+        """
 
-def check(shown: Path | str, file: File, content: bytes, hint: str) -> None:
-    """Raise BadData that names `shown` and ends in `hint` unless size and SHA-256 of `content` are the file's."""
-    check_size(shown, file, len(content), hint)
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != file.sha256:
-        raise BadData(f"{shown} has checksum {sha256[:12]}..., want {file.sha256[:12]}...; {hint}")
+    def load(self, folder: Path) -> Images:
+        """The set, from the files below `folder`.
+
+        Raises Missing if a file is not there, BadData if one differs or is decoded to other pixels.
+        """
+        train, test = self.decode(self.read(folder))
+        if self.pixels_sha256 is not None:
+            actual = hashlib.sha256(train[0].tobytes() + test[0].tobytes()).hexdigest()
+            label = f"the pixels decoded from {self.place} have"
+            check_sha256(label, actual, self.pixels_sha256, PILLOW)
+        for array in (*train, *test):
+            array.flags.writeable = False
+        return Images(self.name, *train, *test, classes=self.classes, peak=self.peak)

@@ -1,4 +1,4 @@
-"""Seconds of the parts of a loop, each part in turn, so that a machine that gets slower slows all of them alike.
+"""Seconds of the stages of a loop, each stage in turn, so that a machine that gets slower slows all of them alike.
 
 They are CPU seconds of the process where jax runs on the CPU, and of the clock on the wall elsewhere. Everything is
 compiled, and its data is on the device, before the first round that counts.
@@ -27,22 +27,24 @@ def regression_seconds(
     anew and run operation by operation. Raises ValueError if repeats is below 1 or the dtype unknown.
     """
     with precision(dtype):
-        x, y, w = (jnp.asarray(one, dtype) for one in (x, y, np.zeros(x.shape[1])))
-        loss, gradient = jax.jit(mean_squared_error), jax.jit(jax.grad(mean_squared_error))
+        x, y, w = (jnp.asarray(array, dtype) for array in (x, y, np.zeros(x.shape[1])))
+        loss = jax.jit(mean_squared_error)
+        gradient = jax.jit(jax.grad(mean_squared_error))
         hessian = jax.hessian(mean_squared_error)
-        compiled, slope = jax.jit(hessian), gradient(w, x, y)
+        compiled = jax.jit(hessian)
+        slope = gradient(w, x, y)
 
         def newton(hessian: Callable):
             return w - np.linalg.inv(hessian(w, x, y)) @ gradient(w, x, y)
 
-        parts = {
+        jobs = {
             "loss": lambda: loss(w, x, y),
             "gradient": lambda: gradient(w, x, y),
             "step": lambda: w - slope * lr,
             "newton": lambda: newton(compiled),
             "newton as printed": lambda: newton(hessian),
         }
-        return _in_turn(parts, repeats)
+        return _in_turn(jobs, repeats)
 
 
 def net_seconds(
@@ -53,8 +55,9 @@ def net_seconds(
     loss, data, weights: as of `train`. Raises ValueError if repeats is below 1 or the dtype unknown.
     """
     with precision(dtype):
-        data, weights = jax.tree.map(lambda one: jnp.asarray(one, dtype), (data, weights))
-        forward, both = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
+        data, weights = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, weights))
+        forward = jax.jit(loss)
+        both = jax.jit(jax.value_and_grad(loss))
         return _in_turn({"loss": lambda: forward(weights, data), "gradient": lambda: both(weights, data)}, repeats)
 
 
@@ -71,14 +74,14 @@ def bits_of_printed_update(columns: int = 3) -> tuple[int, int]:
     return 8 * before, 8 * w.dtype.itemsize
 
 
-def _in_turn(parts: Mapping[str, Callable], repeats: int) -> dict[str, np.ndarray]:
+def _in_turn(jobs: Mapping[str, Callable], repeats: int) -> dict[str, np.ndarray]:
     if repeats < 1:
         raise BadParameter(f"repeats must be at least 1, got {repeats}")
     now = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    seconds = {name: np.empty(repeats + 1) for name in parts}
+    seconds = {name: np.empty(repeats + 1) for name in jobs}
     for i in range(repeats + 1):
-        for name, part in parts.items():
+        for name, job in jobs.items():
             begin = now()
-            jax.block_until_ready(part())
+            jax.block_until_ready(job())
             seconds[name][i] = now() - begin
-    return {name: one[1:] for name, one in seconds.items()}
+    return {name: taken[1:] for name, taken in seconds.items()}

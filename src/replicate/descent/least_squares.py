@@ -73,7 +73,8 @@ def normal_equations(x: np.ndarray, y: np.ndarray) -> Fit:
     of all solutions. Forming X'X squares the condition of X: weights are good to about 1e-16 times `condition`.
     """
     gram = _gram(x, y)
-    matrix, right = gram[:, :-1], gram[:, -1]
+    matrix = gram[:, :-1]
+    right = gram[:, -1]
     values, vectors = np.linalg.eigh(matrix)
     condition, rank, singular = spectrum(values)
     if singular:
@@ -91,9 +92,9 @@ def _gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     rows = np.zeros((BLOCKS, BLOCK, columns + 1))
     flat = rows.reshape(-1, columns + 1)
     for first in range(0, len(x), len(flat)):
-        part = x[first : first + len(flat)]
-        flat[: len(part), :-1] = part
-        flat[: len(part), -1] = y[first : first + len(flat)]
-        flat[len(part) :] = 0
+        block = x[first : first + len(flat)]
+        flat[: len(block), :-1] = block
+        flat[: len(block), -1] = y[first : first + len(flat)]
+        flat[len(block) :] = 0
         gram += np.matmul(rows[:, :, :-1].transpose(0, 2, 1), rows).sum(axis=0)
     return gram

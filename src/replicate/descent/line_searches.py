@@ -45,14 +45,15 @@ class ExactSearch:
         """See `methods`."""
 
         def losses(t):
-            return jax.lax.map(lambda one: loss_at(point.at(one)), t, batch_size=BATCH)
+            return jax.lax.map(lambda length: loss_at(point.at(length)), t, batch_size=BATCH)
 
         slope = point.lr * jnp.sum(point.gradient**2)
         dtype = point.loss.dtype
         t = point.loss / slope * jnp.asarray(GRID, dtype)
 
         def lowest(t):
-            i = jnp.nanargmin(jnp.where(jnp.isfinite(found := losses(t)), found, jnp.inf))
+            at = losses(t)
+            i = jnp.nanargmin(jnp.where(jnp.isfinite(at), at, jnp.inf))
             return t[jnp.maximum(i - 1, 0)], t[i], t[jnp.minimum(i + 1, len(t) - 1)]
 
         def narrower(_, bracket):
@@ -95,14 +96,14 @@ class Armijo:
         slope = point.lr * jnp.sum(point.gradient**2)
 
         def searching(state):
-            count, _, found = state
-            return ~found & (count < self.max_steps) & (slope > 0)
+            count, _, lower = state
+            return ~lower & (count < self.max_steps) & (slope > 0)
 
         def shorter(state):
             count, t, _ = state
             t = jnp.where(count > 0, t * self.shrink, t)
             return count + 1, t, loss_at(point.at(t)) <= point.loss - self.c * t * slope
 
-        count, t, found = jax.lax.while_loop(searching, shorter, (0, memory, jnp.asarray(False)))
-        weights = jnp.where(found, point.at(t), point.weights)
-        return Outcome(weights, jnp.where(found, t * self.grow, t), count, count)
+        count, t, lower = jax.lax.while_loop(searching, shorter, (0, memory, jnp.asarray(False)))
+        weights = jnp.where(lower, point.at(t), point.weights)
+        return Outcome(weights, jnp.where(lower, t * self.grow, t), count, count)

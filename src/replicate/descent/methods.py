@@ -74,7 +74,8 @@ class Adam:
         count = count + 1
         m = self.beta1 * m + (1 - self.beta1) * point.gradient
         v = self.beta2 * v + (1 - self.beta2) * point.gradient**2
-        m_hat, v_hat = m / (1 - self.beta1**count), v / (1 - self.beta2**count)
+        m_hat = m / (1 - self.beta1**count)
+        v_hat = v / (1 - self.beta2**count)
         weights = point.weights - point.lr * m_hat / (jnp.sqrt(v_hat) + self.eps)
         return Outcome(weights, (m, v, count), 0, 1)
 
@@ -150,7 +151,7 @@ class Stepping:
         def block(state):
             first, _, old, _ = state
             t = jax.lax.dynamic_slice_in_dim(ends, first + 1, self.at_once)
-            losses = jax.vmap(lambda one: loss_at(point.at(one)))(t)
+            losses = jax.vmap(lambda length: loss_at(point.at(length)))(t)
             better = losses < jnp.append(old, losses[:-1])
             all_better = jnp.all(better)
             taken = jnp.where(all_better, self.at_once, jnp.argmin(better) + 1)
@@ -177,9 +178,9 @@ class Vaulting:
             raise BadParameter(f"max_steps must be at least 1, got {self.max_steps}")
         if not (math.isfinite(self.cap) and self.cap > 1):
             raise BadParameter(f"cap must be finite and above 1, got {self.cap}")
-        for kind, name, known in (("variant", self.variant, VARIANTS), ("rule", self.rule, RULES)):
-            if name not in known:
-                raise unknown(kind, name, known)
+        for kind, name, names in (("variant", self.variant, VARIANTS), ("rule", self.rule, RULES)):
+            if name not in names:
+                raise unknown(kind, name, names)
 
     def start(self, weights) -> tuple:
         """Nothing to keep."""
@@ -218,16 +219,17 @@ class Vaulting:
             count, t, best, lowest, _ = state
             new = loss_at(point.at(t))
             better = new < lowest
-            best, lowest = jnp.where(better, t, best), jnp.where(better, new, lowest)
-            following = self._next(t, new, point.loss, slope, norm, better)
+            best = jnp.where(better, t, best)
+            lowest = jnp.where(better, new, lowest)
+            following = self._propose(t, new, point.loss, slope, norm, better)
             return count + 1, following, best, lowest, (better | (best == 0)) & (following != t)
 
-        one = jnp.ones((), point.loss.dtype)
-        start = (0, one, 0 * one, point.loss, slope > 0)
+        unit = jnp.ones((), point.loss.dtype)
+        start = (0, unit, 0 * unit, point.loss, slope > 0)
         count, _, best, _, _ = jax.lax.while_loop(trying, jump, start)
         return jnp.where(best > 0, point.at(best), point.weights), count, count
 
-    def _next(self, t, new, before, slope, norm, better):
+    def _propose(self, t, new, before, slope, norm, better):
         """The length to try after t, where the loss was `new`."""
         if self.rule == "polyak":
             wanted = jnp.where(better, t + 1 + new / norm, 0.0)

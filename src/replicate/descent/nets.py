@@ -28,7 +28,9 @@ from replicate.errors import BadParameter, unknown
 from replicate.streams import rng
 
 ACTIVATIONS = ("linear", "relu")
-BLOCK, LEAST = 20_000, 500  # numbers a layer of a block of rows, rows of one: what a cache holds, found by trial
+BLOCK = 20_000  # numbers per layer of a block of rows: what a cache holds, by trial
+LEAST = 500  # rows of a block
+
 QR_ROWS = 4096  # rows a step of the QR decomposition
 
 
@@ -60,8 +62,9 @@ class Net:
     def layers(self, weights) -> list[tuple]:
         """(W_l, b_l) of one vector (P,)."""
         ends = np.cumsum([prod(shape) for shape in self.shapes])[:-1]
-        parts = [part.reshape(shape) for part, shape in zip(jnp.split(weights, ends), self.shapes, strict=True)]
-        return list(zip(parts[::2], parts[1::2], strict=True))
+        pieces = zip(jnp.split(weights, ends), self.shapes, strict=True)
+        arrays = [piece.reshape(shape) for piece, shape in pieces]
+        return list(zip(arrays[::2], arrays[1::2], strict=True))
 
 
 class Rows(NamedTuple):
@@ -114,7 +117,9 @@ def moments(data: Rows) -> Moments:
     inputs, count = data.x.shape
     root = np.zeros((0, inputs + 2))
     for first in range(0, count, QR_ROWS):
-        x, y = data.x[:, first : first + QR_ROWS], data.y[first : first + QR_ROWS]
+        rows = slice(first, first + QR_ROWS)
+        x = data.x[:, rows]
+        y = data.y[rows]
         block = np.vstack([x, np.ones(len(y)), y]).T
         root = np.linalg.qr(np.vstack([root, block]), mode="r")
     short = inputs + 2 - len(root)  # fewer rows than moments
@@ -126,39 +131,39 @@ def rows_loss(net: Net) -> Callable:
     """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives by weights only."""
     size = max(BLOCK // max(net.dims), LEAST)
 
-    def whole(weights, data: Rows):
+    def at_once(weights, data: Rows):
         return _squares(net, weights, data) / data.y.shape[0]
 
-    def blocks(part: Callable, nothing, data: Rows):
-        """The sum of `part` over blocks of rows, and over those left."""
+    def sum_blocks(of_block: Callable, nothing, data: Rows):
+        """The sum of `of_block` over blocks of rows, and over the rows after the last whole block."""
         count = data.y.shape[0] // size
 
-        def added(i, total):
-            block = jax.tree.map(lambda one: jax.lax.dynamic_slice_in_dim(one, i * size, size, axis=-1), data)
-            return jax.tree.map(jnp.add, total, part(block))
+        def add(i, total):
+            block = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, i * size, size, axis=-1), data)
+            return jax.tree.map(jnp.add, total, of_block(block))
 
-        total = jax.lax.fori_loop(0, count, added, nothing)
-        left = jax.tree.map(lambda one: one[..., count * size :], data)
-        return jax.tree.map(jnp.add, total, part(left)) if left.y.shape[0] else total
+        total = jax.lax.fori_loop(0, count, add, nothing)
+        rest = jax.tree.map(lambda array: array[..., count * size :], data)
+        return jax.tree.map(jnp.add, total, of_block(rest)) if rest.y.shape[0] else total
 
     @jax.custom_vjp
-    def blocked(weights, data: Rows):
+    def block_by_block(weights, data: Rows):
         nothing = jnp.zeros((), weights.dtype)
-        return blocks(lambda block: _squares(net, weights, block), nothing, data) / data.y.shape[0]
+        return sum_blocks(lambda block: _squares(net, weights, block), nothing, data) / data.y.shape[0]
 
     def forward(weights, data: Rows):
         # Both passes over a block while it is in the cache: no activation of all rows is written down.
         both = jax.value_and_grad(lambda w, block: _squares(net, w, block))
         nothing = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
-        total, gradient = blocks(lambda block: both(weights, block), nothing, data)
+        total, gradient = sum_blocks(lambda block: both(weights, block), nothing, data)
         return total / data.y.shape[0], (gradient / data.y.shape[0], data)
 
-    def backward(kept, outer):
-        gradient, data = kept
+    def backward(saved, outer):
+        gradient, data = saved
         return outer * gradient, jax.tree.map(jnp.zeros_like, data)
 
-    blocked.defvjp(forward, backward)
-    return lambda weights, data: (blocked if data.y.shape[0] > 2 * size else whole)(weights, data)
+    block_by_block.defvjp(forward, backward)
+    return lambda weights, data: (block_by_block if data.y.shape[0] > 2 * size else at_once)(weights, data)
 
 
 def _squares(net: Net, weights, data: Rows):
@@ -211,4 +216,4 @@ def _at(loss: Callable, axes: int, differentiate: bool) -> Callable:
 
 
 def _as(dtype: str, *arrays) -> tuple:
-    return jax.tree.map(lambda one: jnp.asarray(one, dtype), arrays)
+    return jax.tree.map(lambda array: jnp.asarray(array, dtype), arrays)

@@ -71,7 +71,8 @@ def newton(
 def spectrum(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Condition, rank and singular, as in NewtonPath, of symmetric matrices with eigenvalues `values` (..., d)."""
     sizes = np.abs(values)
-    largest, smallest = sizes.max(axis=-1), sizes.min(axis=-1)
+    largest = sizes.max(axis=-1)
+    smallest = sizes.min(axis=-1)
     rank = np.sum(sizes > sizes.shape[-1] * np.finfo(sizes.dtype).eps * largest[..., None], axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return largest / smallest, rank, rank < sizes.shape[-1]
@@ -84,7 +85,7 @@ def _steps(steps: int) -> int:
 
 
 def _arrays(dtype: str, start: np.ndarray, lr: float, data: tuple) -> tuple:
-    return jnp.asarray(start, dtype), jnp.asarray(lr, dtype), tuple(jnp.asarray(one, dtype) for one in data)
+    return jnp.asarray(start, dtype), jnp.asarray(lr, dtype), tuple(jnp.asarray(array, dtype) for array in data)
 
 
 @functools.lru_cache(maxsize=32)
@@ -96,7 +97,7 @@ def _descent(f: Callable, steps: int) -> Callable:
             return x - lr * gradient, (x, loss)
 
         end, (points, losses) = jax.lax.scan(step, start, length=steps)
-        return _closed(points, losses, end, f(end, *data))
+        return _append_end(points, losses, end, f(end, *data))
 
     return run
 
@@ -113,7 +114,7 @@ def _newton(f: Callable, steps: int, solver: str) -> Callable:
             return x - move, (x, loss, values)
 
         end, (points, losses, values) = jax.lax.scan(step, start, length=steps)
-        return *_closed(points, losses, end, f(end, *data)), values
+        return *_append_end(points, losses, end, f(end, *data)), values
 
     return run
 
@@ -129,5 +130,5 @@ def _move(solver: str, hessian, gradient, values, vectors):
     return vectors @ jnp.where(counts, vectors.T @ gradient / jnp.where(counts, values, 1), 0)
 
 
-def _closed(points, losses, end, last) -> tuple:
+def _append_end(points, losses, end, last) -> tuple:
     return jnp.concatenate([points, end[None]]), jnp.concatenate([losses, last[None]])

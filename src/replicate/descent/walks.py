@@ -59,7 +59,7 @@ def train(
     data do not. A run that diverges goes on as infinity or nan.
     Raises ValueError if steps is below 1, lr is not finite and above 0 or the dtype is unknown.
     """
-    return _trained(method, loss, data, start, np.float64(lr), steps, dtype, path, None)
+    return _train(method, loss, data, start, np.float64(lr), steps, dtype, path, None)
 
 
 def train_many(
@@ -81,24 +81,24 @@ def train_many(
     lrs = np.asarray(lrs, dtype=np.float64)
     if starts.ndim != 2 or lrs.shape != (len(starts),):
         raise BadParameter(f"starts and lrs must have as many lanes, got shapes {starts.shape} and {lrs.shape}")
-    return _trained(method, loss, data, starts, lrs, steps, dtype, path, (None if shared else 0, 0, 0))
+    return _train(method, loss, data, starts, lrs, steps, dtype, path, (None if shared else 0, 0, 0))
 
 
-def _trained(method, loss, data, start, lr, steps, dtype, path, axes) -> Run:
+def _train(method, loss, data, start, lr, steps, dtype, path, axes) -> Run:
     if steps < 1:
         raise BadParameter(f"steps must be at least 1, got {steps}")
     if not (np.isfinite(lr).all() and (lr > 0).all()):
         raise BadParameter(f"lr must be finite and above 0, got {lr}")
     with precision(dtype):
-        arrays = jax.tree.map(lambda one: jnp.asarray(one, dtype), (data, start, lr))
-        found = jax.tree.map(np.asarray, _compiled(method, loss, steps, path, axes)(*arrays))
-    losses, forwards, mini_steps, weights, points = found
+        arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, start, lr))
+        results = jax.tree.map(np.asarray, _compile(method, loss, steps, path, axes)(*arrays))
+    losses, forwards, mini_steps, weights, points = results
     forwards = np.cumsum(np.insert(forwards, 0, 0, axis=-1), axis=-1, dtype=np.int64)
     return Run(losses, np.arange(steps + 1), forwards, mini_steps, weights, points)
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(method: Any, loss: Callable, steps: int, path: bool, axes: tuple | None) -> Callable:
+def _compile(method: Any, loss: Callable, steps: int, path: bool, axes: tuple | None) -> Callable:
     def run(data, start, lr):
         def loss_at(weights):
             return loss(weights, data)
@@ -130,7 +130,7 @@ def ties(
     if method.at_once == 1:
         raise BadParameter("at_once must be above 1, got 1")
     with precision(dtype):
-        arrays = jax.tree.map(lambda one: jnp.asarray(one, dtype), (data, path, np.float64(lr)))
+        arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, path, np.float64(lr)))
         one_by_one, at_once, gap = map(np.asarray, _both(method, loss)(*arrays))
     differ = one_by_one != at_once
     return Ties(len(path), int(differ.sum()), int((differ & (gap <= DIGITS * np.finfo(dtype).eps)).sum()))
@@ -149,7 +149,7 @@ def _both(method: Stepping, loss: Callable) -> Callable:
         def compare(weights):
             before, gradient = jax.value_and_grad(loss_at)(weights)
             point = Point(weights, before, gradient, lr)
-            counts = [one.step(loss_at, point, ()).mini_steps for one in (sequential, method)]
+            counts = [each.step(loss_at, point, ()).mini_steps for each in (sequential, method)]
             shorter = jnp.minimum(*counts)
             lengths = jnp.asarray(ends, weights.dtype)
             new, old = (loss_at(point.at(lengths[i])) for i in (shorter, jnp.maximum(shorter - 1, 0)))

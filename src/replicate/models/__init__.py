@@ -1,10 +1,12 @@
-"""Networks that start from a seed: `mlp`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
+"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
 
 from typing import TYPE_CHECKING
 
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.models.build import Specification, build
+    from replicate.models.chain import chain
     from replicate.models.initialise import initialise
     from replicate.models.mlp import mlp
     from replicate.models.operations import count_operations

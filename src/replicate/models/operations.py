@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from replicate.numerics import modes_restored
+
 
 def count_operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
     """(forward, forward and backward) multiplications and additions of one example, of convolutions and matrices.
@@ -18,12 +20,10 @@ def count_operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, f
 
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), modes_restored(model):
             model.eval()(torch.zeros(1, *shape))
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return sum(counts), 3 * sum(counts) - counts[0]

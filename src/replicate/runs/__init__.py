@@ -7,24 +7,30 @@ from replicate import lazy
 if TYPE_CHECKING:
     from replicate.numerics import gains_by_bfloat16
     from replicate.runs.backends import device_for
-    from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load
-    from replicate.runs.machine import commit, device, device_name, jobs
+    from replicate.runs.cache import Runs, cached, deviations, each, over, produce_or_load, tables_in
     from replicate.runs.digest import digest_of_file
+    from replicate.runs.machine import commit, device, device_name, jobs
+    from replicate.runs.pool import without_seeds
     from replicate.runs.record import (
+        carry,
         export,
         load_recorded,
+        merge,
         older,
         older_than,
+        read_export,
         record,
-        record_file,
         recorded_at,
         recorded_file,
+        recorded_path,
+        rounded,
     )
     from replicate.runs.tables import (
         checksum_of,
         keep_rows,
         kept_rows,
         provenance_of,
+        read_columns,
         read_table,
         write_table,
     )

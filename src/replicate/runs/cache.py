@@ -1,14 +1,16 @@
 """Two levels of cache: an experiment's table is kept whole, and inside it each run of its grid is kept by itself.
 
-The key of both is settings, code digest and numerics class; the checksums of the data are constants of the code. So an
+The key of both is settings, code digest, the code and checksum of what is found by folder, and numerics class. So an
 edited docstring or plot re-runs nothing, an edited optimizer everything that uses it, and a killed experiment goes on
-with the first run of its grid that is not done.
+with the first run of its grid that is not done. A run knows its seed from its point of the grid, so `seeds` is in no
+run's key: eight seeds become twenty-four by running sixteen.
 """
 
 import hashlib
 import json
 import math
 import os
+import shutil
 import sys
 import time
 import warnings
@@ -21,9 +23,10 @@ import pandas as pd
 from replicate import paths
 from replicate.errors import Busy, Diverged, Killed, Missing, Paused
 from replicate.progress import deadline, ends_by, progress
-from replicate.runs import backends, machine
+from replicate.runs import backends, identity, machine
 from replicate.runs.digest import code_digest
-from replicate.runs.tables import provenance_of, read_table, write_table
+from replicate.runs.pool import SEEDS
+from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
 _near: set[float] = set()  # deadlines before which a run of this process had to stop: too near to start another
@@ -31,14 +34,26 @@ _near: set[float] = set()  # deadlines before which a run of this process had to
 
 @dataclass(frozen=True)
 class Runs:
-    """What `each` made: all rows, and the folder of each point of the grid."""
+    """What `each` made: all rows, and the folder of each point of the grid; run and settings, to make one again."""
 
     table: pd.DataFrame
     folders: Mapping[tuple, Path]
+    run: Callable
+    settings: object
 
     def parents(self, point: Mapping) -> list[Path]:
         """Folders of the points that agree with `point` on every name they share."""
-        return [f for key, f in self.folders.items() if all(point.get(n, v) == v for n, v in key)]
+        return [folder for key, folder in self.folders.items()
+                if all(point.get(name, value) == value for name, value in key)]  # fmt: skip
+
+    def restore(self) -> None:
+        """Make those runs again whose files are gone or have another size than when they ended."""
+        damaged = [key for key, folder in self.folders.items() if not _is_whole(folder)]
+        for key in damaged:
+            print(f"files of {self.folders[key]} are gone; its run is made again", file=sys.stderr)
+            shutil.rmtree(self.folders[key])
+        if damaged:
+            each(self.run, self.settings, [dict(key) for key in damaged])
 
 
 def deviations(settings, reference) -> pd.DataFrame:
@@ -56,6 +71,7 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
 
     elapsed = stopwatch(wall=True)
     table = experiment(settings)
+    identity.check_unchanged()
     write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
     return table
 
@@ -100,29 +116,35 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     """
     import joblib
 
-    points = [dict(p) for p in grid]
-    home, device = run_folder(run, settings), backends.device_for(run)
-    folders = {tuple(sorted(p.items())): home / "-".join(f"{n}{v}" for n, v in p.items()) for p in points}
-    todo = [p for p in points if not (folders[tuple(sorted(p.items()))] / TABLE).exists()]
+    points = [dict(point) for point in grid]
+    home, device = run_folder(run, settings, seeds=False), backends.device_for(run)
+    folders = {_key(point): home / "-".join(f"{name}{value}" for name, value in point.items()) for point in points}
+    todo = [point for point in points if not (folders[_key(point)] / TABLE).exists()]
+    if todo and after is not None:
+        after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
-    # So are the device and the word that names it.
-    until = deadline()
-    tasks = [
-        joblib.delayed(_one)(
-            run, settings, p, folders[tuple(sorted(p.items()))], after and after.parents(p), device,
-            machine.requested(), until,
-        )  # fmt: skip
-        for p in todo
-    ]
+    told = (device, machine.requested(), deadline(), identity.imported_code())
+    tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *told)
+             for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
     finished = _finished(tasks, label)
     if finished < len(tasks):
         raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
     parts = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
-    lost = [first for first in map(_diverged_at, folders.values()) if first is not None]
-    if len(lost) == len(points):
-        raise Diverged(f"{label}: every run diverged, the first at step {min(lost)}; try a smaller rate", min(lost))
-    return Runs(pd.concat(parts, ignore_index=True), folders)
+    diverged = [step for step in map(_diverged_at, folders.values()) if step is not None]
+    if len(diverged) == len(points):
+        first = min(diverged)
+        raise Diverged(f"{label}: every run diverged, the first at step {first}; try a smaller rate", first)
+    return Runs(pd.concat(parts, ignore_index=True), folders, run, settings)
+
+
+def _key(point: Mapping) -> tuple:
+    return tuple(sorted(point.items()))
+
+
+def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
+    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or BadData."""
+    return [read_table(folder / TABLE) for folder in folders]
 
 
 def _finished(tasks: list, label: str) -> int:
@@ -145,9 +167,16 @@ def _finished(tasks: list, label: str) -> int:
 
 
 def _one(
-    run: Callable, settings, point: dict, folder: Path, parents: list[Path] | None, device: str,
-    requested: str, until: float,
-) -> bool:  # fmt: skip
+    run: Callable,
+    settings,
+    point: dict,
+    folder: Path,
+    parents: list[Path] | None,
+    device: str,
+    requested: str,
+    until: float,
+    code: str,
+) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
     import filelock
 
@@ -164,8 +193,9 @@ def _one(
             if not (folder / TABLE).exists():
                 elapsed = stopwatch(wall=True)
                 table = _or_diverged(run, settings, point, folder, parents or [], device)
+                identity.check_unchanged(code)
                 provenance = _provenance(run, settings, folder.parent.name, elapsed())
-                write_table(folder / TABLE, table, provenance | {"point": point})
+                write_table(folder / TABLE, table, provenance | {"point": point, "files": _files(folder)})
     except Paused:
         if math.isfinite(until):
             _near.add(until)
@@ -191,11 +221,34 @@ def _diverged_at(folder: Path) -> int | None:
     return int(table.diverged.iloc[0]) if "diverged" in table else None
 
 
-def run_folder(function: Callable, settings) -> Path:
-    """Where the runs of `function` under these settings, this code and this class of machine lie."""
-    about = [asdict(settings), code_digest(function), backends.numerics(function, settings)]
-    key = hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+def _files(folder: Path) -> dict[str, int]:
+    """What a run leaves behind beside its table: path in its folder -> bytes."""
+    left = [path for path in folder.rglob("*") if path.is_file() and path.name not in (TABLE, ROWS, "lock")]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in left}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files that a finished run left are there with their sizes."""
+    files = provenance_of(folder / TABLE).get("files", {})
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
+
+
+def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
+    """Where the runs of `function` under these settings, this code and this class of machine lie.
+
+    seeds: whether `seeds` is part of the key, as of an experiment's table, or not, as of one run of a grid.
+    """
+    values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
+    chosen = _found_by_folder(settings)
+    digest = code_digest(function, tuple(sorted(chosen)))
+    identified = [values, digest, chosen, backends.numerics(function, settings)]
+    key = hashlib.sha256(json.dumps(identified, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
+
+
+def _found_by_folder(settings) -> dict[str, str]:
+    """Module -> checksum of its data, of what a name in the settings chooses among the modules of a folder."""
+    return getattr(settings, "found_by_folder", dict)()
 
 
 def source_of(function: Callable) -> str:
@@ -212,7 +265,8 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         "source": source_of(function),
         "experiment": function.__name__,
         "key": name.rpartition("-")[2],
-        "code": code_digest(function),
+        "code": code_digest(function, tuple(sorted(_found_by_folder(settings)))),
+        "found_by_folder": _found_by_folder(settings),
         "settings": asdict(settings),
         "numerics": backends.numerics(function, settings),
         "device": backends.name_of(function),

@@ -22,15 +22,18 @@ READERS = {
 CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, whatever framework computes
 
 
-def code_digest(experiment: Callable) -> str:
-    """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes."""
-    return digest_of_file(_file_of(experiment), experiment.__name__)
+def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
+    """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes.
+
+    chosen: modules that no import names, because a name in the settings chooses them among those of a folder.
+    """
+    return digest_of_file(_file_of(experiment), experiment.__name__, chosen)
 
 
-def digest_of_file(path: Path, name: str) -> str:
+def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
     """`code_digest` of the experiment `name` that this file defines, without importing the file."""
     own, imported = _reached(_syntax(path), name)
-    modules = _with_imports(imported)
+    modules = _with_imports(imported | {module for module in chosen if _file(module)})
     text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 

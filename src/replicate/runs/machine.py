@@ -122,3 +122,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = ""
     return found
+
+
+@functools.cache
+def history() -> tuple[str, ...]:
+    """Commits of this tree from the newest on, twelve digits each; empty outside a git checkout."""
+    try:
+        return tuple(line[:12] for line in _git("rev-list", "HEAD").splitlines())
+    except (OSError, subprocess.CalledProcessError):
+        return ()

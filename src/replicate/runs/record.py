@@ -4,7 +4,7 @@ data/results/<preset>/<source>/<source>-<experiment>.parquet     rows of every r
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from replicate import paths
 from replicate.errors import BadData, BadParameter
-from replicate.runs import machine
+from replicate.runs import machine, pool
 from replicate.runs.cache import TABLE, cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
@@ -58,14 +58,13 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
     return merge(recorded_path(experiment, preset), table, _records(experiment, settings), preset)
 
 
-def record_file(path: Path) -> tuple[str, str]:
-    """Merge a file that `export` wrote on any machine; gives its source and preset. Raises Missing or BadData."""
-    about = provenance_of(path)
-    if "preset" not in about or not about.get("records"):
+def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
+    """The rows of a file that `export` wrote, and its provenance: preset, and records by key. Raises Missing, BadData."""
+    provenance = provenance_of(path)
+    records = provenance.get("records") if isinstance(provenance, dict) else None
+    if not isinstance(records, dict) or not records or not all(isinstance(each, dict) for each in records.values()):
         raise BadData(f"{path} is not a table that `run --out` wrote")
-    (source,) = {one["source"] for one in about["records"].values()}
-    merge(paths.RESULTS / about["preset"] / source / path.name, read_table(path), about["records"], about["preset"])
-    return source, about["preset"]
+    return read_table(path), provenance
 
 
 def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: str) -> Path:
@@ -86,7 +85,7 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
 
 
 def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
-    """The recorded rows of one experiment, of each data set those written last; empty if nothing is recorded.
+    """The recorded rows of one experiment that count, see `pool.counted`; empty if nothing is recorded.
 
     attrs["settings"]: the fields of the settings by key.
     """
@@ -94,29 +93,42 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     table, records = read_table(path), provenance_of(path)["records"]
-    newest = table.assign(written=table.key.map(lambda key: records[key]["written"]))
-    newest = newest[newest.written == newest.groupby("dataset").written.transform("max")]
-    newest = newest.drop(columns="written").reset_index(drop=True)
-    newest.attrs["settings"] = {key: records[key]["settings"] for key in newest.key.unique()}
-    return newest
+    rows = pool.counted(table, records, _todays_code(experiment), machine.history()).reset_index(drop=True)
+    rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
+    return rows
 
 
 def older(experiment: Callable, preset: str) -> list[str]:
     """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
-    return older_than(code_digest(experiment), recorded_path(experiment, preset))
+    path = recorded_path(experiment, preset)
+    return older_than(_todays_code(experiment), path)
 
 
-def older_than(code: str, path: Path) -> list[str]:
-    """Data sets whose newest rows in a recorded file were made by code of another digest; none without a file.
+def older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
+    """Data sets whose rows that count, in a recorded file, were made by code of another digest; none without a file.
 
-    The values are not verified, for none is used. Raises BadData.
+    code: provenance -> today's digest. The values are not verified, for none is used. Raises BadData.
     """
     if not path.exists():
         return []
     table, records = read_columns(path, ["dataset", "key"])
-    about = table.drop_duplicates().assign(written=lambda rows: rows.key.map(lambda key: records[key]["written"]))
-    newest = about[about.written == about.groupby("dataset", sort=False).written.transform("max")]
-    return list(newest[newest.key.map(lambda key: records[key]["code"] != code)].dataset.unique())
+    counted = pool.counted(table.drop_duplicates(), records, code, machine.history())
+    return [row.dataset for row in counted.itertuples() if not pool.is_of_today(records[row.key], code)]
+
+
+def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
+    """Let recorded results count as results of today's code too: somebody has seen that the code gives the same."""
+    path, code = recorded_path(experiment, preset), _todays_code(experiment)
+    table, provenance = read_table(path), provenance_of(path)
+    for key in keys:
+        record = provenance["records"][key]
+        record["carried"] = sorted({*record.get("carried", ()), code(record)})
+    write_table(path, table, provenance)
+
+
+def _todays_code(experiment: Callable) -> Callable[[Mapping], str]:
+    """Provenance -> today's digest of the experiment, with what the settings of that result chose among folders."""
+    return lambda record: code_digest(experiment, tuple(sorted(record.get("found_by_folder", {}))))
 
 
 def recorded_at(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:

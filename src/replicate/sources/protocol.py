@@ -39,7 +39,8 @@ class Experiment:
     metrics: columns that are judged. datasets: entries of the presets that it is meant for, all of them if empty.
     settings: entries that it runs on at every preset instead, for an experiment that needs no data. needs_data: whether
     its data sets are files. operations: settings -> multiplications and additions. evidence: entry -> `Evidence`.
-    derive: the recorded table of one data set -> the table that is judged, one row per unit and cell. measures: the
+    derive: the recorded table of one data set -> the table that is judged, one row per unit and cell. clocked: column ->
+    None for a column, or the value of rows, that hold seconds of the machine, so that no other run has the same. measures: the
     rare measures that no named contrast expresses, by name: `replicate.claims.contrasts` says how they are called.
     """
 
@@ -52,6 +53,7 @@ class Experiment:
     operations: Callable[[object], float] | None = None
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     derive: Callable | None = None
+    clocked: Mapping[str, object] = field(default_factory=dict)
     measures: Mapping[str, Callable] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -75,6 +77,13 @@ class Experiment:
     def judged(self, table):
         """The table that is judged, from the table of one data set."""
         return table if self.derive is None else self.derive(table)
+
+    def without_clock(self, table):
+        """The table without what no other run has the same: columns of seconds, and rows that were counted in them."""
+        for name, value in self.clocked.items():
+            if name in table:
+                table = table.drop(columns=name) if value is None else table[table[name] != value]
+        return table
 
     def values(self, name: str, settings: Collection) -> Collection | type:
         """The values a field can have under any of these settings, or the type of which it can have any."""
@@ -108,9 +117,12 @@ class Source(Mapping):
     presets = property(lambda self: self._presets.PRESETS)
 
     def __getitem__(self, name: str) -> Experiment:
-        if name not in list(self):
+        if name not in self:
             raise unknown(f"experiment of {self.name}", name, self)
         return _declared(importlib.import_module(f"replicate.sources.{self.name}.{name}"), name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_modules(self._package))

@@ -25,3 +25,9 @@ class ImageSettings:
     flip: bool = True  # at random, left and right
     pixel_noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviations of a pixel, drawn anew each step
     label_noise: Fraction = 0.0  # share of labels drawn anew each step
+
+    def found_by_folder(self) -> dict[str, str]:
+        """Module -> checksum of its data, of the data set that the name chooses: part of the key of a run."""
+        from replicate import datasets
+
+        return {datasets.module_of(self.dataset): datasets.checksum(self.dataset)} if self.dataset in datasets.NAMES else {}

@@ -13,12 +13,12 @@ import torch
 from replicate import floors, models, runs, training
 from replicate.datasets import Batches
 from replicate.optim import SGD
-from replicate.schedules import constant
 from replicate.sources.protocol import Evidence, experiment
 from replicate.speed import peers
 from replicate.speed.goals import Row, table, turns
 from replicate.speed.settings import Settings
 from replicate.streams import rng
+from replicate.training.schedules import constant
 
 
 @experiment(evidence={"synthetic": Evidence(100, "what the device can do at best")})

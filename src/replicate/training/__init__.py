@@ -1,10 +1,11 @@
-"""Training runs, their branches, and what their weights are worth."""
+"""Training runs, their branches, and the losses and accuracies at their weights."""
 
 from typing import TYPE_CHECKING
 
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.training import full_batch, schedules
     from replicate.training.checkpoint import (
         Checkpoints,
         load_records,
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
         save_state,
         save_tensor_file,
     )
-    from replicate.training.evaluation import evaluate
+    from replicate.training.evaluation import Evaluator, evaluate, measure
     from replicate.training.flat import Flat
     from replicate.training.gradient import GraphedGradients, cuda_graph
     from replicate.training.lanes import Lanes, lane_steps

@@ -16,7 +16,7 @@ from replicate.progress import pieces
 from replicate.sources import images as kit
 from replicate.sources.images import DRAWS, MAIN
 from replicate.sources.sandler2023trajectories.settings import Settings
-from replicate import schedules
+from replicate.training import schedules
 
 LOG_EVERY = 100  # steps per row of the main run's loss
 

@@ -1,0 +1,50 @@
+"""Which code this process has imported: taken once, here, and held against the files before anything is stored.
+
+A file that is edited while a run goes on would otherwise give the numbers of the old code the key of the new one.
+"""
+
+import functools
+import hashlib
+from pathlib import Path
+
+from replicate.errors import Busy
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _stamps(package: Path) -> dict[Path, tuple[int, int]]:
+    """Time and size of every file of the package; only those that differ are read again."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(package.rglob("*.py"))}
+
+
+def _hashes(package: Path) -> dict[Path, str]:
+    return {path: _hash(path) for path in sorted(package.rglob("*.py"))}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+IMPORTED_STAMPS = _stamps(PACKAGE)
+IMPORTED = _hashes(PACKAGE)
+
+
+@functools.cache
+def imported_code() -> str:
+    """A hash of the whole package as this process imported it; a worker compares it with its own."""
+    text = "".join(f"{path.relative_to(PACKAGE)} {digest}\n" for path, digest in IMPORTED.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_unchanged(expected: str | None = None) -> None:
+    """Raise Busy if a file of the package has changed since it was imported.
+
+    expected: `imported_code` of the process that asked for the run, which must have imported the same.
+    """
+    now = _stamps(PACKAGE)
+    for path in sorted(now.keys() | IMPORTED.keys()):
+        if now.get(path) != IMPORTED_STAMPS.get(path) and (path not in now or _hash(path) != IMPORTED.get(path)):
+            name = path.relative_to(PACKAGE.parent)
+            raise Busy(f"{name} has changed since this run began; nothing of it is stored; run the same command again")
+    if expected is not None and expected != imported_code():
+        raise Busy("the code has changed between this process and its workers; run the same command again")
