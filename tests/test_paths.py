@@ -169,3 +169,18 @@ def test_scripts_have_line_feeds_in_every_checkout_and_tables_are_left_alone():
         pytest.skip("not a git checkout")
     assert {attributes(path) for path in (".ci/run", "Makefile", "src/replicate/paths.py")} == {"auto lf"}
     assert attributes("data/results/cpu/x/y.parquet") == "unset lf"
+
+
+@pytest.mark.parametrize(
+    "place, file, checkout",
+    [("src", "pyproject.toml", True), ("src", "setup.cfg", False), ("site-packages", "pyproject.toml", False)],
+)
+def test_a_checkout_is_the_repository_whose_root_holds_this_package(tmp_path, place, file, checkout):
+    (tmp_path / place / "replicate").mkdir(parents=True)
+    (tmp_path / file).touch()
+    assert paths.is_checkout(tmp_path / place / "replicate") == checkout
+
+
+def test_in_a_checkout_everything_lies_in_it():
+    assert paths.IS_CHECKOUT and paths.WORK == paths.ROOT
+    assert paths.CLAIMS.is_dir() and paths.NOTEBOOKS.is_dir() and paths.BUILD.parent == paths.ROOT

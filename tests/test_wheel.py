@@ -24,44 +24,36 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", params=["full", "bare"])
-def installed(request, wheel, tmp_path_factory) -> Path:
-    """An environment with the wheel: with every extra, which it borrows from the tests' own, or with none."""
-    return install(wheel, tmp_path_factory.mktemp(request.param), full=request.param == "full")
+@pytest.fixture(scope="session")
+def full(wheel, tmp_path_factory) -> Path:
+    """An environment with the wheel and every extra, which it borrows from the tests' own."""
+    home = install(wheel, tmp_path_factory.mktemp("full"))
+    (site,) = home.glob("lib/python*/site-packages")
+    (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
+    return home
 
 
-def install(wheel: Path, home: Path, full: bool) -> Path:
+@pytest.fixture(scope="session")
+def bare(wheel, tmp_path_factory) -> Path:
+    """An environment with nothing but the wheel."""
+    return install(wheel, tmp_path_factory.mktemp("bare"))
+
+
+def install(wheel: Path, home: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-    if full:
-        (site,) = home.glob("lib/python*/site-packages")
-        (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--no-index", str(wheel)], check=True)
     return home
 
 
-def call(home: Path, folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+def call(home: Path, folder: Path, *words: str, program: str = "replicate") -> subprocess.CompletedProcess:
     around = {name: value for name, value in os.environ.items() if not name.startswith(("REPLICATE", "PYTHON"))}
-    given = around | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg"} | environment
-    return subprocess.run([home / "bin" / "replicate", *words], cwd=folder, capture_output=True, text=True, env=given)
+    given = around | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg"}
+    return subprocess.run([home / "bin" / program, *words], cwd=folder, capture_output=True, text=True, env=given)
 
 
 def files(home: Path) -> set[Path]:
     return {path for path in home.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-
-
-@pytest.fixture
-def full(installed):
-    if not list(installed.glob("lib/python*/site-packages/borrowed.pth")):
-        pytest.skip("of the full environment")
-    return installed
-
-
-@pytest.fixture
-def bare(installed):
-    if list(installed.glob("lib/python*/site-packages/borrowed.pth")):
-        pytest.skip("of the bare environment")
-    return installed
 
 
 def test_the_wheel_brings_what_a_checkout_has(full, tmp_path):
@@ -69,7 +61,7 @@ def test_the_wheel_brings_what_a_checkout_has(full, tmp_path):
             "print(paths.IS_CHECKOUT, paths.WORK == Path.cwd(), paths.ROOT.is_relative_to(paths.PACKAGE)); "
             "print(*sorted(path.stem for path in paths.CLAIMS.iterdir())); "
             "print(*sorted(path.stem for path in paths.NOTEBOOKS.iterdir()))")  # fmt: skip
-    done = subprocess.run([full / "bin" / "python", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = call(full, tmp_path, "-c", code, program="python")
     stems = " ".join(sorted(path.stem for path in paths.CLAIMS.glob("*.toml")))
     assert done.stdout.splitlines() == ["0.1.0", "False True True", stems, stems], done.stderr
 
