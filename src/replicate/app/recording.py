@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from replicate import claims, runs
-from replicate.app import registry, stages, verdicts
+from replicate.app import benchmarks, registry, stages, verdicts
 from replicate.errors import BadData, Missing
 from replicate.sources.protocol import Experiment, Source, names
 
@@ -140,10 +140,8 @@ def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, st
     if len(named) != 1:
         raise BadData(f"{path}: all results must be of one experiment, got {sorted(named)[:3]}")
     ((source, name),) = named
-    if source == stages.SPEED:
-        from replicate import speed
-
-        found = {each.name: each for each in speed.EXPERIMENTS}
+    if source == benchmarks.SOURCE:
+        found = benchmarks.experiments()
     elif source in names():
         found = registry.source(source)
     else:
@@ -163,9 +161,9 @@ def _check_rows(path: Path, rows: pd.DataFrame, records: Mapping[str, dict]) -> 
 
 def _check_settings(path: Path, source: str, experiment: Experiment, preset: str, entry: str, settings: object) -> None:
     """Raises BadData unless these are the preset's own settings, with some or all of its seeds."""
-    if source == stages.SPEED:
-        return
-    entries = experiment.chosen(registry.source(source).presets.get(preset, {}))
+    is_speed = source == benchmarks.SOURCE
+    presets = benchmarks.presets() if is_speed else registry.source(source).presets
+    entries = experiment.chosen(presets.get(preset, {}))
     if entry not in entries:
         raise BadData(f"{path}: preset {preset} runs {experiment.name} on {', '.join(entries) or 'nothing'}, not on {entry[:40]!r}")
     own = _plain(asdict(entries[entry]))
