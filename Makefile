@@ -26,18 +26,21 @@ export REPLICATE_DATA
 endif
 endif
 
+# The extras that replicate and test need, as in environment.yml; the lock has those of rarer uses too.
+EXTRAS := sources notebooks test report browser
+LOCKED := $(EXTRAS) text keras cluster
 UV_INSTALL := $(BIN)/uv pip install --python $(BIN)/python $(if $(MAKE_TERMOUT),,--quiet)
 COLOUR := $(if $(MAKE_TERMOUT),$(if $(NO_COLOR),,yes))
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
   --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 180
 
-.PHONY: help env replicate test test-long lab report data bench record readme refresh lock clean
+.PHONY: help env replicate test test-long test-gpu lab report data bench record readme refresh lock clean
 
 help: ## list the targets (what make does without words)
 	@awk -F ':.*## ' -v on='$(if $(COLOUR),\033[36m)' -v off='$(if $(COLOUR),\033[0m)' \
 	  '/^[a-z-]+:.*## / {printf "  %smake %-10s%s %s\n", on, $$1, off, $$2}' $(firstword $(MAKEFILE_LIST))
 
-env: .venv/.done ## make .venv from requirements.lock (every other target does it by itself)
+env: .venv/.done ## make .venv, versions by requirements.lock (every other target does it by itself)
 
 # The stamp is written last, so that a .venv without it is half made, and is begun anew.
 .venv/.done: pyproject.toml requirements.lock
@@ -47,8 +50,8 @@ env: .venv/.done ## make .venv from requirements.lock (every other target does i
 	@$(PYTHON) -m venv $(if $(wildcard $@),,--clear) .venv
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV_INSTALL) --require-hashes -r requirements.lock
-	@$(UV_INSTALL) -e .
+	@$(UV_INSTALL) -r pyproject.toml $(EXTRAS:%=--extra %) --constraint requirements.lock
+	@$(UV_INSTALL) --no-deps -e .
 	@touch $@
 
 replicate: env ## run the sources and judge their claims [PRESET=smoke|cpu|gpu|paper ONLY=source SET="k=v k=v"]
@@ -61,6 +64,10 @@ test: env ## unit tests, notebooks against their stored outputs, JupyterLab in a
 
 test-long: env ## the tests that take minutes
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest -q --color=no -m long tests
+
+test-gpu: env ## what CUDA alone can test, and every experiment at a tiny size [REPLICATE_DEVICE=cpu rehearses it]
+	@TQDM_DISABLE=1 REPLICATE_JOBS=1 OMP_NUM_THREADS=1 REPLICATE_DEVICE=$(or $(REPLICATE_DEVICE),cuda) \
+	  $(BIN)/python -m pytest -q --color=no --durations=5 -m gpu tests
 
 lab: env ## open JupyterLab on notebooks/
 	@$(BIN)/python -m jupyterlab notebooks
@@ -84,7 +91,7 @@ refresh: env ## run the notebooks in place at smoke: new stored outputs, for mak
 	@TQDM_DISABLE=1 $(BIN)/python -m replicate refresh
 
 lock: env ## pin every dependency but torch in requirements.lock (needs the network)
-	@$(BIN)/uv pip compile --quiet pyproject.toml --extra test --extra report --extra browser \
+	@$(BIN)/uv pip compile --quiet pyproject.toml $(LOCKED:%=--extra %) \
 	  --override lock-override.txt --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock" -o requirements.lock
 

@@ -14,7 +14,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = {"test", "report", "browser"}  # what conda installs and the lock pins
+LIGHT = {"torch", "numpy", "safetensors"}  # what the package itself needs
+BROUGHT = {"jax", "pandas", "jupyterlab", "papermill", "nbval", "pytest", "sphinx", "playwright"}  # by conda and make env
+UNLOCKED_EXTRAS = {"peers", "gpu"}
 UNLOCKED = r"torch|triton|nvidia-.*|optax|pytorch-optimizer|schedulefree"  # builds by machine, and peers for benchmarks
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = ("linux", "darwin", "win32")
@@ -46,11 +48,35 @@ def project(texts: Texts) -> dict:
     return tomllib.loads(texts.pyproject)["project"]
 
 
+def extras(texts: Texts) -> dict[str, list[Requirement]]:
+    table = project(texts)["optional-dependencies"]
+    return {name: [Requirement(line) for line in lines] for name, lines in table.items()}
+
+
+def light_requirements(texts: Texts) -> list[Requirement]:
+    """What comes without any extra."""
+    return [Requirement(line) for line in project(texts)["dependencies"]]
+
+
 def direct_requirements(texts: Texts) -> list[Requirement]:
     """The dependencies and those of the extras that are locked."""
-    table = project(texts)
-    extras = [line for extra in sorted(EXTRAS) for line in table["optional-dependencies"].get(extra, [])]
-    return [Requirement(line) for line in table["dependencies"] + extras]
+    locked = [each for name, lines in extras(texts).items() if name not in UNLOCKED_EXTRAS for each in lines]
+    return light_requirements(texts) + locked
+
+
+def extras_of_conda(texts: Texts) -> set[str]:
+    """The extras that environment.yml has pip install; none if it does not install this project alone."""
+    entries = yaml.safe_load(texts.environment)["dependencies"]
+    lines = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
+    match = re.fullmatch(r"-e \.\[([\w,]+)\]", lines[0]) if len(lines) == 1 else None
+    return set(match[1].split(",")) if match else set()
+
+
+def extras_of_make(texts: Texts, variable: str = "EXTRAS") -> set[str]:
+    """The extras that a variable of the Makefile names."""
+    (line,) = re.findall(rf"^{variable} := (.*)$", texts.makefile, re.MULTILINE) or [""]
+    named = set(line.split())
+    return named - {"$(EXTRAS)"} | extras_of_make(texts) if "$(EXTRAS)" in named else named
 
 
 def lock_lines(lock: str) -> list[str]:
@@ -84,18 +110,32 @@ def python_is_3_11_or_newer_in_both(texts: Texts) -> list[str]:
     return [f"{file} asks for python {spec!r}" for file, spec in found.items() if spec != ">=3.11"]
 
 
-def pip_installs_this_project_with_the_locked_extras(texts: Texts) -> list[str]:
-    entries = yaml.safe_load(texts.environment)["dependencies"]
-    lines = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
-    match = re.fullmatch(r"-e \.\[([\w,]+)\]", lines[0]) if len(lines) == 1 else None
-    if not match or set(match[1].split(",")) != EXTRAS:
-        return [f"pip installs {lines}, not this project with {sorted(EXTRAS)}"]
-    return [f"there is no extra {name!r}" for name in EXTRAS - project(texts)["optional-dependencies"].keys()]
+def the_package_itself_is_light(texts: Texts) -> list[str]:
+    return [f"{name} is in or out" for name in {found.name for found in light_requirements(texts)} ^ LIGHT]
 
 
-def make_lock_names_the_same_extras(texts: Texts) -> list[str]:
-    named = set(re.findall(r"--extra (\S+)", texts.makefile))
-    return [f"only one of make lock and environment.yml names the extra {name!r}" for name in named ^ EXTRAS]
+def conda_and_make_env_name_the_same_extras(texts: Texts) -> list[str]:
+    conda, make = extras_of_conda(texts), extras_of_make(texts)
+    uses = ["$(EXTRAS:%=--extra %)", "--constraint requirements.lock"]
+    return (
+        [f"only one of environment.yml and make env names {name!r}" for name in conda ^ make]
+        + [f"there is no extra {name!r}" for name in (conda | make) - extras(texts).keys()]
+        + [f"make env does not say {words}" for words in uses if words not in texts.makefile]
+    )
+
+
+def both_bring_what_the_two_commands_need(texts: Texts) -> list[str]:
+    complaints = []
+    for file, names in (("environment.yml", extras_of_conda(texts)), ("make env", extras_of_make(texts))):
+        brought = {each.name for name in names for each in extras(texts).get(name, [])}
+        complaints += [f"{file} does not bring {package}" for package in BROUGHT - brought]
+    return complaints
+
+
+def make_lock_names_every_extra_but_peers_and_gpu(texts: Texts) -> list[str]:
+    wanted, named = extras(texts).keys() - UNLOCKED_EXTRAS, extras_of_make(texts, "LOCKED")
+    uses = [] if "$(LOCKED:%=--extra %)" in texts.makefile else ["make lock does not use LOCKED"]
+    return uses + [f"make lock is wrong about the extra {name!r}" for name in wanted ^ named]
 
 
 def every_dependency_is_pinned_once_within_its_range(texts: Texts) -> list[str]:
@@ -169,8 +209,10 @@ def versions_that_do_not_work_are_out_of_range(texts: Texts) -> list[str]:
 CHECKS = (
     conda_brings_only_python_and_pip,
     python_is_3_11_or_newer_in_both,
-    pip_installs_this_project_with_the_locked_extras,
-    make_lock_names_the_same_extras,
+    the_package_itself_is_light,
+    conda_and_make_env_name_the_same_extras,
+    both_bring_what_the_two_commands_need,
+    make_lock_names_every_extra_but_peers_and_gpu,
     every_dependency_is_pinned_once_within_its_range,
     torch_and_peers_are_not_in_the_lock,
     every_pin_has_a_hash,
@@ -188,14 +230,26 @@ BROKEN = (  # check, file, pattern, what replaces its first occurrence
     (python_is_3_11_or_newer_in_both, "environment", r"python>=3\.11", "python>=3.12"),
     (python_is_3_11_or_newer_in_both, "environment", r"python>=3\.11", "python"),
     (python_is_3_11_or_newer_in_both, "pyproject", r'">=3\.11"', '">=3.10"'),
-    (pip_installs_this_project_with_the_locked_extras, "environment", r",browser", ""),
-    (pip_installs_this_project_with_the_locked_extras, "environment", r"-e \.", "replicate"),
-    (pip_installs_this_project_with_the_locked_extras, "environment", r"\Z", "      - numpy\n"),
-    (pip_installs_this_project_with_the_locked_extras, "pyproject", r"\nbrowser = ", "\nbrowsers = "),
-    (make_lock_names_the_same_extras, "makefile", r" --extra report", ""),
-    (make_lock_names_the_same_extras, "makefile", r"--extra report", "--extra peers"),
+    (the_package_itself_is_light, "pyproject", r'\n  "numpy>=2\.0",', ""),
+    (the_package_itself_is_light, "pyproject", r'\n  "numpy>=2\.0",', '\n  "numpy>=2.0",\n  "pandas>=2.2",'),
+    (conda_and_make_env_name_the_same_extras, "environment", r",browser", ""),
+    (conda_and_make_env_name_the_same_extras, "environment", r"-e \.", "replicate"),
+    (conda_and_make_env_name_the_same_extras, "environment", r"\Z", "      - numpy\n"),
+    (conda_and_make_env_name_the_same_extras, "pyproject", r"\nbrowser = ", "\nbrowsers = "),
+    (conda_and_make_env_name_the_same_extras, "makefile", r"\nEXTRAS := sources ", "\nEXTRAS := "),
+    (conda_and_make_env_name_the_same_extras, "makefile", r"\$\(EXTRAS:%=--extra %\)", "--extra sources"),
+    (conda_and_make_env_name_the_same_extras, "makefile", r"--constraint requirements\.lock", ""),
+    (both_bring_what_the_two_commands_need, "environment", r"\[sources,", "["),
+    (both_bring_what_the_two_commands_need, "environment", r",notebooks", ""),
+    (both_bring_what_the_two_commands_need, "makefile", r"\nEXTRAS := sources notebooks", "\nEXTRAS := sources"),
+    (both_bring_what_the_two_commands_need, "pyproject", r'"papermill>=2\.6", ', ""),
+    (both_bring_what_the_two_commands_need, "pyproject", r'\n  "jax>=0\.8",', ""),
+    (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"(?m)(LOCKED := .*) keras", r"\1"),
+    (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"(?m)(LOCKED := .*)$", r"\1 peers"),
+    (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"\$\(LOCKED:%=--extra %\)", "--extra sources"),
     (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"tqdm>=4\.66"', '"tqdm>=99"'),
     (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"tqdm>=4\.66"', '"tqdm>=4", "attrs2"'),
+    (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"keras>=3\.5"', '"keras>=99"'),
     (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"sphinx>=8"', '"sphinx>=99"'),
     (every_dependency_is_pinned_once_within_its_range, "lock", r"\ntqdm==\S+", "\ntqdm==4.1"),
     (every_dependency_is_pinned_once_within_its_range, "lock", r"\nplaywright==", "\nplaywrong=="),

@@ -122,6 +122,14 @@ def defines_and_loops_nowhere(notebook: dict) -> list[str]:
     return [f"{type(node).__name__}, line {node.lineno} of its cell" for node in nodes if isinstance(node, STATEMENTS)]
 
 
+def builds_no_dict_of_tables(notebook: dict) -> list[str]:
+    """A dict that names tables is a list of experiments by hand; a study knows which there are."""
+    cells = [cell for cell in code_cells(notebook) if "parameters" not in tags(cell)]
+    dicts = [node for cell in cells for node in ast.walk(syntax_tree(cell)) if isinstance(node, ast.Dict)]
+    held = [value for node in dicts for value in node.values if isinstance(value, ast.Name | ast.Call | ast.Subscript)]
+    return [f"a dict of {ast.unparse(value)}" for value in held]
+
+
 def cells_are_short(notebook: dict) -> list[str]:
     lengths = [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
     return [f"a cell of {length} lines" for length in lengths if length > MOST_LINES]
@@ -164,6 +172,7 @@ CHECKS = (
     has_no_trace_of_a_run,
     cells_are_plain_python,
     defines_and_loops_nowhere,
+    builds_no_dict_of_tables,
     cells_are_short,
     papermill_sees_the_parameters,
     outputs_name_no_absolute_path,
@@ -177,7 +186,7 @@ def test_a_notebook_is_thin_compared_and_portable(path, check):
 
 
 def test_a_source_has_a_notebook_and_a_notebook_has_a_source():
-    modules = {path.stem for path in (ROOT / "src/replicate/sources").glob("[!_]*") if path.stem != "__pycache__"}
+    modules = {path.stem for path in (ROOT / "src/replicate/sources").glob("[!_]*") if path.is_dir()}
     assert {path.stem for path in NOTEBOOKS} == modules
 
 
@@ -285,6 +294,8 @@ BROKEN = (
     (defines_and_loops_nowhere, source("class Verdict: ...")),
     (defines_and_loops_nowhere, source("for _ in range(3): pass")),
     (defines_and_loops_nowhere, source("with verdicts:\n    while True: break")),
+    (builds_no_dict_of_tables, source('tables = {"figure_5": figure_5}')),
+    (builds_no_dict_of_tables, source('judge({"figure_5": study.run("figure_5")})')),
     (cells_are_short, source("1\n" * (MOST_LINES + 1))),
     (papermill_sees_the_parameters, metadata("tags", [], cell=1)),
     (papermill_sees_the_parameters, metadata("tags", ["parameters"], cell=-1)),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replicate import report
+from replicate.app import registry, verdicts
 
 RECORDED = Path(__file__).parent / "recorded"
 NUMBERS = ["value", "low", "high", "level", "n"]
@@ -22,7 +22,8 @@ def frozen(path: Path) -> pd.DataFrame:
 
 
 def judged_anew(path: Path) -> pd.DataFrame:
-    return report.recorded(report.source(path.stem), path.parent.name)
+    source, preset = registry.source(path.stem), path.parent.name
+    return verdicts.judged(source, registry.recorded_tables(source, preset), preset)
 
 
 def equal(row: pd.Series, rows: pd.DataFrame) -> np.ndarray:

@@ -8,8 +8,19 @@ from pathlib import Path
 
 from replicate.errors import DiskFull
 
-ROOT = Path(__file__).resolve().parents[2]  # holds for an editable install, which `make env` makes
-BUILD = ROOT / "build"
+PACKAGE = Path(__file__).resolve().parent
+
+
+def is_checkout(package: Path) -> bool:
+    """Whether `package` lies in src/ of a repository of this project, not among installed ones."""
+    return package.parent.name == "src" and (package.parents[1] / "pyproject.toml").is_file()
+
+
+IS_CHECKOUT = is_checkout(PACKAGE)
+# Claims, results and notebooks: the repository's, else those that the wheel brought; these are only read.
+ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE / "shipped"
+WORK = ROOT if IS_CHECKOUT else Path.cwd()  # where everything is written
+BUILD = WORK / "build"
 CLAIMS = ROOT / "data" / "claims"
 RESULTS = ROOT / "data" / "results"
 NOTEBOOKS = ROOT / "notebooks"
@@ -29,7 +40,7 @@ NO_FOLDER_SYNC = (
 
 
 def data_folder() -> Path:
-    """The folder of the data sets, absolute: REPLICATE_DATA if set, else `data/`.
+    """The folder of the data sets, absolute: REPLICATE_DATA if set, else `data/` in WORK.
 
     `~` is the user's home. A relative folder is taken from where this process was when it first
     asked; the variable then holds the absolute one, so that a kernel which starts in another
@@ -37,7 +48,7 @@ def data_folder() -> Path:
     """
     named = os.environ.get(DATA)
     if not named:
-        return ROOT / "data"
+        return WORK / "data"
     folder = Path(named).expanduser().absolute()
     os.environ[DATA] = str(folder)
     return folder

@@ -141,20 +141,26 @@ def recorded(exported, monkeypatch):
     """The recorded table, made by code whose digest is not today's."""
     recording.record_folder(exported.parent)
     source = registry.source(SOURCE)
-    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "today")
+    monkeypatch.setattr(
+        sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "today"
+    )
     assert runs.older(source["table_1"], "smoke") == ["quadratic"]
     return source
 
 
 def test_results_that_today_s_code_gives_again_are_carried(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    assert list(recording.carry(recorded, "smoke")) == [f"{SOURCE} table_1 on quadratic: carried to today's code"]
+    assert list(recording.carry(recorded, "smoke")) == [
+        f"{SOURCE} table_1 on quadratic: carried to today's code"
+    ]
     assert runs.older(recorded["table_1"], "smoke") == []
 
 
 def test_results_that_differ_are_not_carried(recorded, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(runs, "produce_or_load", lambda experiment, settings: experiment(settings).assign(value=1.5))
+    monkeypatch.setattr(
+        runs, "produce_or_load", lambda experiment, settings: experiment(settings).assign(value=1.5)
+    )
     (line,) = recording.carry(recorded, "smoke")
     assert "not carried, value of row 1 is 1.5 instead of" in line
     assert runs.older(recorded["table_1"], "smoke") == ["quadratic"]

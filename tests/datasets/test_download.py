@@ -54,6 +54,22 @@ def test_fetch_mends_a_set_that_was_cut_short(declare, put, server, contents, tm
     )
 
 
+def test_fetch_puts_a_file_in_the_place_of_a_link_and_leaves_its_target(
+    declare, put, server, contents, tmp_path
+):
+    server.body = tar(contents)
+    declare(contents, server.body, server.url)
+    put(contents)
+    links = [tmp_path / "data" / path for path in contents][:2]
+    for link, target in zip(links, ("nowhere", "../../other"), strict=True):
+        link.unlink()
+        link.symlink_to(target)
+    (tmp_path / "other").write_bytes(b"text")
+    fetch()
+    assert datasets.verify("cifar10") and not any(link.is_symlink() for link in links)
+    assert (tmp_path / "other").read_bytes() == b"text"
+
+
 @pytest.mark.parametrize("sent", [None, 20000])
 def test_a_terminal_shows_a_bar_that_is_always_closed(declare, server, contents, monkeypatch, sent):
     import tqdm.auto

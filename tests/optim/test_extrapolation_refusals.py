@@ -1,11 +1,13 @@
 """What TaylorExtrapolation refuses, in one line, before anything has moved."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from replicate.errors import BadParameter
-from replicate.optim import SGD, Adam, TaylorExtrapolation
+from replicate.optim import SGD, Adam, TaylorExtrapolation, extrapolation
 
 DT, LR = 0.03, 0.1
 
@@ -68,27 +70,39 @@ def test_so_is_an_inner_optimizer_that_changed_since_and_nothing_moves():
     assert torch.equal(w, before) and optimizer.steps == 4
 
 
-def test_a_rate_of_zero_is_no_unit_of_time():
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
+def test_a_rate_below_zero_or_not_finite_is_refused(rate):
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
-    optimizer.param_groups[0]["lr"] = 0.0
-    with pytest.raises(ValueError, match="h is the rate of group 0, which must be positive and finite, got 0.0"):
+    optimizer.param_groups[0]["lr"] = rate
+    with pytest.raises(BadParameter, match=f"the rate of group 0 must be .* finite, got {rate}"):
         walk(optimizer, w, 1)
-    w.grad = None
-    walk(TaylorExtrapolation(SGD([w], lr=0.0), DT, h=LR), w, 4)
-    assert torch.equal(w, vector())
+    assert torch.equal(w, vector()) and optimizer.steps == 0
 
 
-def test_weights_that_cannot_be_lent_are_back_where_they_were():
-    a, b = vector(), vector()
-    optimizer = TaylorExtrapolation(SGD([{"params": [a]}, {"params": [b]}], lr=LR), DT, every=None)
+def test_weights_that_cannot_be_lent_are_back_where_they_were(monkeypatch):
+    a = vector()
+    b = vector()
+    optimizer = TaylorExtrapolation(SGD([a, b], lr=LR), DT, every=None)
     for _ in range(4):
         b.grad = b.detach().clone()
         walk(optimizer, a, 1)
-    optimizer.param_groups[1]["lr"], before = 0.0, a.detach().clone()
-    with pytest.raises(ValueError, match="h is the rate of group 1"), optimizer.extrapolated():
+    before = torch.cat([a, b]).detach()
+    add = extrapolation.add
+    monkeypatch.setattr(extrapolation, "add", lambda p, *rest: add(p, *rest) if p is a else 1 / 0)
+    with pytest.raises(ZeroDivisionError), optimizer.extrapolated():
         pass
-    assert torch.equal(a, before) and torch.equal(b, before)
+    assert torch.equal(torch.cat([a, b]), before) and not optimizer.loans
+
+
+def test_a_step_on_lent_weights_is_refused():
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=None)
+    walk(optimizer, w, 4)
+    before = w.detach().clone()
+    with optimizer.extrapolated(), pytest.raises(BadParameter, match="leave the with block first"):
+        walk(optimizer, w, 1)
+    assert torch.equal(w, before) and optimizer.steps == 4
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
@@ -103,3 +117,32 @@ def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(
     with pytest.raises(ValueError, match=f"gradients must be dense and real, got .*{kind}"):
         optimizer.step()
     assert torch.equal(w, vector()) and optimizer.steps == 0 and not optimizer.state
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"order": 7}, "order must be"), ({"dt": 0.0}, "dt must be"), ({"steps": -1}, "steps -1"),
+    ({"eta": []}, "0 first rates for 1 groups"), ({"order": 2}, "'ring' of shape"),
+    ({"variant": "text"}, "unknown variant"), ({"step": 1}, "must be a TaylorExtrapolation's"),
+])  # fmt: skip
+def test_a_spoilt_state_is_refused_before_anything_moves(change, said):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR, momentum=0.9), DT)
+    walk(optimizer, w, 5)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["extrapolation"].update(change)
+    walk(optimizer, w, 1)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=said) as error:
+        optimizer.load_state_dict(state)
+    assert "\n" not in str(error.value) and str(before) == str(optimizer.state_dict())
+
+
+@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"known": -1}, {"known": "all"}])
+def test_a_spoilt_history_is_refused(change):
+    w = vector()
+    optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
+    walk(optimizer, w, 5)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][0].update(change)
+    with pytest.raises(ValueError, match="known steps for a history of order 3"):
+        optimizer.load_state_dict(state)

@@ -48,7 +48,8 @@ def walk(optimizer, parameter, steps: int) -> np.ndarray:
 
 def made(k=5, alpha=0.5, inner_state="maintain", lr=0.1, beta=0.9, fused=False):
     theta = quadratic()
-    return Lookahead(SGD([theta], lr=lr, momentum=beta, fused=fused), k, alpha, inner_state), theta
+    inner = SGD([theta], lr=lr, momentum=beta, fused=fused)
+    return Lookahead(inner, k, alpha, inner_state, extrapolate=alpha > 1), theta
 
 
 @pytest.mark.parametrize("inner_state", STATES)

@@ -36,7 +36,9 @@ def table() -> pd.DataFrame:
 
 
 def line(ax, style: str, colour) -> np.ndarray:
-    (found,) = [x for x in ax.lines if x.get_linestyle() == style and x.get_color() == colour and len(x.get_xdata())]
+    (found,) = [
+        x for x in ax.lines if x.get_linestyle() == style and x.get_color() == colour and len(x.get_xdata())
+    ]
     return np.column_stack([found.get_xdata(), found.get_ydata()])
 
 
@@ -51,20 +53,65 @@ def test_figure_5_draws_means_over_seeds_at_the_windows_ends(table):
         colours = [x.get_color() for x in ax.lines if x.get_linestyle() == "--" and len(x.get_xdata())]
         for k, colour in zip((10, 50), colours, strict=True):
             np.testing.assert_allclose(line(ax, "--", colour), [(100 + k, 1.0), (200 + k, 1.0)])
-            points = [x for x in ax.lines if x.get_marker() == "o" and x.get_color() == colour and len(x.get_xdata())]
+            points = [
+                x
+                for x in ax.lines
+                if x.get_marker() == "o" and x.get_color() == colour and len(x.get_xdata())
+            ]
             np.testing.assert_allclose(points[0].get_ydata(), [1.1, 1.1])
 
 
-def test_ratios_shade_the_margin_and_draw_each_kernel(table):
-    contrasts = pd.DataFrame(
-        [("digits", kernel, k, 0.9, 0.85, 0.95) for kernel in KERNELS for k in (10, 50)],
-        columns=["dataset", "kernel", "k", "ratio", "ratio from", "ratio to"],
-    )
-    (ax,) = plots.ratios(contrasts)
-    assert ax.patches[0].get_y() == 0.8 and ax.patches[0].get_height() == pytest.approx(0.45)
-    assert len(ax.containers) == 3
-    for bars in ax.containers:
-        assert list(bars[0].get_ydata()) == [0.9, 0.9]
+BAND = (0.75, 1.5)
+
+
+def rows(band: tuple[float, float] = BAND) -> pd.DataFrame:
+    """Verdict rows of the three claims on two data sets, each value its own, and rows that are no such ratios."""
+    claims, made = {"two-point": "TRAJ-22.loss", "swa": "TRAJ-21.loss", "ema": "TRAJ-23.loss"}, []
+    for place, (dataset, kernel, k) in enumerate(
+        (d, n, k) for d in ("digits", "cifar10") for n in KERNELS for k in (10, 50)
+    ):
+        case, value = f"{dataset} {kernel} k={k}", 0.8 + place / 100
+        made.append((claims[kernel], "secondary", case, value, value - 0.05, value + 0.1))
+        made.append((claims[kernel], "control", f"{case} control other-batches", 7.0, 6.0, 8.0))
+    made.append(("TRAJ-26", "primary", "digits swa k=10", 9.0, 8.0, 10.0))
+    made.append(("TRAJ-21.loss", "primary", "imagenet swa k=10", np.nan, np.nan, np.nan))
+    table = pd.DataFrame(made, columns=["claim", "role", "case", "value", "low", "high"])
+    return table.assign(preset="cpu", at_least=band[0], at_most=band[1])
+
+
+@pytest.mark.parametrize("band", [BAND, (0.9, 1.1)])
+def test_the_margin_of_ratios_is_that_of_the_rows(band):
+    for ax in plots.ratios(rows(band)):
+        (patch,) = ax.patches
+        assert (patch.get_y(), patch.get_y() + patch.get_height()) == pytest.approx(band)
+    assert f"margin [{band[0]:g}, {band[1]:g}]" in [
+        text.get_text() for text in plots.ratios(rows(band))[0].get_legend().texts
+    ]
+
+
+def test_ratios_draw_value_and_interval_of_each_row():
+    axes, table = plots.ratios(rows()), rows().set_index("case")
+    assert [ax.get_title() for ax in axes] == ["digits, preset cpu", "cifar10, preset cpu"]
+    for ax in axes:
+        dataset = ax.get_title().split(",")[0]
+        assert len(ax.containers) == 3
+        for kernel, bars in zip(KERNELS, ax.containers, strict=True):
+            own = [table[table.role == "secondary"].loc[f"{dataset} {kernel} k={k}"] for k in (10, 50)]
+            assert list(bars[0].get_ydata()) == [row.value for row in own]
+            reach = [(low, high) for (_, low), (_, high) in bars[2][0].get_segments()]
+            np.testing.assert_allclose(reach, [(row.low, row.high) for row in own])
+
+
+def test_ratios_of_two_presets_are_not_mixed():
+    both = pd.concat([rows(), rows().assign(preset="gpu", value=1.2)], ignore_index=True)
+    assert [ax.get_title() for ax in plots.ratios(both)] == [
+        "digits, preset cpu", "cifar10, preset cpu", "digits, preset gpu", "cifar10, preset gpu",
+        "imagenet, preset gpu",
+    ]  # fmt: skip
+
+
+def test_rows_that_are_no_ratios_draw_nothing():
+    assert plots.ratios(rows().query("claim == 'TRAJ-26'")).texts[0].get_text() == "nothing recorded yet"
 
 
 def test_end_points_are_in_units_of_the_way(table):

@@ -125,10 +125,15 @@ def test_a_run_that_failed_leaves_the_others_and_is_the_only_one_to_run_again(mo
         assert CALLS == [{"seed": 2}]
 
 
+def wait_for_others(folder) -> None:
+    while len(list(folder.parent.glob(f"*/{TABLE}"))) < 2:
+        time.sleep(0.02)
+
+
 def failing_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
-    """In another process, where TROUBLE is empty. The last run waits, so that the others are done."""
+    """In another process, where TROUBLE is empty. The last run waits until the others are done."""
     if point["seed"] == 2:
-        time.sleep(1)
+        wait_for_others(folder)
         raise errors.BadData("x.bin is cut short")
     return pd.DataFrame({"loss": [0.0]})
 
@@ -136,7 +141,7 @@ def failing_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
 def killed_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
     """The process ends as when the system takes its memory; the others have been written by then."""
     if point["seed"] == 2:
-        time.sleep(1)
+        wait_for_others(folder)
         os.kill(os.getpid(), signal.SIGKILL)
     return pd.DataFrame({"loss": [0.0]})
 

@@ -1,14 +1,16 @@
 """The digest changes with code that can change a number, and with nothing else."""
 
 import importlib.util
+import shutil
 import sys
 
 import pytest
 
 from replicate.runs import digest
+from replicate.sources.protocol import Source
 
 SOURCE = '''"""A source."""
-from replicate import leaf, plots
+from replicate import leaf, plots, nets, shapes
 from replicate.other import helper
 from replicate.optim import SGD, first
 
@@ -18,7 +20,7 @@ UNUSED = 3
 
 def experiment(settings):
     """What it does."""
-    return inner(settings) * RATE + leaf.f() + first(SGD)
+    return inner(settings) * RATE + leaf.f() + first(SGD) + nets.wide(shapes)
 
 
 def inner(settings):
@@ -38,6 +40,13 @@ FILES = {
     "optim/__init__.py": "from torch.optim import SGD\n\nfrom replicate.optim.one import first\n",
     "optim/one.py": "def first(x):\n    return x\n",
     "optim/two.py": "def second(x):\n    return x\n",
+    "nets/__init__.py": "from typing import TYPE_CHECKING\n\nfrom replicate import lazy\n\nif TYPE_CHECKING:\n"
+    "    from replicate.nets.broad import wide\n    from replicate.nets.small import narrow\n\nlazy.attach(__name__)\n",
+    "nets/broad.py": "def wide(x):\n    return x\n",
+    "nets/small.py": "def narrow(x):\n    return x\n",
+    "shapes/__init__.py": "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from replicate.shapes.round import ball\n",
+    "shapes/round.py": "def ball(x):\n    return x\n",
+    "lazy.py": "def attach(name):\n    pass\n",
 }
 
 
@@ -58,6 +67,7 @@ def package(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "source_of_a_test", module)
         exec(compile("def experiment(settings): ...", str(tmp_path / "source.py"), "exec"), module.__dict__)
         module.experiment.__module__ = "source_of_a_test"
+        digest._homes_of_module.cache_clear()  # in a process the code does not change
         return digest.code_digest(module.experiment)
 
     return edited
@@ -75,6 +85,9 @@ def package(tmp_path, monkeypatch):
         ("plots.py", "return 1", "return 2"),
         ("optim/two.py", "return x", "return -x"),
         ("optim/__init__.py", "first\n", "first\nfrom replicate.optim.two import second\n"),
+        ("nets/small.py", "return x", "return -x"),
+        ("nets/__init__.py", "    from replicate.nets.small import narrow\n", ""),
+        ("lazy.py", "pass", "return name"),
     ],
 )
 def test_what_cannot_change_a_number_changes_nothing(package, name, old, new):
@@ -91,6 +104,9 @@ def test_what_cannot_change_a_number_changes_nothing(package, name, old, new):
         ("deep.py", "return 1", "return 2"),
         ("other.py", "return x", "return -x"),
         ("optim/one.py", "return x", "return -x"),
+        ("nets/broad.py", "return x", "return -x"),
+        ("nets/__init__.py", "nets.broad import wide", "nets.small import narrow as wide"),
+        ("shapes/round.py", "return x", "return -x"),  # the package is handed on, so all of it may be used
     ],
 )
 def test_whatever_the_experiment_reaches_changes_it(package, name, old, new):
@@ -99,3 +115,34 @@ def test_whatever_the_experiment_reaches_changes_it(package, name, old, new):
 
 def test_order_of_functions_aside_the_digest_is_the_same_twice(package):
     assert package() == package() and len(package()) == 16
+
+
+@pytest.fixture
+def changed_by(tmp_path, monkeypatch):
+    """`changed_by(path)`: the experiments whose digest changes with an edit of this file of the package."""
+    home = shutil.copytree(digest.PACKAGE, tmp_path / "replicate")
+    monkeypatch.setattr(digest, "PACKAGE", home)
+    experiments = Source("sandler2023trajectories")
+
+    def digests() -> dict[str, str]:
+        digest._homes_of_module.cache_clear()
+        return {name: digest.code_digest(each) for name, each in experiments.items()}
+
+    def edited(path: str) -> set[str]:
+        before = digests()
+        text = (home / path).read_text()
+        (home / path).write_text(text + "\nEDITED = 1\n")
+        after = digests()
+        (home / path).write_text(text)
+        return {name for name in before if before[name] != after[name]}
+
+    return edited
+
+
+def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_no_others(changed_by):
+    networks, every = {"figure_5", "last_steps"}, {"figure_5", "last_steps", "table_1"}
+    assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
+    assert changed_by("problems/heavy_ball.py") == {"table_1"}
+    assert changed_by("streams.py") == every
+    unused = ("training/lanes.py", "optim/keep_stepping.py", "problems/moments.py", "descent/walks.py", "lazy.py")
+    assert {path: changed_by(path) for path in unused} == dict.fromkeys(unused, set())

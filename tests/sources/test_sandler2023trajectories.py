@@ -12,17 +12,21 @@ import pandas as pd
 import pytest
 import torch
 
-from replicate import claims, datasets, models, paths, progress, training
+from replicate import claims, datasets, models, paths, progress, runs, training
+from replicate.app import registry
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.errors import Busy
 from replicate.runs import keep_rows
-from replicate.sources import sandler2023trajectories as source
-from replicate.sources.sandler2023trajectories import trips
+from replicate.sources.sandler2023trajectories import _branches
+from replicate.sources.sandler2023trajectories.figure_5 import figure_5
+from replicate.sources.sandler2023trajectories.last_steps import last_steps
+from replicate.sources.sandler2023trajectories.presets import ALGEBRA, PRESETS
+from replicate.sources.sandler2023trajectories.table_1 import table_1
 from replicate.training import schedules
 
 KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
 SMALL = replace(
-    source.PRESETS["smoke"]["digits"],
+    PRESETS["smoke"]["digits"],
     width=16,
     first_branch=30,
     branches=2,
@@ -43,7 +47,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))
         patch.setenv("REPLICATE_JOBS", "1")
-        tables = {"figure_5": source.figure_5(SMALL), "last_steps": source.last_steps(SMALL)}
+        tables = {"figure_5": figure_5(SMALL), "last_steps": last_steps(SMALL)}
         (main,) = paths.BUILD.glob("runs/*/main_run-*/seed1")
         yield tables, main
 
@@ -68,8 +72,8 @@ def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monk
 
     monkeypatch.setattr(training.Checkpoints, "save", save)
     with pytest.raises(Stopped):
-        trips.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
-    table = trips.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
+        _branches.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
+    table = _branches.main_run(SMALL, {"seed": 1}, folder, [], "cpu")
     assert 0 < saves[left] < SMALL.steps and saves[left + 1] > saves[left]
     pd.testing.assert_frame_equal(table, pd.read_parquet(run[1] / "table.parquet"), check_like=True)
     ends = sorted(run[1].glob("branch-*.ckpt"))
@@ -86,8 +90,8 @@ def lived(kill: bool) -> int:
         try:
             progress.deadline = lambda: time.time() - 1 if next(near) else float("inf")
             if kill:
-                trips.runs.keep_rows = lambda *given: (keep_rows(*given), os.kill(os.getpid(), signal.SIGKILL))
-            source.figure_5(SMALL)
+                runs.keep_rows = lambda *given: (keep_rows(*given), os.kill(os.getpid(), signal.SIGKILL))
+            figure_5(SMALL)
             code = 0
         except Busy as busy:
             code = busy.exit_code
@@ -96,7 +100,7 @@ def lived(kill: bool) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_stages_that_end_in_the_middle_of_runs_and_a_kill_between_them_end_at_the_same_bits(run, tmp_path, monkeypatch):
+def test_pauses_and_a_kill_end_at_the_same_bits(run, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     monkeypatch.setenv("REPLICATE_JOBS", "1")
     ended = []
@@ -104,7 +108,7 @@ def test_stages_that_end_in_the_middle_of_runs_and_a_kill_between_them_end_at_th
         ended.append(lived(kill=-signal.SIGKILL not in ended and any(tmp_path.rglob("rows.parquet"))))
     assert set(ended) == {75, -signal.SIGKILL, 0} and len(ended) > 8
     assert {path.parents[1].name for path in tmp_path.rglob("checkpoints/step-*.ckpt")} == {"seed0", "seed1"}
-    pd.testing.assert_frame_equal(source.figure_5(SMALL), run[0]["figure_5"], check_exact=True)
+    pd.testing.assert_frame_equal(figure_5(SMALL), run[0]["figure_5"], check_exact=True)
 
 
 def plain_run(rate, steps: int, other_from: int | None = None) -> list[torch.Tensor]:
@@ -165,7 +169,9 @@ def test_side_trips_end_where_a_loop_with_that_schedule_ends(run, name, k, arm):
     )
     ends, _ = training.load_tensor_file(run[1] / "branch-1-ends.ckpt")
     found = row(run[0]["figure_5"], seed=1, branch=1, kernel=name, k=k, arm=arm)
-    assert found.to_average == pytest.approx(training.distance(path[-1], ends[f"{name} k={k}"]), rel=1e-3, abs=1e-5)
+    assert found.to_average == pytest.approx(
+        training.distance(path[-1], ends[f"{name} k={k}"]), rel=1e-3, abs=1e-5
+    )
     images = datasets.load("digits")
     model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
     training.load_flat(model, path[-1])
@@ -174,14 +180,13 @@ def test_side_trips_end_where_a_loop_with_that_schedule_ends(run, name, k, arm):
     assert (found.test_loss, found.top1) == (pytest.approx(loss, rel=1e-4), pytest.approx(top1))
 
 
-def test_the_main_schedule_on_the_same_stream_replays_the_main_run_bit_by_bit(run):
+def test_the_main_schedule_on_its_stream_replays_the_main_run(run):
     """And on another stream it does not."""
-    images = datasets.load("digits")
-    data = trips._batches(SMALL, images, "cpu")
-    start = trips._resumed(SMALL, 1, images, "cpu", run[1] / "branch-0.ckpt")
+    main = _branches.Main.load(SMALL, 1, "cpu")
+    start = main.resumed(run[1] / "branch-0.ckpt")
     ends, _ = training.load_tensor_file(run[1] / "branch-0-ends.ckpt")
     rate = schedules.constant(SMALL.lr)
-    same, other = (training.branch(start, data, rate, 1, stream, start.step + 12) for stream in (0, 1))
+    same, other = (training.branch(start, main.data, rate, 1, stream, start.step + 12) for stream in (0, 1))
     assert torch.equal(training.flat_weights(same.model), ends["raw k=12"])
     assert not torch.equal(training.flat_weights(other.model), ends["raw k=12"])
 
@@ -193,7 +198,9 @@ def test_late_side_trips_share_one_end(run):
     model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
     for k in (6, 12):
         begin, w = start + 12 - k, kernel_weights(ema(k, 0.5))
-        path = plain_run(lambda step, b=begin, w=w: SMALL.lr * (w[step - b] if step >= b else 1.0), start + 12)
+        path = plain_run(
+            lambda step, b=begin, w=w: SMALL.lr * (w[step - b] if step >= b else 1.0), start + 12
+        )
         training.load_flat(model, path[-1])
         data = datasets.Batches(images.train_x, images.train_y, 64, images.classes)
         loss, _ = training.evaluate(model, *data.plain(images.test_x, images.test_y))
@@ -203,17 +210,18 @@ def test_late_side_trips_share_one_end(run):
 
 # Table 1, exactly.
 
-EXACT = source.table_1(source.ALGEBRA["quadratic"])
+EXACT = table_1(ALGEBRA["quadratic"])
 
 
 def judged(tables: dict[str, pd.DataFrame], preset: str) -> pd.DataFrame:
-    empty = {e.__name__: pd.DataFrame() for e in source.EXPERIMENTS}
-    empty["table_1"] = EXACT.assign(dataset="quadratic", commit="", device="")
-    rows = claims.load(trips.__name__.split(".")[2])
-    return claims.judge("sandler2023trajectories", rows, source.measure(empty | tables), preset, source.BUILT)
+    source = registry.source("sandler2023trajectories")
+    there = {"table_1": EXACT.assign(dataset="quadratic", commit="", device="")} | tables
+    decide = registry.decide(source, lambda each: there.get(each.name, pd.DataFrame()).assign(setting=""))
+    rows = registry.claims_of(source)
+    return claims.judge(source.name, rows, claims.measure(rows, decide), preset)
 
 
-def test_end_points_agree_to_rounding_under_frozen_gradients_with_a_warm_buffer():
+def test_end_points_agree_under_frozen_gradients():
     found = EXACT[EXACT.claim.isin(["TRAJ-25.frozen", "TRAJ-29.outside", "E-14.corrected"])]
     assert len(found) == 9 + 9 + 9 and (found.value < 1e-12).all()
     assert (found.control.dropna() > 0.1).all()
@@ -225,13 +233,15 @@ def test_the_claim_fails_inside_the_buffer_and_the_errata_are_there():
     assert set(table.loc["TRAJ-29.outside"].verdict) == {"reproduced"}
     errata = table[(table.kind == "erratum") & (table.verdict != "not tested")]
     assert {i.split(".")[0] for i in errata.index} == {"E-8", "E-9", "E-14"}
-    assert set(errata.verdict) == {"reproduced"}
+    assert set(errata.verdict) == {"confirmed"}
 
 
 # The checks on networks, on tables whose truth is known, with the seeds, branches and windows of preset cpu.
 
 
-def synthetic(side: float, constant: float, swapped: float, seeds: int = 8, branches: int = 4) -> pd.DataFrame:
+def synthetic(
+    side: float, constant: float, swapped: float, seeds: int = 8, branches: int = 4
+) -> pd.DataFrame:
     """A `figure_5` of digits in which raw weights lie 0.01 nats above the averages; arms: share of that gain they make.
 
     side: what a side-trip makes of it; constant: what other mini-batches alone make of it; swapped: what a kernel's
@@ -247,7 +257,9 @@ def synthetic(side: float, constant: float, swapped: float, seeds: int = 8, bran
             def add(arm, kernel, k, gain, apart, at=(seed, branch), level=level):
                 loss = level - 0.01 * gain + 2e-4 * noise.standard_normal()
                 top1 = 0.9 + 0.01 * gain + 2e-4 * noise.standard_normal()
-                rows.append((*at, 0, kernel, k, arm, loss, loss, top1, top1, apart * noise.uniform(0.9, 1.1), 1.0))
+                rows.append(
+                    (*at, 0, kernel, k, arm, loss, loss, top1, top1, apart * noise.uniform(0.9, 1.1), 1.0)
+                )
 
             add("start", "", 0, 0, 1)
             for k in (1, *windows):
@@ -267,7 +279,7 @@ def synthetic(side: float, constant: float, swapped: float, seeds: int = 8, bran
 
 def verdict(table: pd.DataFrame, claim: str, case: str) -> tuple[str, str]:
     found = row(judged({"figure_5": table}, "cpu"), claim=claim, case=case)
-    return found.verdict, found.control
+    return found.verdict, found.control_verdict
 
 
 @functools.cache
@@ -281,7 +293,7 @@ ROWS = [("TRAJ-22", "two-point"), ("TRAJ-21", "swa"), ("TRAJ-23", "ema")]
 @pytest.mark.parametrize("claim, kernel", ROWS)
 def test_equal_gains_are_reproduced_and_the_control_fails(claim, kernel):
     found = row(known(side=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
-    assert (found.verdict, found.control) == ("reproduced", "fails as it should")
+    assert (found.verdict, found.control_verdict) == ("reproduced", "fails")
 
 
 @pytest.mark.parametrize("claim, kernel", ROWS)
@@ -307,11 +319,11 @@ def test_shuffled_arms_decide_nothing(claim, kernel):
 @pytest.mark.parametrize("claim, kernel", ROWS)
 def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel):
     found = row(known(side=1.0, constant=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
-    assert found.control == "passes too"
+    assert found.control_verdict == "passes too"
 
 
 @pytest.mark.parametrize("swapped, expected", [(0.5, "reproduced"), (0.0, "inconclusive")])
-def test_its_own_schedule_is_the_closest_only_if_the_others_end_elsewhere(swapped, expected):
+def test_its_schedule_is_the_closest_if_others_end_elsewhere(swapped, expected):
     table = known(side=1.0, swapped=swapped)
     found = {row(table, claim=f"{claim}.closest", case=f"digits {k} k=100").verdict for claim, k in ROWS}
     assert found == {expected}
@@ -340,7 +352,7 @@ def test_two_seeds_are_said_to_be_two_seeds():
 def test_nothing_on_networks_is_decided_at_smoke():
     table = judged({"figure_5": synthetic(1.0, 0.0, 0.0, seeds=2, branches=2)}, "smoke")
     assert set(table[table.verdict != "not tested"].kind) <= {"exact", "erratum"}
-    assert table[table.claim == "TRAJ-21.loss"].reason.tolist() == ["needs cpu"]
+    assert table[table.claim == "TRAJ-21.loss"].reason.tolist() == ["needs preset cpu"]
 
 
 # Settings.
@@ -357,11 +369,11 @@ def test_nothing_on_networks_is_decided_at_smoke():
 )  # fmt: skip
 def test_settings_refuse_what_cannot_be_run(change):
     with pytest.raises(ValueError, match=next(iter(change))):
-        replace(source.PRESETS["cpu"]["digits"], **change)
+        replace(PRESETS["cpu"]["digits"], **change)
 
 
 def test_branch_points_stand_at_least_one_longest_window_apart():
-    for settings in source.PRESETS.values():
+    for settings in PRESETS.values():
         for one in settings.values():
             assert np.diff((*one.starts, one.steps)).min() >= one.longest
 
@@ -371,10 +383,10 @@ def test_branch_points_stand_at_least_one_longest_window_apart():
 
 @pytest.mark.long
 @pytest.mark.skipif(not datasets.at_hand("cifar10"), reason="cifar10 not at hand (make data)")
-def test_on_cifar10_the_same_schedule_and_stream_replay_the_main_run_bit_by_bit(tmp_path, monkeypatch):
+def test_on_cifar10_its_schedule_replays_the_main_run(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     settings = replace(
-        source.PRESETS["cpu"]["cifar10"],
+        PRESETS["cpu"]["cifar10"],
         seeds=(0,),
         first_branch=60,
         branches=1,
@@ -384,18 +396,50 @@ def test_on_cifar10_the_same_schedule_and_stream_replay_the_main_run_bit_by_bit(
         ema=(8, 24),
         controls=(24,),
     )
-    table = source.figure_5(settings)
+    table = figure_5(settings)
     (main,) = tmp_path.glob("runs/*/main_run-*/seed0")
-    images = datasets.load("cifar10")
     torch.set_flush_denormal(True)  # as a run has it
     try:
-        start = trips._resumed(settings, 0, images, "cpu", main / "branch-0.ckpt")
-        data, rate = trips._batches(settings, images, "cpu"), trips._schedule(settings)
+        shared = _branches.Main.load(settings, 0, "cpu")
+        start = shared.resumed(main / "branch-0.ckpt")
         ends, _ = training.load_tensor_file(main / "branch-0-ends.ckpt")
-        same, other = (training.branch(start, data, rate, 0, stream, start.step + 24) for stream in (0, 1))
+        same, other = (
+            training.branch(start, shared.data, shared.rate, 0, stream, start.step + 24) for stream in (0, 1)
+        )
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(training.flat_weights(same.model), ends["raw k=24"])
     assert not torch.equal(training.flat_weights(other.model), ends["raw k=24"])
     near, far = (row(table, arm=arm, kernel="swa", k=24).to_average for arm in ("side-trip", "other-batches"))
     assert near < far
+
+
+# What the judged tables are made of.
+
+
+def test_the_start_of_a_window_belongs_to_every_window():
+    table = figure_5.judged(synthetic(side=1.0, constant=0.0, swapped=0.0))
+    assert table.k[table.arm == "start"].isna().all() and table.k[table.arm != "start"].notna().all()
+
+
+def test_late_trips_are_held_against_the_longest_and_the_shortest():
+    rows = [(arm, k, loss) for arm, k, loss in (("raw", 0, 0.9), ("average", 12, 0.5), ("side-trip", 3, 0.8),
+                                               ("side-trip", 6, 0.6), ("side-trip", 12, 0.51))]  # fmt: skip
+    table = last_steps.judged(pd.DataFrame(rows, columns=["arm", "k", "train_loss"]))
+    losses = {arm: part.train_loss.tolist() for arm, part in table.groupby("arm")}
+    assert losses["longest side-trip"] == [0.51] and losses["shortest side-trip"] == [0.8]
+    assert table[table.arm == "side-trip"].k.tolist() == [3, 6]
+    assert table[table.arm != "side-trip"].k.isna().all()
+
+
+@pytest.mark.parametrize("entry, changes, words", [
+    ("imagenet", {}, "the source's"),
+    ("imagenet", {"seeds": (0,)}, "the source's"),
+    ("imagenet", {"lr": 0.1}, "stand-in: ResNet-34 on imagenet"),
+    ("digits", {}, "stand-in: a perceptron on digits"),
+    ("cifar10", {}, "stand-in: ResNet-8 on cifar10"),
+])  # fmt: skip
+def test_a_stand_in_is_called_so(entry, changes, words):
+    source = registry.source("sandler2023trajectories")
+    settings = replace(source.presets["paper" if entry == "imagenet" else "cpu"][entry], **changes)
+    assert source.setting(entry, vars(settings)) == words

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from replicate.averaging import KernelAverages, ema, swa, two_point
 from replicate.datasets import Batches
@@ -212,3 +213,97 @@ def test_a_run_that_diverges_leaves_its_last_good_checkpoint(tmp_path):
     with pytest.raises(Diverged) as failure:
         advance(checkpoints.load(5, fresh()), DATA, constant(1e30), 0, 0, 60)
     assert 5 < failure.value.step < 60 and checkpoints.newest() == 5
+
+
+# What shares memory, and what is not Python's.
+
+
+class Tied(nn.Module):
+    """A network whose first and last layer have one weight, and whose buffers are overlapping views."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.inputs, self.outputs = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.outputs.weight = self.inputs.weight
+        whole = torch.rand(6)
+        self.register_buffer("first", whole[:4])
+        self.register_buffer("last", whole[2:])
+
+    def forward(self, tokens):
+        return self.outputs(self.inputs(tokens)) * self.first.sum()
+
+
+def tied_run(model, optimizer, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.arange(5)), torch.arange(5).roll(1)).backward()
+        optimizer.step()
+
+
+def test_tied_weights_and_overlapping_buffers_go_on_to_the_same_bits_and_stay_tied(tmp_path):
+    model, resumed = Tied(), Tied(seed=9)
+    optimizer, other = (SGD(m.parameters(), lr=0.1, momentum=0.9) for m in (model, resumed))
+    tied_run(model, optimizer, 3)
+    save_state(tmp_path / "state.ckpt", State(model, optimizer, (), 3))
+    load_state(tmp_path / "state.ckpt", State(resumed, other))
+    for m, o in ((model, optimizer), (resumed, other)):
+        tied_run(m, o, 3)
+    assert torch.equal(model.inputs.weight, resumed.inputs.weight) and resumed.inputs.weight is resumed.outputs.weight
+    assert torch.equal(model.first, resumed.first) and torch.equal(model.last, resumed.last)
+
+
+NUMPY = {
+    "rate": np.float32(0.1),
+    "wide": np.float64(0.1),
+    "count": np.int64(3),
+    "flag": np.bool_(True),
+    "array": np.arange(6.0).reshape(2, 3).T,
+    "scalar": np.array(2.5),
+    "list": [np.float16(0.5), None, "text", 1, 0.1],
+}
+
+
+def test_numbers_of_numpy_come_back_with_their_precision(tmp_path):
+    """1 - float32(0.9) is another number than 1 - 0.9: a run would go on to other bits."""
+    state = fresh("sgd")
+    state.optimizer.param_groups[0].update(NUMPY)
+    save_state(tmp_path / "state.ckpt", replace(state, step=np.int64(4)))
+    loaded = load_state(tmp_path / "state.ckpt", fresh("sgd"))
+    group = loaded.optimizer.param_groups[0]
+    assert loaded.step == 4 and type(loaded.step) is int
+    for name, value in NUMPY.items():
+        assert type(group[name]) is type(value), name
+        np.testing.assert_array_equal(group[name], value)
+        assert getattr(group[name], "dtype", None) == getattr(value, "dtype", None), name
+    assert type(group["list"][0]) is np.float16
+
+
+@pytest.mark.parametrize(
+    "value, kind",
+    [({1, 2}, "set"), (1 + 2j, "complex"), (np.complex64(1), "complex64"), (torch.float32, "dtype"), (len, "builtin.*"),
+     (np.array(["a"]), "ndarray"), ({(1, 2): 3}, "tuple")],
+)  # fmt: skip
+def test_what_a_checkpoint_cannot_hold_is_named_and_nothing_is_written(tmp_path, value, kind):
+    state = fresh("sgd")
+    state.optimizer.param_groups[0]["strange"] = value
+    line = rf"optimizer/param_groups/0/strange is of type {kind}, which a checkpoint cannot hold; it holds tensors"
+    with pytest.raises(ValueError, match=line):
+        save_state(tmp_path / "state.ckpt", state)
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_counted_by_numpy_are_steps(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "a")
+    checkpoints.save(replace(on(fresh(), 3), step=np.int64(3)), {"losses": np.arange(6.0)[::2]})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000003.ckpt"]
+    assert checkpoints.load(np.int64(3), fresh()).step == checkpoints.newest() == 3
+    assert checkpoints.records(3)["losses"].tolist() == [0, 2, 4]
+
+
+def test_a_file_of_tensors_is_no_state_of_a_run(tmp_path):
+    save_tensor_file(tmp_path / "step-000000003.ckpt", {"a": torch.zeros(2)})
+    with pytest.raises(BadData, match="holds tensors and no state of a run"):
+        load_state(tmp_path / "step-000000003.ckpt", fresh())
+    with pytest.raises(BadData, match=r"another run \(None, not 'a'\)"):
+        Checkpoints(tmp_path, "a").newest()

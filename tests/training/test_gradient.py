@@ -10,7 +10,15 @@ from replicate.datasets import Batches
 from replicate.models import mlp, resnet8
 from replicate.optim import SGD
 from replicate.training import Flat, flat_weights
-from replicate.training.gradient import WARM, GraphedGradient, GraphedGradients, cuda_graph, gradient_of, plain_gradient
+from replicate.training.gradient import (
+    WARM,
+    GraphedGradient,
+    GraphedGradients,
+    cuda_graph,
+    gradient_of,
+    plain_gradient,
+    restored,
+)
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 96)
@@ -121,3 +129,11 @@ def test_on_cuda_several_models_in_one_graph_are_each_alone():
     for step in (0, 1, 7):
         loss = together([(0, 0), (1, 0), (2, 1)], step)[2]
         torch.testing.assert_close(loss, plain_gradient(twin, plain, 2, 1, step), rtol=1e-4, atol=1e-5)
+
+
+def test_buffers_that_warming_up_moved_are_put_back_after_an_error_too():
+    buffer = torch.zeros(2)
+    with pytest.raises(OSError), restored([buffer]):
+        buffer.add_(1)
+        raise OSError("capture broke")
+    assert buffer.tolist() == [0, 0]

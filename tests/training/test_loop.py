@@ -179,3 +179,21 @@ def test_weights_go_into_a_model_and_come_back():
     assert distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])) == 5.0
     with pytest.raises(ValueError, match=r"weights must have shape \(3156,\), got \(3,\)"):
         load_flat(model, torch.zeros(3))
+
+
+def test_a_frozen_layer_stays_frozen_while_the_others_train():
+    state, data = fresh("resnet8"), batches()
+    state.model.train()
+    state.model.bn1.eval()
+    before = state.model.bn1.running_mean.clone()
+    for _ in steps(state.model, data, state.optimizer, constant(0.1), 0, 0, 0, 3):
+        pass
+    assert not state.model.bn1.training and torch.equal(state.model.bn1.running_mean, before)
+    assert state.model.layer1[0].bn1.num_batches_tracked == 3
+
+
+def test_a_model_that_was_evaluated_trains_in_training_mode():
+    state, data = fresh("resnet8"), batches()
+    state.model.eval()
+    next(steps(state.model, data, state.optimizer, constant(0.1), 0, 0, 0, 3))
+    assert all(layer.training for layer in state.model.modules())

@@ -1,5 +1,6 @@
 """Run the sources, judge their claims, record what came out, and build the report."""
 
+import errno
 import os
 import sys
 import time
@@ -10,11 +11,14 @@ from typing import Annotated
 
 import typer
 
-from replicate import progress
-from replicate.errors import BadParameter, Failure, Missing, unknown
+from replicate import paths, progress
+from replicate.app.extras import explain
+from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
 
 click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
 STOPPED = 130  # exit code after Ctrl-C
+# What the system says of a folder or disk that cannot be written.
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT}
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
 app.add_typer(data_app, name="data")
@@ -147,6 +151,7 @@ def record(
     carry: Annotated[bool, typer.Option("--carry", help="results that today's code gives again count as its own")] = False,
 ) -> None:
     """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
+    _need_checkout("record")
     from replicate import claims
     from replicate.app import recording, registry
 
@@ -169,7 +174,8 @@ def readme(
     check: Annotated[bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")] = False,
 ) -> None:
     """Render the verdict tables of README.md from data/results/."""
-    from replicate import claims, paths
+    _need_checkout("readme")
+    from replicate import claims
     from replicate.app import readme, registry, verdicts
 
     if not check:
@@ -196,6 +202,7 @@ def write_report() -> None:
 @app.command()
 def refresh() -> None:
     """Run the notebooks in place at their own parameters and keep the outputs as the reference."""
+    _need_checkout("refresh")
     from replicate.app import notebooks
     from replicate.sources.protocol import names
 
@@ -263,6 +270,16 @@ def main() -> int:
     except click.ClickException as error:
         print(f"BadParameter: {error.format_message()}", file=sys.stderr)
         return BadParameter.exit_code
+    except ModuleNotFoundError as error:
+        if (line := explain(error)) is None:
+            raise
+        print(f"Unavailable: {line}", file=sys.stderr)
+        return Unavailable.exit_code
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE or error.filename is None:
+            raise
+        print(f"NotWritable: {error.filename}: {error.strerror}; work in a folder that you may write", file=sys.stderr)
+        return DiskFull.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; the same command goes on where this one was", file=sys.stderr)
         return STOPPED
@@ -303,6 +320,12 @@ def _gpu_evidence_or_how(device: str) -> None:
         evidence(budget="30m")
     else:
         typer.echo("claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m")
+
+
+def _need_checkout(command: str) -> None:
+    """Raises Missing where the package is installed: what the command writes is the repository's."""
+    if not paths.IS_CHECKOUT:
+        raise Missing(f"{command} writes into a clone of the repository, and this is an installed package; run it there")
 
 
 def _seconds(budget: str) -> float:

@@ -78,7 +78,7 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     output.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(
-            start, part, given, kernel_name="python3", cwd=start.parent, progress_bar=False, start_timeout=180,
+            start, part, given, kernel_name="python3", cwd=_folder(start), progress_bar=False, start_timeout=180,
             config=_kernel_config(),
         )  # fmt: skip
     except DeadKernelError:
@@ -105,6 +105,11 @@ def refresh(name: str) -> None:
         notebook, timeout=600, kernel_name="python3", record_timing=False, resources=about, config=_kernel_config()
     ).execute()
     paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+
+
+def _folder(notebook: Path) -> Path:
+    """Where the kernel runs: beside the notebook as in JupyterLab, or where everything is written."""
+    return notebook.parent if paths.IS_CHECKOUT else paths.WORK
 
 
 def _kernel_config():

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 
 from pydantic import ValidationError
 

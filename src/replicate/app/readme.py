@@ -1,12 +1,22 @@
 """README's tables, rendered from data/results/: how many claims came out how, then every primary row."""
 
+import html
+from importlib.metadata import metadata
+
 import pandas as pd
 
-from replicate import claims, runs
+from replicate import claims, paths, runs
 from replicate.app import benchmarks, registry, verdicts
 from replicate.errors import BadData
 
 MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
+
+
+def read() -> str:
+    """README.md: the repository's, or the one that an installed package brought as its description."""
+    if paths.IS_CHECKOUT:
+        return (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    return str(metadata("replicate").get_payload())
 
 
 def render(text: str) -> str:
@@ -55,7 +65,8 @@ def _rows(rows: pd.DataFrame) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Text that stays text in one cell of a table: no markup, no link, no line of its own."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
 
 
 def _speed() -> str:
@@ -72,5 +83,5 @@ def _speed() -> str:
     for row in rows.itertuples():
         number, wanted = benchmarks.goal_in_words(row.goal)
         cells = [number, row.what, wanted, f"{verdicts.number(row)} {row.unit}", row.met]
-        lines.append(f"| {' | '.join(cells)} |")
-    return f"**Speed on {', '.join(sorted(rows.device.unique()))}**\n\n" + "\n".join(lines)
+        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+    return f"**Speed on {_escaped(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)

@@ -1,15 +1,25 @@
-"""The sources with what belongs to each: its claims, checked, and its tables, from build/ or from data/results/."""
+"""The sources with what belongs to each: its claims, checked, and its tables, from build/ or from data/results/.
+
+Names are refused before anything large is imported, so pandas is imported where a table is made.
+"""
+
+from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Mapping
-
-import pandas as pd
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicate import claims, paths, runs
-from replicate.claims import Claim, Decided
 from replicate.sources.protocol import Experiment, Source, names
 
-Tables = Callable[[Experiment], pd.DataFrame]  # the rows of one experiment, empty if it has not run
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from replicate.claims import Claim, Decided
+
+    Tables = Callable[[Experiment], pd.DataFrame]  # the rows of one experiment, empty if it has not run
 
 
 def sources() -> list[Source]:
@@ -42,6 +52,9 @@ def recorded_tables(source: Source, preset: str) -> Tables:
 
 def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decided | None]:
     """For `claims.measure`: the tables of some experiments together, as they are judged."""
+    import pandas as pd
+
+    from replicate.claims import Decided
 
     def decided(wanted: tuple[str, ...]) -> Decided | None:
         experiments = [source[name] for name in wanted]
@@ -58,11 +71,29 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
 
 def older(source: Source, preset: str) -> list[str]:
     """What is recorded by older code than the code here, such as "figure_5 on digits"."""
-    return [f"{each.name} on {entry}" for each in source.values() for entry in runs.older(each, preset)]
+    lines = []
+    for name in source:
+        path = runs.recorded_file(source.name, name, preset)
+        if path.exists():
+            code = _todays_code(_file_of(source, name), name)
+            lines += [f"{name} on {entry}" for entry in runs.older_than(code, path)]
+    return lines
+
+
+def _todays_code(path: Path, name: str) -> Callable[[Mapping], str]:
+    """Provenance -> today's digest of an experiment, with what the settings of that result chose among folders."""
+    return lambda record: runs.digest_of_file(path, name, tuple(sorted(record.get("found_by_folder", {}))))
+
+
+def _file_of(source: Source, name: str) -> Path:
+    """The file of an experiment; it is not imported, which takes seconds."""
+    return Path(importlib.util.find_spec(f"replicate.sources.{source.name}.{name}").origin)
 
 
 def beside(source: Source, name: str, preset: str) -> pd.DataFrame:
     """The recorded table of the largest preset from this one on; empty if nothing is recorded."""
+    import pandas as pd
+
     for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
         table = runs.load_recorded(source[name], larger)
         if not table.empty:
@@ -80,6 +111,8 @@ def missing(source: Source, preset: str) -> list[str]:
 
 def _judged(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     """The table that is judged, data set by data set, with the columns that say where its rows come from."""
+    import pandas as pd
+
     if table.empty:
         return table
     parts = []

@@ -10,6 +10,7 @@ import pandas as pd
 
 from replicate import claims, paths
 from replicate.app import readme, registry, verdicts
+from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import Source
 
@@ -42,7 +43,7 @@ def build() -> Path:
         from sphinx.application import Sphinx
         from sphinx.errors import SphinxError
     except ImportError as error:
-        raise Unavailable(f"the report needs {error.name}; install the extra with pip install -e .[report]") from None
+        raise Unavailable(explain(error) or str(error)) from None
     home = paths.BUILD / "report"
     pages, part, log = home / "source", home / "html.part", home / "log.txt"
     for folder in (pages, part, home / "doctrees"):
@@ -71,8 +72,7 @@ def write_pages(folder: Path) -> None:
     names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
-    text = (paths.ROOT / "README.md").read_text()
-    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(text, 'How to read a verdict')}"
+    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(readme.read(), 'How to read a verdict')}"
     (folder / "index.md").write_text(start)
     for name in names:
         (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))

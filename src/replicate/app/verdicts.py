@@ -4,6 +4,8 @@
 judged anew, and the hash of its own rows, so an edit by hand is noticed.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
@@ -160,8 +162,12 @@ def _made_from(source: Source, preset: str) -> str:
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, str]:
-    """The rows of a verdicts.csv and what they were made from. Raises BadData if a column was edited by hand."""
-    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    """The rows of a verdicts.csv and what they were made from. Raises BadData if it is damaged or edited."""
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # of decoding too
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadData(f"{path} is damaged ({line}); delete it and run make readme") from None
     seals = text.pop(SEAL).unique() if SEAL in text else []
     if len(seals) != 1 or list(text) != claims.COLUMNS:
         return text, ""

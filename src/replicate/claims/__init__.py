@@ -4,26 +4,23 @@
 `statistics`: every interval and every p; `judge`: verdicts.
 """
 
-from replicate.claims.check import check
-from replicate.claims.claim import PRESETS, WITHOUT_INTERVAL, Claim, load
-from replicate.claims.judge import COLUMNS, GROUPS, NUMBERS, WORDS, headline, judge, primary_rows, tell
-from replicate.claims.measure import Decided, Measured, measure
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "COLUMNS",
-    "GROUPS",
-    "NUMBERS",
-    "PRESETS",
-    "WITHOUT_INTERVAL",
-    "WORDS",
-    "Claim",
-    "Decided",
-    "Measured",
-    "check",
-    "headline",
-    "judge",
-    "load",
-    "measure",
-    "primary_rows",
-    "tell",
-]
+from replicate import lazy
+
+if TYPE_CHECKING:
+    from replicate.claims.check import check
+    from replicate.claims.claim import PRESETS, WITHOUT_INTERVAL, Claim, load
+    from replicate.claims.judge import (
+        COLUMNS,
+        GROUPS,
+        NUMBERS,
+        WORDS,
+        headline,
+        judge,
+        primary_rows,
+        tell,
+    )
+    from replicate.claims.measure import Decided, Measured, measure
+
+lazy.attach(__name__)

@@ -4,7 +4,7 @@ A cell is chosen by fields, such as {"arm": "average", "kernel": "swa", "k": 100
 NaN) belong to every value of it: a main run that knows no kernel is the same for all kernels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -30,27 +30,32 @@ class Cells:
         lost = table["diverged"].notna() if "diverged" in table else pd.Series(False, index=table.index)
         self._lost = table.loc[lost, UNITS].drop_duplicates()
         keys = table.loc[~lost, list(self.fields)]
-        self._table = table[~lost]
+        self._table = table[~lost].set_index(["seed", "branch"], drop=False)
         self._rows = keys.groupby(list(self.fields), dropna=False, sort=False).indices
+        if len(self.fields) == 1:  # then pandas gives the values themselves, not tuples of one
+            self._rows = {(key,): rows for key, rows in self._rows.items()}
         self._rows = {tuple(_blank(value) for value in key): rows for key, rows in self._rows.items()}
 
     def values(self, chosen: Mapping[str, object], metric: str) -> pd.Series:
         """The numbers of one cell by (seed, branch), sorted. Raises Absent."""
         if metric not in self._table:
             raise Absent(f"no column {metric}")
-        rows = self._table.iloc[self._rows[self._key(chosen)]]
-        series = rows.set_index(["seed", "branch"])[metric].astype(float)
-        lost = self._lost[self._lost.dataset == chosen["dataset"]]
+        series = self._table[metric].iloc[self._rows[self._key(chosen)]].astype(float)
+        lost = self._lost[self._lost.dataset == chosen["dataset"]] if len(self._lost) else self._lost
         if len(lost):
             series = series.reindex(series.index.append(pd.MultiIndex.from_frame(lost[["seed", "branch"]])))
         return series.sort_index()
 
-    def cases(self, chosen: Mapping[str, object], free: Sequence[str]) -> list[dict]:
-        """The distinct values of the free fields among the cells that agree with `chosen`, in the order of the table."""
+    def cases(self, chosen: Mapping[str, object], free: Sequence[str], filled: Collection[str] = ()) -> list[dict]:
+        """The distinct values of the free fields among the cells that agree with `chosen`, in the order of the table.
+
+        filled: fields in which a cell must not be blank, as it would agree with every value there.
+        """
         found: dict[tuple, dict] = {}
         for key in self._rows:
             cell = dict(zip(self.fields, key, strict=True))
-            if all(_agree(value, cell[name]) for name, value in chosen.items() if name in cell):
+            agrees = all(_agree(value, cell[name]) for name, value in chosen.items() if name in cell)
+            if agrees and all(cell[name] is not None for name in filled):
                 case = {name: cell[name] for name in free}
                 found.setdefault(tuple(case.values()), case)
         return list(found.values())

@@ -1,10 +1,26 @@
 """Every name in a claims file, held against the experiments it names: what could not be judged is refused at once."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from replicate.claims.claim import Claim
-from replicate.claims.contrasts import CONTRASTS, Contrast, arms_of, options_of, takes_rivals
+from replicate.claims.claim import PRESETS, Claim
+from replicate.claims.contrasts import (
+    CONTRASTS,
+    Contrast,
+    arms_of,
+    choices_of,
+    options_of,
+    runs_along,
+    takes_rivals,
+)
 from replicate.errors import BadData, unknown
+
+FIELDS = dict  # names of fields -> values
+SHAPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
+SHAPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
+OPTION = (str, int, float)
+CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
+          OPTION: "a text or a number"}  # fmt: skip
 
 
 def check(claims: Iterable[Claim], file: str, experiments: Mapping, presets: Mapping[str, Mapping]) -> None:
@@ -27,16 +43,28 @@ def _check(claim: Claim, experiments: Mapping, presets: Mapping[str, Mapping]) -
             raise _in("experiment", unknown("experiment", name, experiments))
     known = _Known([experiments[name] for name in claim.experiments], presets)
     contrast = _read("contrast", claim.contrast, None, known)
-    changes = [("control", claim.control)]
-    changes += [(f"controls.{name}", changed) for name, changed in claim.controls.items()]
     for name, changed in claim.secondary.items():
-        changes.append((f"secondary.{name}", {key: value for key, value in changed.items() if key != "control"}))
-        changes.append((f"secondary.{name}.control", changed.get("control", {})))
-    for place, changed in changes:
-        if changed:
-            _read(place, changed, contrast, known)
+        _check_shapes(f"secondary.{name}", changed)
+        other = {key: value for key, value in changed.items() if key != "control"}
+        if not changed:
+            raise ValueError(f"secondary.{name}: changes nothing in the contrast")
+        beside = _read(f"secondary.{name}", other, contrast, known)
+        _read_control(f"secondary.{name}.control", changed.get("control", {}), beside, known)
+    _read_control("control", claim.control, contrast, known)
+    for name, changed in claim.controls.items():
+        _read_control(f"controls.{name}", changed or {"what": name}, contrast, known)
+    if claim.has_interval and not claim.primary:
+        raise ValueError("primary: no preset has a case that is judged")
     for preset, fields in claim.primary.items():
+        if PRESETS.index(preset) < PRESETS.index(claim.needs):
+            raise ValueError(f"primary.{preset}: the claim needs preset {claim.needs}")
         known.check_primary(f"primary.{preset}", preset, fields, contrast)
+
+
+def _read_control(place: str, changes: Mapping, contrast: Contrast, known: "_Known") -> None:
+    """A control, which must not be the contrast itself. None is asked for if `changes` is empty."""
+    if changes and _read(place, changes, contrast, known) == contrast:
+        raise ValueError(f"{place}: changes nothing in the contrast")
 
 
 class _Known:
@@ -62,6 +90,8 @@ class _Known:
         """A field's name, and its value (or each of a list) under these settings, or under those of any preset."""
         if name not in self.fields:
             raise _in(place, unknown("field", name, self.fields))
+        if value == []:
+            raise ValueError(f"{place}.{name}: names no value")
         for each in value if isinstance(value, list) else [value]:
             known = self._values(name, settings)
             if not any(_allows(values, each) for values in known):
@@ -85,9 +115,16 @@ class _Known:
         entries = self.entries_at(preset)
         if (entry := fields.get("dataset")) is not None and entry not in entries:
             raise _in(f"{place}.dataset", unknown(f"data set at preset {preset!r}", str(entry), entries))
+        if not fields:
+            raise ValueError(f"{place}: names no field of the case")
         settings = [value for each in self.experiments
                     for name, value in each.chosen(self.presets[preset]).items() if name == entry or entry is None]  # fmt: skip
+        in_arm = set(contrast.arms[0]) - set(contrast.where) if contrast.arms else set()
         for name, value in fields.items():
+            if isinstance(value, list | dict):
+                raise ValueError(f"{place}.{name}: must be one value, got {value!r}")
+            if contrast.name in CONTRASTS and name in {*in_arm, contrast.over}:
+                raise ValueError(f"{place}.{name}: the contrast itself says which {name}")
             if name != "dataset":
                 self.check_value(place, name, value, settings)
             fixed = contrast.where.get(name, value)
@@ -97,6 +134,7 @@ class _Known:
 
 def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> Contrast:
     """The contrast of a table, or a base changed by it, with every name checked."""
+    _check_shapes(place, asked)
     asked = {key: value for key, value in asked.items() if key != "what"}
     try:
         contrast = Contrast.read(asked) if base is None else base.changed(asked)
@@ -108,7 +146,7 @@ def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> C
     known.check_metric(f"{place}.ends", contrast.ends)
     for where, fields in _fields(place, contrast):
         for name, value in fields.items():
-            if name == "metric":
+            if name == "metric" and where != f"{place}.where":
                 known.check_metric(f"{where}.metric", value)
             else:
                 known.check_value(where, name, value)
@@ -117,6 +155,22 @@ def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> C
     if contrast.name in CONTRASTS:
         _check_call(place, contrast)
     return contrast
+
+
+def _check_shapes(place: str, asked: Mapping) -> None:
+    """Texts, lists and tables where they belong."""
+    for name, value in asked.items():
+        shape = SHAPES.get(name, OPTION)
+        if not isinstance(value, shape):
+            raise ValueError(f"{place}.{name}: must be {CALLED[shape]}, got {value!r}")
+        if name in ("of", "what") and not value.strip():
+            raise ValueError(f"{place}.{name}: must say something, got {value!r}")
+    for number, arm in enumerate(asked.get("arms", ()), 1):
+        if not isinstance(arm, str | FIELDS):
+            raise ValueError(f"{place}.arms[{number}]: must be a text or a table, got {arm!r}")
+    for fields in [asked.get("base"), *asked.get("arms", ())]:
+        if isinstance(fields, FIELDS) and not isinstance(fields.get("metric", ""), str):
+            raise ValueError(f"{place}: metric must be a text, got {fields['metric']!r}")
 
 
 def _fields(place: str, contrast: Contrast) -> Iterator[tuple[str, Mapping]]:
@@ -128,9 +182,17 @@ def _fields(place: str, contrast: Contrast) -> Iterator[tuple[str, Mapping]]:
 
 
 def _check_call(place: str, contrast: Contrast) -> None:
-    """The number of arms and the options of a named contrast."""
+    """What a named contrast takes: arms, metrics, options and their values, a field to run along."""
     if contrast.name == "exact":
+        fields = [name for name in ("arms", "base", "over", "ends") if getattr(contrast, name)]
+        for name in [*contrast.options, *fields]:
+            raise _in(place, unknown("option of 'exact'", name, ["metric", "of"]))
         return
+    if not all("metric" in arm for arm in contrast.arms) and not contrast.metric:
+        raise ValueError(f"{place}.metric: {contrast.name!r} needs one")
+    if runs_along(contrast.name) != bool(contrast.over):
+        line = "takes none" if contrast.over else "needs a field"
+        raise ValueError(f"{place}.over: {contrast.name!r} {line}")
     needed, given = arms_of(contrast.name), len(contrast.arms)
     if given < needed or (given > needed and not takes_rivals(contrast.name)):
         raise ValueError(f"{place}.arms: {contrast.name!r} takes {needed} arms, got {given}")
@@ -141,11 +203,21 @@ def _check_call(place: str, contrast: Contrast) -> None:
         raise _in(place, unknown(f"option of {contrast.name!r}", name, wanted or {"none"}))
     for name in wanted - present:
         raise ValueError(f"{place}: {contrast.name!r} needs {name}")
+    for name, value in contrast.options.items():
+        choices = choices_of(contrast.name, name)
+        if choices and value not in choices:
+            raise _in(f"{place}.{name}", unknown("choice", str(value), choices))
+        if not choices and not _allows(float, value):
+            raise ValueError(f"{place}.{name}: must be a number, got {value!r}")
+    if len(contrast.arms) > 1 and contrast.arms[0] == contrast.arms[1]:
+        raise ValueError(f"{place}.arms: the first two are the same")
 
 
 def _allows(values: Collection | type, value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
     if values is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return not isinstance(value, str) and math.isfinite(value)
     return isinstance(value, values) if isinstance(values, type) else value in values
 
 

@@ -11,14 +11,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from replicate.errors import BadData, unknown
 
 PRESETS = ("smoke", "cpu", "night", "gpu", "paper")
 WITHOUT_INTERVAL = ("exact", "erratum")
-Text = Annotated[str, Field(min_length=1)]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must say something, got only white space")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]  # anchors, file names
 Bound = Annotated[float, Field(allow_inf_nan=True)]
 
 
@@ -33,16 +42,16 @@ class Claim:
     case that is judged there. margin: where the band comes from. scope "setting": about its data set, net or number.
     """
 
-    id: Text
+    id: Identity
     where: Text
     statement: Text
     kind: Literal["exact", "ordering", "equivalence", "estimate", "erratum"]
-    unit: str
+    unit: Text
     needs: Literal["smoke", "cpu", "night", "gpu", "paper"]
     family: str = ""
     origin: Literal["source", "paper", "ours", ""] = ""
     quote: str = ""
-    experiment: str | list[str] = ""
+    experiment: str | list[Text] = ""
     contrast: dict[str, Any] = Field(default_factory=dict)
     at_least: Bound = -math.inf
     at_most: Bound = math.inf
@@ -56,12 +65,14 @@ class Claim:
 
     @model_validator(mode="after")
     def _can_be_judged(self):
-        if not self.statement.strip():
-            raise ValueError("statement must say something, got only white space")
         if not (math.isfinite(self.at_least) or math.isfinite(self.at_most)) or not self.at_least <= self.at_most:
             raise ValueError(f"band must have an edge, got [{self.at_least}, {self.at_most}]")
         if self.family not in self.where:
             raise ValueError(f"family {self.family!r} must stand in where, {self.where!r}")
+        if self.has_interval and not self.family.strip():
+            raise ValueError("family must be named: the intervals of a family share one error rate")
+        if len(set(self.experiments)) < len(self.experiments):
+            raise ValueError(f"experiment must name each one once, got {list(self.experiments)}")
         if bool(self.experiment) != bool(self.contrast):
             raise ValueError("experiment and contrast belong together, got only one of them")
         return self
@@ -123,12 +134,16 @@ def _rows(path: Path) -> list[dict]:
         raise BadData(f"{path.name}: no list of [[claim]] in TOML: {_line(error)}") from None
     except RecursionError:
         raise BadData(f"{path.name}: values are nested too deeply") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadData(f"{path.name}: claim must be a list of tables, [[claim]], got {type(rows).__name__}")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise BadData(f"{path.name}: claim must be a list of tables, [[claim]], got {str(rows)[:60]}")
     return rows
 
 
 def _claim(path: Path, row: dict) -> Claim:
+    for name in ("at_least", "at_most"):
+        if isinstance(row.get(name), float) and not math.isfinite(row[name]):
+            line = f"{name}: must be finite, got {row[name]}; an open band leaves it out"
+            raise BadData(f"{path.name}: claim {str(row.get('id'))[:60]}: {line}")
     try:
         return Claim(**row)
     except ValidationError as error:
@@ -136,6 +151,9 @@ def _claim(path: Path, row: dict) -> Claim:
         place = ".".join(str(part) for part in first["loc"] if part != "str")
         message = first["msg"].removeprefix("Value error, ")
         name = row.get("id") if isinstance(row.get("id"), str) else f"with id {str(row.get('id'))[:60]!r}"
+        if first["type"] == "string_pattern_mismatch":
+            message = f"must be letters, digits, dots and hyphens, got {str(first['input'])[:60]!r}"
+            name = f"with id {str(row.get('id'))[:60]!r}"
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             message = "is no field of a claim"
         raise BadData(f"{path.name}: claim {name}: {f'{place}: ' if place else ''}{_line(message)}") from None

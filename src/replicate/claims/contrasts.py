@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,12 @@ def difference(a: Numbers, b: Numbers) -> Numbers:
 
 
 @contrast
+def difference_with_room(a: Numbers, b: Numbers, room: float) -> Numbers:
+    """a - b + room: below 0 only where a is more than `room` below b."""
+    return a - b + room
+
+
+@contrast
 def difference_of_differences(a: Numbers, b: Numbers, c: Numbers, d: Numbers) -> Numbers:
     """(a - b) - (c - d)"""
     return (a - b) - (c - d)
@@ -103,6 +110,19 @@ def log10_ratio(a: Numbers, b: Numbers) -> Numbers:
 
 
 @contrast
+def log10_distance(a: Numbers, b: Numbers) -> Numbers:
+    """|log10(a / b)| of each unit"""
+    return np.log10(a / b).abs()
+
+
+@contrast
+def log10_ratio_to_the_least(a: Numbers, *rivals: Numbers) -> Numbers:
+    """log10(a / the least of the rivals) of each unit that a and the rivals share."""
+    a, least = a.align(pd.concat(rivals, axis=1).min(axis=1, skipna=False), join="inner")
+    return np.log10(a / least)
+
+
+@contrast
 def log2_ratio_of_times(a: Numbers, b: Numbers, ends: Sequence[Numbers]) -> Numbers:
     """log2(a / b) of the times to a target. ends: of each arm the length of its run.
 
@@ -113,7 +133,7 @@ def log2_ratio_of_times(a: Numbers, b: Numbers, ends: Sequence[Numbers]) -> Numb
 
 
 @contrast
-def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: str) -> Numbers:
+def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: Literal["lower", "higher"]) -> Numbers:
     """How much better a is than the better of b and c. better: "lower" or "higher"."""
     sign = {"lower": -1, "higher": 1}[better]
     rivals = pd.concat([sign * b, sign * c], axis=1)
@@ -127,7 +147,7 @@ def closest(a: Numbers, b: Numbers, *rivals: Numbers) -> Least:
 
 
 @contrast
-def slope(a: Table, b: Table, scale: str) -> Numbers:
+def slope(a: Table, b: Table, scale: Literal["log2", "log10"]) -> Numbers:
     """Least-squares slope of log10(a / b) on log2 or log10 of the field `over`. scale: "log2" or "log10"."""
     x = {"log2": np.log2, "log10": np.log10}[scale](np.array(list(a), dtype=float))
     centred = x - x.mean()
@@ -136,14 +156,29 @@ def slope(a: Table, b: Table, scale: str) -> Numbers:
 
 @contrast
 def share_below(a: Table, b: Table) -> Numbers:
-    """Share of the values of the field `over` at which a is below b."""
-    return (a < b).astype(float).mean(axis=1)
+    """Share of the values of the field `over` at which a is below b.
+
+    Where a has no number it never got there, which is not below; where b has none the unit is lost.
+    """
+    return (a < b).astype(float).where(b.notna()).mean(axis=1, skipna=False)
 
 
 @contrast
 def least_difference(a: Table, b: Table) -> Numbers:
     """The least over the values of the field `over` of a - b."""
-    return (a - b).min(axis=1)
+    return (a - b).min(axis=1, skipna=False)
+
+
+@contrast
+def mean_difference(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a - b."""
+    return (a - b).mean(axis=1, skipna=False)
+
+
+@contrast
+def mean_ratio(a: Table, b: Table) -> Numbers:
+    """The mean over the values of the field `over` of a / b."""
+    return (a / b).mean(axis=1, skipna=False)
 
 
 OF_THE_CELL = ("name", "metric", "arms", "where", "over", "base", "ends", "of")  # the rest are options of a function
@@ -191,7 +226,8 @@ class Contrast:
         in_arm = self.arms[0] if self.arms else {}
         free = [name for name in cells.fields if name != self.over and name not in in_arm]
         fixed = {name: wanted for name, wanted in chosen.items() if name in self.where and not isinstance(wanted, list)}
-        cases = [case | fixed for case in cells.cases(chosen, free)]
+        named = [name for name in in_arm if name in cells.fields]  # a row of another table is blank there
+        cases = [case | fixed for case in cells.cases(chosen, free, named)]
         return [case | {self.over: self._places(cells, case)} for case in cases] if self.over else cases
 
     def numbers(self, cells: Cells, case: Mapping):
@@ -259,6 +295,16 @@ def options_of(name: str) -> set[str]:
     """What a contrast's function takes beside its arms."""
     return {n for n, p in inspect.signature(CONTRASTS[name]).parameters.items()
             if n not in ("a", "b", "c", "d") and p.kind is not p.VAR_POSITIONAL}  # fmt: skip
+
+
+def choices_of(name: str, option: str) -> tuple[str, ...]:
+    """The values that an option can have; () where it is no text."""
+    return get_args(inspect.signature(CONTRASTS[name]).parameters[option].annotation)
+
+
+def runs_along(name: str) -> bool:
+    """Whether a contrast takes tables, units by values of the field `over`."""
+    return inspect.signature(CONTRASTS[name]).parameters["a"].annotation is Table
 
 
 def _by_size(place: object) -> tuple:

@@ -7,14 +7,15 @@ a row alone its words can be told again: `tell` does so.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
 from replicate.claims.claim import PRESETS, Claim
-from replicate.claims.measure import Measured, describe
 from replicate.claims.contrasts import Contrast
-from replicate.claims.statistics import Estimate
+from replicate.claims.measure import Measured, describe
+from replicate.claims.statistics import Estimate, holm
+from replicate.errors import BadData
 
 ALPHA = 0.05  # error rate of all firm words of one family together
 FEWEST_UNITS = 5  # below it Student's interval says more about the spread of the units than about the claim
@@ -130,17 +131,19 @@ def _is_primary(claim: Claim, case: Measured, preset: str) -> bool:
 
 def _holm(claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str) -> dict[str, float]:
     """Adjusted p of each primary case within its family; one that was not tested counts as p = 1."""
-    from statsmodels.stats.multitest import multipletests  # here, so that a machine that only runs needs none of it
-
     families: dict[str, dict[str, float]] = {}
     for claim in claims:
         if claim.has_interval and preset in claim.primary:
             primary = [case for case in cases[claim.id] if _is_primary(claim, case, preset)]
+            if len(primary) > 1:
+                labels = ", ".join(case.label for case in primary)
+                line = f"primary.{preset} fits {len(primary)} cases ({labels}); name more of their fields"
+                raise BadData(f"claim {claim.id}: {line}")
             p = primary[0].estimate.p if primary else 1.0
             families.setdefault(claim.family, {})[claim.id] = 1.0 if math.isnan(p) else p
     adjusted: dict[str, float] = {}
     for family in families.values():
-        adjusted |= dict(zip(family, multipletests(list(family.values()), method="holm")[1], strict=True))
+        adjusted |= dict(zip(family, holm(list(family.values())), strict=True))
     return adjusted
 
 

@@ -11,6 +11,11 @@ from replicate.claims.contrasts import Contrast, Least, Ratio
 from replicate.claims.statistics import Estimate, estimate, least, seeds_needed
 from replicate.errors import BadData
 
+LISTED = 5  # values of a field that a contrast runs along, up to which a case is called by them
+
+
+MOST_LISTED = 4  # values of a field that a label names one by one
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -150,6 +155,8 @@ class _Question:
 
 
 def _field(name: str, value: object) -> str:
+    if isinstance(value, list) and len(value) > LISTED:
+        return f"{len(value)} {name}s"
     return f"{name}={_text(value)}" if isinstance(value, int | float) else _text(value)
 
 
@@ -198,7 +205,8 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple):
-        return "+".join(_text(each) for each in value)
+        texts = [_text(each) for each in value]
+        return "+".join(texts) if len(texts) <= MOST_LISTED else f"{texts[0]} to {texts[-1]}"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 

@@ -110,6 +110,18 @@ def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate
     return replace(lowest, low=low, high=high, p=p)
 
 
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p adjusted for their number, in their order: the r-th smallest of n times n - r + 1, never falling, at most 1.
+
+    As statsmodels' multipletests, which collects garbage at each call: three quarters of the time of judging a source.
+    """
+    order = np.argsort(p, kind="stable")
+    stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
+
+
 def seeds_needed(result: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
     """The fewest units at which Student's interval would lie on one side of the band's nearest edge, at most `most`.
 

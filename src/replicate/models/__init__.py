@@ -1,8 +1,15 @@
-"""Networks that start from a seed: `mlp`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
+"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
 
-from replicate.models.initialise import initialise
-from replicate.models.mlp import mlp
-from replicate.models.operations import count_operations
-from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
+from typing import TYPE_CHECKING
 
-__all__ = ["ResNet", "count_operations", "initialise", "mlp", "resnet8", "resnet18", "resnet20", "resnet34", "resnet50"]
+from replicate import lazy
+
+if TYPE_CHECKING:
+    from replicate.models.build import Specification, build
+    from replicate.models.chain import chain
+    from replicate.models.initialise import initialise
+    from replicate.models.mlp import mlp
+    from replicate.models.operations import count_operations
+    from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
+
+lazy.attach(__name__)

@@ -1,10 +1,15 @@
 """Optimizers: torch's own, under one roof with the methods of the sources (one file a method)."""
 
-from torch.optim import LBFGS, SGD, Adam, AdamW
+from typing import TYPE_CHECKING
 
-from replicate.optim.extrapolation import TaylorExtrapolation
-from replicate.optim.keep_stepping import KeepStepping
-from replicate.optim.keep_vaulting import KeepVaulting
-from replicate.optim.lookahead import Lookahead
+from replicate import lazy
 
-__all__ = ["LBFGS", "SGD", "Adam", "AdamW", "KeepStepping", "KeepVaulting", "Lookahead", "TaylorExtrapolation"]
+if TYPE_CHECKING:
+    from torch.optim import LBFGS, SGD, Adam, AdamW
+
+    from replicate.optim.extrapolation import TaylorExtrapolation
+    from replicate.optim.keep_stepping import KeepStepping
+    from replicate.optim.keep_vaulting import KeepVaulting
+    from replicate.optim.lookahead import Lookahead
+
+lazy.attach(__name__)

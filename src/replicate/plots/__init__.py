@@ -1,54 +1,34 @@
 """A table in, axes out; nothing is computed here but the intervals of what is drawn."""
 
-from replicate.plots.descent import (
-    against_cost,
-    iterations,
-    leads,
-    on_batches,
-    overview,
-    rate_curves,
-    speed_ups,
-    time_shares,
-    turning,
-)
-from replicate.plots.extrapolation import (
-    arms_over,
-    arriving,
-    basin_shares,
-    benefit_by_batch,
-    error_orders,
-    loss_by_rate,
-    noise_and_batch,
-    stability_map,
-    toy_paths,
-    toy_rates,
-)
-from replicate.plots.figure import interval
-from replicate.plots.trajectories import end_points, late_starts, ratios, side_trips
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "against_cost",
-    "arms_over",
-    "arriving",
-    "basin_shares",
-    "benefit_by_batch",
-    "end_points",
-    "error_orders",
-    "interval",
-    "iterations",
-    "late_starts",
-    "leads",
-    "loss_by_rate",
-    "noise_and_batch",
-    "on_batches",
-    "overview",
-    "rate_curves",
-    "ratios",
-    "side_trips",
-    "speed_ups",
-    "stability_map",
-    "time_shares",
-    "toy_paths",
-    "toy_rates",
-    "turning",
-]
+from replicate import lazy
+
+if TYPE_CHECKING:
+    from replicate.plots.descent import (
+        against_cost,
+        iterations,
+        leads,
+        on_batches,
+        overview,
+        rate_curves,
+        speed_ups,
+        time_shares,
+        turning,
+    )
+    from replicate.plots.extrapolation import (
+        arms_over,
+        arriving,
+        basin_shares,
+        benefit_by_batch,
+        error_orders,
+        loss_by_rate,
+        noise_and_batch,
+        stability_map,
+        toy_paths,
+        toy_rates,
+    )
+    from replicate.plots.figure import interval
+    from replicate.plots.trajectories import end_points, late_starts, ratios, side_trips
+
+lazy.attach(__name__)

@@ -7,7 +7,12 @@ from matplotlib.axes import Axes
 
 from replicate.plots.figure import grid, interval, unless_empty
 
-QUOTIENTS = {"taylor": "Taylor series", "backward": "backward difference", "bdf": "four states", "central": "central"}
+QUOTIENTS = {
+    "taylor": "Taylor series",
+    "backward": "backward difference",
+    "bdf": "four states",
+    "central": "central",
+}
 TOYS = {  # colour and line of the arms on toy functions; the figure's two first
     "adam": ("0.3", "-"),
     "GD+": ("tab:red", "-"),
@@ -40,9 +45,10 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, float]) -> np.ndarray:
-    """Paths over the function and squared distance by step, a row a function: Adam, GD+ and the plain-gradient control.
+    """Paths over the function and squared distance by step, one row per function: Adam, GD+, the control.
 
-    table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each function.
+    table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each
+    function.
     """
     names = list(table.dataset.unique())
     _, axes = grid(len(names), 2, (3.0, 1.5))
@@ -50,7 +56,9 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
         ground = landscapes[landscapes.dataset == name].pivot(index="y", columns="x", values="value")
         height = np.log10(1 + ground.to_numpy())
         left.contour(ground.columns, ground.index, height, levels=2, colors="0.85", linewidths=0.6)
-        own = table[(table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])]
+        own = table[
+            (table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])
+        ]
         for arm, run in own.groupby("arm", sort=False):
             colour, style = TOYS[arm]
             left.plot(run.x, run.y, color=colour, linestyle=style, linewidth=1.2, label=arm)
@@ -81,7 +89,14 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
         ax.axvspan(own[own.source].lr.min(), own[own.source].lr.max(), color="0.9", label="the source's grid")
         for arm, line in best.groupby("arm", sort=False):
             colour, style = TOYS[arm]
-            ax.plot(line.lr, np.maximum(line.distance, 1e-32), color=colour, linestyle=style, marker=".", label=arm)
+            ax.plot(
+                line.lr,
+                np.maximum(line.distance, 1e-32),
+                color=colour,
+                linestyle=style,
+                marker=".",
+                label=arm,
+            )
         ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam")
     axes[0][0].set_ylabel("squared distance at the end")
     axes[0][0].legend(frameon=False, fontsize="x-small")
@@ -90,7 +105,7 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def stability_map(table: pd.DataFrame) -> Axes:
-    """Spectral radius over s and x = eta a, the edge of stability of three methods, and where runs began to diverge.
+    """Spectral radius over s and x = eta a, edges of stability, and where runs began to diverge.
 
     table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured" (arm, s, x).
     """
@@ -105,14 +120,19 @@ def stability_map(table: pd.DataFrame) -> Axes:
         ax.plot(line.s, line.x, color=colour, label=f"edge, {arm}")
     measured = table[table.what == "measured"]
     ax.plot(measured.s, measured.x, "kx", label="runs begin to diverge")
-    ax.set(xlabel="s = dt / h", ylabel="x = eta a", ylim=(0, 2.05), xlim=(radius.columns.min(), radius.columns.max()))
+    ax.set(
+        xlabel="s = dt / h",
+        ylabel="x = eta a",
+        ylim=(0, 2.05),
+        xlim=(radius.columns.min(), radius.columns.max()),
+    )
     ax.legend(frameon=True, fontsize="x-small")
     return ax
 
 
 @unless_empty
 def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
-    """Risk on the noisy quadratic against alpha = 1 + s of first- and third-order steps, and the best s by batch size.
+    """Risk on the noisy quadratic against alpha = 1 + s by order, and the best s by batch size.
 
     table: what `noise` gives: what "risk" (order, batch, s, value) and "best" (batch, s). Two axes.
     """
@@ -137,7 +157,9 @@ def basin_shares(table: pd.DataFrame) -> Axes:
     table: what `basins` gives.
     """
     _, ((ax,),) = grid(1, 1, (4.6, 2.4))
-    sns.pointplot(table, x="share", y="arm", errorbar=interval, linestyle="none", color="k", capsize=0.2, ax=ax)
+    sns.pointplot(
+        table, x="share", y="arm", errorbar=interval, linestyle="none", color="k", capsize=0.2, ax=ax
+    )
     ax.set(xlabel="share of starts that end at the global minimum", ylabel="")
     return ax
 
@@ -153,11 +175,17 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
     colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True)) | {"plain": "k"}
     _, axes = grid(len(names), 2, (3.4, 2.0), sharey="row")
     for row, name in zip(axes, names, strict=True):
-        part = own[own.dataset == name].groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]].mean()
+        part = (
+            own[own.dataset == name]
+            .groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]]
+            .mean()
+        )
         for ax, x in zip(row, METRICS, strict=True):
             for arm, line in part.groupby("arm", sort=False):
                 ax.plot(line[x], line[y], color=colours[arm], linewidth=1.3, label=arm)
-            ax.set(yscale="log" if y.endswith("loss") else "linear", xlabel=METRICS[x], title=f"{name}, {regime}")
+            ax.set(
+                yscale="log" if y.endswith("loss") else "linear", xlabel=METRICS[x], title=f"{name}, {regime}"
+            )
         row[0].set_ylabel("training loss [nats]" if y == "train_loss" else "test top-1 [fraction]")
         row[1].legend(frameon=False, fontsize="x-small", ncols=2)
     return axes
@@ -174,24 +202,28 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
     for ax, name in zip(axes[0], names, strict=True):
         own = table[table.dataset == name]
         whole = own.groupby(["arm", "lr"]).train_loss.transform(lambda values: values.notna().all())
-        sns.lineplot(own[whole], x="lr", y="train_loss", hue="arm", palette="colorblind", marker=".", errorbar=interval,
-                     ax=ax)  # fmt: skip
+        sns.lineplot(own[whole], x="lr", y="train_loss", hue="arm", palette="colorblind", marker=".",
+                     errorbar=interval, ax=ax)  # fmt: skip
         ax.axvline(0.02, color="0.7", linewidth=1)
-        ax.set(xscale="log", yscale="log", title=name, xlabel="rate", ylabel="training loss at the end [nats]")
+        ax.set(
+            xscale="log", yscale="log", title=name, xlabel="rate", ylabel="training loss at the end [nats]"
+        )
         ax.legend(frameon=False, fontsize="x-small")
     return axes[0]
 
 
 @unless_empty
 def benefit_by_batch(table: pd.DataFrame) -> Axes:
-    """log10 of the final training loss of plain SGD over that with s = 0.5 against the batch, each at its best rate.
+    """log10 of plain SGD's final loss over that with s = 0.5 against the batch, each at its best rate.
 
     table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
     """
     _, ((ax,),) = grid(1, 1, (2.9, 1.9))
     wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
     benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
-    sns.lineplot(benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax)
+    sns.lineplot(
+        benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax
+    )
     ax.axhline(0, color="0.7", linewidth=1)
     ax.set(xscale="log", xlabel="batch size", ylabel="log10 loss of plain SGD over s = 0.5")
     ax.legend(frameon=False, fontsize="x-small")
@@ -206,8 +238,8 @@ def arriving(table: pd.DataFrame) -> np.ndarray:
     """
     own = table[table.what.isin(["printed", "dt"])]
     _, axes = grid(1, 2, (2.7, 1.8))
-    for ax, y, label in zip(axes[0], ("changed", "length"), ("share of weights changed", "length over that of a step"),
-                            strict=True):  # fmt: skip
+    labels = {"changed": "share of weights changed", "length": "length over that of a step"}
+    for ax, (y, label) in zip(axes[0], labels.items(), strict=True):
         sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="dt (rate 0.02)", ylabel=label)
         ax.legend(frameon=False, fontsize="x-small")

@@ -9,6 +9,8 @@ from replicate.plots.figure import grid, interval, unless_empty
 
 KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
+RATIOS = ("TRAJ-21.loss", "TRAJ-22.loss", "TRAJ-23.loss")  # the claims that a side-trip gains what its average gains
+CASE = r"^(?P<dataset>\S+) (?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
 COLOURS = dict(zip(KERNELS, sns.color_palette("colorblind", len(KERNELS)), strict=True))
 
 
@@ -37,25 +39,32 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     return axes
 
 
-@unless_empty
-def ratios(contrasts: pd.DataFrame, band: tuple[float, float] = (0.8, 1.25)) -> np.ndarray:
-    """Gain of the side-trip over gain of the average against the window, with 90 % intervals and the margin shaded.
+def ratios(verdicts: pd.DataFrame) -> np.ndarray:
+    """Gain of the side-trip over gain of the average against the window, with interval, and the band shaded.
 
-    contrasts: what the source's `contrasts` gives. One axes a data set, (data sets,).
+    verdicts: rows of the claims RATIOS, others are left out; value, interval and band are theirs. One axes a preset and
+    data set, (cases,).
     """
-    datasets = list(contrasts.dataset.unique())
-    _, axes = grid(1, len(datasets), (4.6, 3.2))
-    for ax, dataset in zip(axes[0], datasets, strict=True):
-        part = contrasts[contrasts.dataset == dataset]
-        ax.axhspan(*band, color="0.9", label=f"margin [{band[0]:g}, {band[1]:g}]")
+    told = verdicts[verdicts.claim.isin(RATIOS)] if len(verdicts) else verdicts.assign(case="")
+    return _ratios(told.join(told.case.str.extract(CASE)).dropna(subset=["dataset", "value"]))
+
+
+@unless_empty
+def _ratios(rows: pd.DataFrame) -> np.ndarray:
+    groups = list(rows.groupby(["preset", "dataset"], sort=False))
+    _, axes = grid(1, len(groups), (4.6, 3.2))
+    for ax, ((preset, dataset), part) in zip(axes[0], groups, strict=True):
+        for least, most in part[["at_least", "at_most"]].drop_duplicates().itertuples(index=False):
+            ax.axhspan(least, most, color="0.9", label=f"margin [{least:g}, {most:g}]")
         ax.axhline(1, color="0.6", linewidth=1)
-        for place, (kernel, rows) in enumerate(part.groupby("kernel", sort=False)):
-            x = rows.k * 1.12 ** (place - 1)  # side by side, so that the bars can be told apart
-            reach = [rows["ratio"] - rows["ratio from"], rows["ratio to"] - rows["ratio"]]
-            ax.errorbar(x, rows["ratio"], np.clip(reach, 0, 10), fmt="o-", capsize=3,
-                        color=COLOURS[kernel], label=KERNELS[kernel])  # fmt: skip
-        ax.set(xscale="log", xlabel="window k [steps]", ylabel="gain of side-trip / gain of average", title=dataset)
-        ax.set_ylim(max(0, part["ratio"].min() - 0.5), part["ratio"].max() + 0.5)
+        for kernel, line in part.groupby("kernel", sort=False):
+            x = line.k.astype(int) * 1.12 ** (list(KERNELS).index(kernel) - 1)  # side by side, to be told apart
+            reach = [line.value - line.low, line.high - line.value]
+            ax.errorbar(x, line.value, np.clip(reach, 0, 10), fmt="o-", capsize=3, color=COLOURS[kernel],
+                        label=KERNELS[kernel])  # fmt: skip
+        ax.set(xscale="log", xlabel="window k [steps]", title=f"{dataset}, preset {preset}")
+        ax.set_ylabel("gain of side-trip / gain of average")
+        ax.set_ylim(max(0, part.value.min() - 0.5), part.value.max() + 0.5)
     axes[0][0].legend(frameon=False, fontsize="small")
     return axes[0]
 

@@ -9,6 +9,7 @@ run's key: eight seeds become twenty-four by running sixteen.
 import hashlib
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -17,16 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import filelock
-import joblib
 import pandas as pd
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from replicate import paths
 from replicate.errors import Busy, Diverged, Killed, Missing, Paused
-from replicate.numerics import one_thread, stopwatch
 from replicate.progress import deadline, ends_by, progress
-from replicate.runs import identity, machine
+from replicate.runs import backends, identity, machine
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
 from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
@@ -71,6 +68,8 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     path = run_folder(experiment, settings) / TABLE
     if path.exists():
         return read_table(path)
+    from replicate.numerics import stopwatch
+
     elapsed = stopwatch(wall=True)
     table = experiment(settings)
     identity.check_unchanged()
@@ -116,14 +115,16 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     step in column `diverged`. Where REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started, one that
     goes by `progress.pieces` saves and stops before it, and Busy says how many are left.
     """
+    import joblib
+
     points = [dict(point) for point in grid]
-    home, device = run_folder(run, settings, seeds=False), machine.device()
+    home, device = run_folder(run, settings, seeds=False), backends.device_for(run)
     folders = {_key(point): home / "-".join(f"{name}{value}" for name, value in point.items()) for point in points}
     todo = [point for point in points if not (folders[_key(point)] / TABLE).exists()]
     if todo and after is not None:
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
-    told = (device, deadline(), identity.imported_code())
+    told = (device, machine.requested(), deadline(), identity.imported_code())
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *told)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
@@ -142,8 +143,16 @@ def _key(point: Mapping) -> tuple:
     return tuple(sorted(point.items()))
 
 
+def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
+    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or BadData."""
+    return [read_table(folder / TABLE) for folder in folders]
+
+
 def _finished(tasks: list, label: str) -> int:
     """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was killed."""
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     count = min(machine.jobs(), len(tasks)) or 1
     with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
         # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
@@ -165,12 +174,20 @@ def _one(
     folder: Path,
     parents: list[Path] | None,
     device: str,
+    requested: str,
     until: float,
     code: str,
 ) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
+    import filelock
+
+    from replicate.numerics import one_thread, stopwatch
+
     if time.time() > until or until in _near:
         return False
+    if machine.requested() != requested:
+        os.environ[machine.DEVICE] = requested
+    backends.device_for(run)  # jax computes where it is told from now on
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / "lock", timeout=0), ends_by(until), one_thread():
@@ -225,7 +242,7 @@ def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
     values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
     chosen = _found_by_folder(settings)
     digest = code_digest(function, tuple(sorted(chosen)))
-    identified = [values, digest, chosen, machine.numerics(settings, machine.device())]
+    identified = [values, digest, chosen, backends.numerics(function, settings)]
     key = hashlib.sha256(json.dumps(identified, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
 
@@ -246,7 +263,6 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         commit, dirty = machine.commit()
     except Missing:
         commit, dirty = "unknown", True
-    device = machine.device()
     return {
         "source": source_of(function),
         "experiment": function.__name__,
@@ -254,8 +270,8 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         "code": code_digest(function, tuple(sorted(_found_by_folder(settings)))),
         "found_by_folder": _found_by_folder(settings),
         "settings": asdict(settings),
-        "numerics": machine.numerics(settings, device),
-        "device": machine.device_name(device),
+        "numerics": backends.numerics(function, settings),
+        "device": backends.name_of(function),
         "versions": machine.versions(),
         "commit": commit,
         "dirty": dirty,

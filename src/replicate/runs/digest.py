@@ -1,8 +1,9 @@
 """A digest of the code that can change an experiment's numbers: of nothing less, and of nothing more.
 
 It covers the syntax, without docstrings and comments, of the experiment and of the names of its module that it reaches,
-and of every module of the package that those names come from, with what these import in turn. Modules that cannot
-change a number (READERS: they look at numbers, name files or word errors) are left out. The checksums of the data sets
+and of every module of the package that those names come from, with what these import in turn; of `optim`, where only
+`optim.SGD` is said, the module that SGD comes from. Modules that cannot change a number (READERS: they look at numbers,
+name files, word errors or find modules) are left out. The checksums of the data sets
 are constants of `datasets`, so they are covered too.
 """
 
@@ -16,8 +17,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 READERS = {
     f"replicate.{name}"
-    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "app", "sources.protocol")
+    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "lazy", "app", "sources.protocol")
 }
+CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, whatever framework computes
 
 
 def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
@@ -25,11 +27,34 @@ def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
 
     chosen: modules that no import names, because a name in the settings chooses them among those of a folder.
     """
-    tree = _syntax(Path(inspect.getsourcefile(inspect.unwrap(experiment))))
-    own, imported = _reached(tree, experiment.__name__)
-    modules = _with_imports(imported | {name for name in chosen if _file(name)})
+    return digest_of_file(_file_of(experiment), experiment.__name__, chosen)
+
+
+def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
+    """`code_digest` of the experiment `name` that this file defines, without importing the file."""
+    own, imported = _reached(_syntax(path), name)
+    modules = _with_imports(imported | {module for module in chosen if _file(module)})
     text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
+
+
+def packages_of(experiment: Callable) -> set[str]:
+    """The packages of others, such as torch, that the code which `experiment` reaches imports."""
+    path = _file_of(experiment)
+    _, imported = _reached(_syntax(path), experiment.__name__)
+    trees = [_syntax(path), *(_syntax(_file(name)) for name in _with_imports(imported) - {CLOCK})]
+    return {name for tree in trees for name in _imported_packages(tree)}
+
+
+def _imported_packages(tree: ast.Module) -> set[str]:
+    nodes = list(ast.walk(tree))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names = plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names}
+
+
+def _file_of(experiment: Callable) -> Path:
+    return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 
 
 def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
@@ -49,9 +74,35 @@ def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
         todo += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
     own = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    names = {target for node in imports for alias, target in _targets(node) if alias in seen}
-    names |= {target for node in own for inner in ast.walk(node) for _, target in _targets(inner)}
-    return own, names
+    return own, _homes([*imports, *own], seen)
+
+
+def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
+    """The package's modules that these nodes take something from; of top-level imports, only by `names`."""
+    inner = [node for each in nodes for node in ast.walk(each)]
+    homes = set()
+    for node in inner:
+        for bound, target in _targets(node):
+            if names is None or bound in names or node not in nodes:
+                homes |= _taken(inner, bound, target)
+    return homes
+
+
+@functools.cache
+def _homes_of_module(tree: ast.Module) -> set[str]:
+    return _homes([tree])
+
+
+def _taken(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
+    """The module `target`; or of a package of which only attributes are used, the modules that these come from."""
+    if _file(target).name != "__init__.py":
+        return {target}
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == bound]
+    attributes = [node.attr for node in nodes if isinstance(node, ast.Attribute)
+                  and isinstance(node.value, ast.Name) and node.value.id == bound]  # fmt: skip
+    if not uses or len(attributes) < len(uses):
+        return {target}
+    return {home for home in (_home(target, name) for name in attributes) if _counts(home)}
 
 
 def _bound(node: ast.stmt) -> list[str]:
@@ -71,7 +122,7 @@ def _targets(node: ast.AST) -> list[tuple[str, str]]:
         pairs = [(alias.asname or alias.name, _home(node.module, alias.name)) for alias in node.names]
     else:
         pairs = []
-    return [(bound, name) for bound, name in pairs if _file(name) and name != "replicate" and not _reads(name)]
+    return [(bound, name) for bound, name in pairs if _counts(name)]
 
 
 def _home(module: str, name: str) -> str:
@@ -80,7 +131,7 @@ def _home(module: str, name: str) -> str:
         return f"{module}.{name}"
     path = _file(module)
     if path is not None and path.name == "__init__.py":
-        for node in _syntax(path).body:
+        for node in ast.walk(_syntax(path)):  # they stand under `if TYPE_CHECKING:`, see replicate.lazy
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     if name == (alias.asname or alias.name):
@@ -94,8 +145,13 @@ def _with_imports(names: set[str]) -> set[str]:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += [target for node in ast.walk(_syntax(_file(name))) for _, target in _targets(node)]
+            todo += _homes_of_module(_syntax(_file(name)))
     return seen
+
+
+def _counts(name: str) -> bool:
+    """Whether a name is a module of this package that can change a number."""
+    return name != "replicate" and _file(name) is not None and not _reads(name)
 
 
 def _reads(name: str) -> bool:
@@ -114,7 +170,12 @@ def _file(name: str) -> Path | None:
 
 
 def _dump(name: str) -> str:
-    return ast.dump(_syntax(_file(name)))
+    return _dump_of_module(_syntax(_file(name)))
+
+
+@functools.cache
+def _dump_of_module(tree: ast.Module) -> str:
+    return ast.dump(tree)
 
 
 @functools.cache

@@ -7,29 +7,37 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from replicate.errors import BadParameter, Missing, Unavailable
-from replicate.numerics import computes_in_bfloat16
 from replicate.paths import ROOT
 
+DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 DEVICES = ("auto", "cpu", "cuda")
 PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
+def requested() -> str:
+    """The device that REPLICATE_DEVICE names, "auto" if it is unset. Raises BadParameter."""
+    word = os.environ.get(DEVICE) or "auto"
+    if word not in DEVICES:
+        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {word!r}")
+    return word
+
+
 def device() -> str:
-    """ "cpu" or "cuda", as REPLICATE_DEVICE asks ("auto" if unset: CUDA where it is).
+    """ "cpu" or "cuda": where torch computes, as REPLICATE_DEVICE asks; "auto": CUDA where it is.
 
     Raises BadParameter on another value and Unavailable if CUDA is asked for and not there.
     """
-    asked = os.environ.get("REPLICATE_DEVICE") or "auto"
-    if asked not in DEVICES:
-        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {asked!r}")
-    if asked == "cuda" and not torch.cuda.is_available():
+    word = requested()
+    if word == "cpu":
+        return word
+    import torch
+
+    if word == "cuda" and not torch.cuda.is_available():
         raise Unavailable(
             "device 'cuda' was asked for and this machine has none; leave out --device or say --device cpu"
         )
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def jobs() -> int:
@@ -37,12 +45,12 @@ def jobs() -> int:
 
     Raises BadParameter unless the variable is a whole number of at least 1.
     """
-    asked = os.environ.get("REPLICATE_JOBS")
-    if asked is None:
+    text = os.environ.get("REPLICATE_JOBS")
+    if text is None:
         return 1 if device() == "cuda" else _cores()
-    if not asked.isdecimal() or int(asked) < 1:
-        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {asked!r}")
-    return int(asked)
+    if not text.isdecimal() or int(text) < 1:
+        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _cores() -> int:
@@ -54,9 +62,13 @@ def _cores() -> int:
 
 def numerics(settings, device: str) -> dict:
     """The class of machines and modes within which a run's bits are promised."""
+    import torch
+
+    from replicate.numerics import computes_in_bfloat16
+
     half = computes_in_bfloat16(getattr(settings, "precision", "float32"), device)
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "device": capability(device),
         "precision": "bfloat16" if half else "float32",
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "denormals": "flushed",
@@ -67,9 +79,14 @@ def numerics(settings, device: str) -> dict:
 
 def device_name(device: str) -> str:
     """What a reader of a verdict sees: the GPU's name, or the processor's instruction set."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return capability(device) if device == "cuda" else f"{platform.machine()} {capability(device)}"
+
+
+def capability(device: str) -> str:
+    """The GPU's name, or the processor's instruction set, as torch tells them."""
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 @functools.cache

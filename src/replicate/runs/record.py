@@ -16,7 +16,7 @@ from replicate.errors import BadData, BadParameter
 from replicate.runs import machine, pool
 from replicate.runs.cache import TABLE, cached, run_folder, source_of
 from replicate.runs.digest import code_digest
-from replicate.runs.tables import provenance_of, read_table, write_table
+from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
 
 MOST_FILES, MOST_BYTES = 8, 16 * 2**20  # of what one call hands out: little enough for any way off a lent machine
 DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
@@ -100,11 +100,20 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
 
 def older(experiment: Callable, preset: str) -> list[str]:
     """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
-    table, code = load_recorded(experiment, preset), _todays_code(experiment)
-    if table.empty:
+    path = recorded_path(experiment, preset)
+    return older_than(_todays_code(experiment), path)
+
+
+def older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
+    """Data sets whose rows that count, in a recorded file, were made by code of another digest; none without a file.
+
+    code: provenance -> today's digest. The values are not verified, for none is used. Raises BadData.
+    """
+    if not path.exists():
         return []
-    records = provenance_of(recorded_path(experiment, preset))["records"]
-    return list(table[table.key.map(lambda key: not pool.is_of_today(records[key], code))].dataset.unique())
+    table, records = read_columns(path, ["dataset", "key"])
+    counted = pool.counted(table.drop_duplicates(), records, code, machine.history())
+    return [row.dataset for row in counted.itertuples() if not pool.is_of_today(records[row.key], code)]
 
 
 def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
@@ -135,8 +144,12 @@ def recorded_at(experiment: Callable, preset: str, dataset: str, settings: objec
 
 def recorded_path(experiment: Callable, preset: str) -> Path:
     """Where one experiment's recorded rows lie."""
-    source = source_of(experiment)
-    return paths.RESULTS / preset / source / f"{source}-{experiment.__name__}.parquet"
+    return recorded_file(source_of(experiment), experiment.__name__, preset)
+
+
+def recorded_file(source: str, name: str, preset: str) -> Path:
+    """Where the recorded rows of the experiment `name` lie."""
+    return paths.RESULTS / preset / source / f"{source}-{name}.parquet"
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -51,8 +51,16 @@ def checksum_of(path: Path) -> str:
     try:
         return (pq.read_schema(path).metadata or {})[CHECKSUM].decode()
     except (pa.ArrowException, OSError, KeyError) as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadData(f"{path} is damaged ({line}); delete it and run the same command again") from None
+        raise _damaged(path, error) from None
+
+
+def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
+    """Some columns of a recorded table and the records of its runs by key, unverified. Raises BadData."""
+    try:
+        arrow = pq.read_table(path, columns=columns)
+        return arrow.to_pandas(), json.loads(arrow.schema.metadata[FIELD])["records"]
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from None
 
 
 def kept_rows(folder: Path) -> list[dict]:
@@ -74,11 +82,15 @@ def _read(path: Path) -> pa.Table:
         own = arrow.schema.metadata or {}
         whole = own[CHECKSUM] == _checksum(arrow, own[FIELD])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadData(f"{path} is damaged ({line}); delete it and run the same command again") from None
+        raise _damaged(path, error) from None
     if not whole:
         raise BadData(f"{path} is damaged (wrong checksum); delete it and run the same command again")
     return arrow
+
+
+def _damaged(path: Path, error: Exception) -> BadData:
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return BadData(f"{path} is damaged ({line}); delete it and run the same command again")
 
 
 def _checksum(arrow: pa.Table, about: bytes) -> bytes:

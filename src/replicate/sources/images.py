@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from replicate import averaging, datasets, models, runs, training
 from replicate.sources.settings import ImageSettings
@@ -20,16 +20,8 @@ def network(settings: ImageSettings, seed: int, images: datasets.Images, device:
 def build(settings: ImageSettings, seed: int, shape: tuple[int, ...], classes: int, device: str):
     """The same for images of a shape, (channels, height, width); its arithmetic is the device's, its weights are not."""
     half = settings.precision == "bfloat16" and runs.gains_by_bfloat16(device)
-    match settings.model:
-        case "mlp":
-            size = shape[0] * shape[1] * shape[2]
-            return models.mlp(size, (settings.width, settings.width), classes, seed)
-        case "resnet8":
-            return models.resnet8(classes, seed, settings.width, settings.stem, half)
-        case "resnet18":
-            return models.resnet18(classes, seed, settings.stem, half)
-        case "resnet34":
-            return models.resnet34(classes, seed, settings.stem, half)
+    specification = models.Specification(settings.model, settings.width, settings.stem, half)
+    return models.build(specification, shape, classes, seed)
 
 
 def batches(settings: ImageSettings, images: datasets.Images, batch: int, device: str) -> datasets.Batches:
@@ -46,27 +38,18 @@ def norm_batches(data: datasets.Batches, size: int, count: int) -> list:
     return [resized.batch(0, NORM, step)[0] for step in range(count)]
 
 
-def metrics_of(model, sets: Mapping[str, tuple], norm: list) -> dict[str, float]:
-    """Loss (nats) and accuracy (fraction) of a model on each set of images, BatchNorm re-estimated first.
+def evaluator(model, sets: Mapping[str, tuple], norm: list) -> training.Evaluator:
+    """Weights -> loss (nats) and accuracy (fraction) on each set of images, BatchNorm re-estimated on `norm` first.
 
-    Names: train_loss, train_top1, ...; the accuracy on the set `test` is called top1.
+    Columns: train_loss, train_top1, ...; the accuracy on the set `test` is called top1. Without weights, those that the
+    model has.
     """
-    averaging.recompute_batch_norm(model, norm)
-    metrics: dict[str, float] = {}
-    for name, (images, labels) in sets.items():
-        loss, top1 = training.evaluate(model, images, labels)
-        metrics |= {f"{name}_loss": loss, "top1" if name == "test" else f"{name}_top1": top1}
-    return metrics
-
-
-def evaluator(model, sets: Mapping[str, tuple], norm: list) -> Callable:
-    """A function from a flat weight vector to `metrics_of`; model: one of this architecture, to be overwritten."""
-
-    def metrics(weights) -> dict[str, float]:
-        training.load_flat(model, weights)
-        return metrics_of(model, sets, norm)
-
-    return metrics
+    columns = {}
+    for name in sets:
+        columns[f"{name}_loss"] = (name, "loss")
+        columns["top1" if name == "test" else f"{name}_top1"] = (name, "top1")
+    re_estimate = averaging.recompute_batch_norm if norm else None
+    return training.Evaluator(model, sets, norm, re_estimate, columns=columns)
 
 
 def operations_per_image(settings: ImageSettings, dataset: str) -> tuple[float, float]:

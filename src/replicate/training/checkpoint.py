@@ -6,6 +6,7 @@ A run keeps its newest two, so that one that is damaged costs the steps since th
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,11 +23,15 @@ from replicate.training.loop import State
 
 MAGIC = b"REPLICATE-CKPT-1"
 DIGEST = 32  # bytes of a SHA-256
+PLAIN = (bool, int, float, str, type(None))  # what JSON gives back as it was
 
 
 def save_tensor_file(path: Path, tensors: dict[str, Tensor], about: dict | None = None) -> None:
-    """Write named tensors and a JSON-able dict. Raises DiskFull; an older file at `path` is then still there."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    """Write named tensors and a JSON-able dict. Raises DiskFull; an older file at `path` is then still there.
+
+    Tensors that share memory, such as tied weights or views of one buffer, are written each by itself.
+    """
+    plain = _apart({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     body = save_tensors(plain, metadata={"about": json.dumps(about or {}, sort_keys=True)})
     write_atomic(path, body + MAGIC + hashlib.sha256(body).digest())
 
@@ -53,14 +58,16 @@ def load_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict]:
 def save_state(path: Path, state: State, run: str = "", records: Mapping[str, np.ndarray] | None = None) -> None:
     """Write model (buffers included), optimizer, averages and step: all from which a run goes on to the same bits.
 
-    Optimizer and averages are what their `state_dict` says, nested as it may be. run: a name of the run, which has to
-    be told again to load the file; records: arrays to keep with it, such as the losses so far.
+    Optimizer and averages are what their `state_dict` says, nested as it may be: tensors, arrays, numbers of Python
+    and NumPy, which keep their precision, text and None, in dicts, lists and tuples. run: a name of the run, which has
+    to be told again to load the file; records: arrays to keep with it, such as the losses so far.
+    Raises ValueError, naming the place, for what a checkpoint cannot hold, and DiskFull; no file is changed then.
     """
-    tensors = {f"model/{name}": t for name, t in state.model.state_dict().items()}
-    tensors |= {f"records/{name}": torch.from_numpy(values) for name, values in (records or {}).items()}
+    tensors = {f"model/{name}": _tensor(value, f"model/{name}") for name, value in state.model.state_dict().items()}
+    tensors |= {f"records/{name}": _from_numpy(values, f"records/{name}") for name, values in (records or {}).items()}
     optimizer = _split(state.optimizer.state_dict(), "optimizer", tensors)
-    averages = _split([one.state_dict() for one in state.averages], "averages", tensors)
-    about = {"run": run, "step": state.step, "optimizer": optimizer, "averages": averages}
+    averages = _split([average.state_dict() for average in state.averages], "averages", tensors)
+    about = {"run": run, "step": int(state.step), "optimizer": optimizer, "averages": averages}
     save_tensor_file(path, tensors, about)
 
 
@@ -72,11 +79,13 @@ def load_state(path: Path, state: State, run: str = "") -> State:
     file belongs to another run, model, optimizer or other averages; the model is then unchanged.
     """
     tensors, about = load_tensor_file(path)
+    if "run" not in about:
+        raise BadData(f"{path} holds tensors and no state of a run; load it with load_tensor_file")
     model = _under("model/", tensors)
-    own = state.model.state_dict()
+    asked = state.model.state_dict()
     if about["run"] != run:
         raise BadData(f"{path} is a checkpoint of another run ({about['run']!r}, not {run!r})")
-    if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in own.items()}:
+    if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in asked.items()}:
         raise BadData(f"{path} holds another model than the one asked for")
     try:
         kind = "averages"
@@ -126,8 +135,10 @@ class Checkpoints:
             except BadData as error:
                 print(f"skipped: {error}", file=sys.stderr)
                 continue
-            if about["run"] != self.run:
-                raise BadData(f"{self._path(step)} is a checkpoint of another run ({about['run']!r}, not {self.run!r})")
+            if about.get("run") != self.run:
+                raise BadData(
+                    f"{self._path(step)} is a checkpoint of another run ({about.get('run')!r}, not {self.run!r})"
+                )
             return step
         return None
 
@@ -140,7 +151,7 @@ class Checkpoints:
         return load_records(self._path(at))
 
     def _path(self, at: int | str) -> Path:
-        return self.folder / (f"step-{at:09d}.ckpt" if isinstance(at, int) else f"{at}.ckpt")
+        return self.folder / (f"{at}.ckpt" if isinstance(at, str) else f"step-{at:09d}.ckpt")
 
     def _steps(self) -> list[int]:
         return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
@@ -150,16 +161,60 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, copied where they lie in memory that another one lies in."""
+    places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.numel())
+    return {
+        name: tensor.clone() if places[tensor.untyped_storage().data_ptr()] > 1 else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _tensor(value, path: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise _cannot_hold(value, path)
+    return value
+
+
+def _from_numpy(values: np.ndarray, path: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.asarray(values, order="C"))
+    except (TypeError, ValueError):
+        raise _cannot_hold(values, path) from None
+
+
+def _cannot_hold(value, path: str) -> ValueError:
+    return ValueError(
+        f"{path} is of type {type(value).__name__}, which a checkpoint cannot hold; "
+        "it holds tensors, arrays, numbers, text and None, in dicts, lists and tuples"
+    )
+
+
 def _split(value, path: str, tensors: dict[str, Tensor]):
-    """`value` as JSON, its tensors moved to `tensors` under their path in it."""
+    """`value` as JSON, its tensors moved to `tensors` under their path in it. Raises ValueError if it cannot be."""
     if isinstance(value, Tensor):
         tensors[path] = value
         return {"tensor": [path, value.stride()]}
+    if isinstance(value, np.ndarray):
+        tensors[path] = _from_numpy(value, path)
+        return {"array": path}
+    if isinstance(value, np.generic) and isinstance(value.item(), PLAIN):
+        # With its precision: 1 - float32(0.9) is another number than 1 - 0.9.
+        return {"number": [value.dtype.str, value.item()]}
     if isinstance(value, dict):
-        return {"dict": [[key, _split(one, f"{path}/{key}", tensors)] for key, one in value.items()]}
+        return {"dict": [[_key(key, path), _split(v, f"{path}/{key}", tensors)] for key, v in value.items()]}
     if isinstance(value, list | tuple):
-        return {"list": [_split(one, f"{path}/{i}", tensors) for i, one in enumerate(value)]}
+        return {"list": [_split(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]}
+    if not isinstance(value, PLAIN):
+        raise _cannot_hold(value, path)
     return {"plain": value}
+
+
+def _key(key, path: str):
+    """A dict's key as JSON keeps it."""
+    if not isinstance(key, PLAIN):
+        raise _cannot_hold(key, f"key {key!r} of {path}")
+    return key
 
 
 def _joined(value: dict, tensors: dict[str, Tensor]):
@@ -169,6 +224,11 @@ def _joined(value: dict, tensors: dict[str, Tensor]):
         path, strides = content
         # In the layout it had: torch's fused optimizers pair parameter and state by their place in memory.
         return torch.empty_strided(tensors[path].shape, strides, dtype=tensors[path].dtype).copy_(tensors[path])
+    if kind == "array":
+        return tensors[content].numpy()
+    if kind == "number":
+        dtype, number = content
+        return np.dtype(dtype).type(number)
     if kind == "dict":
-        return {key: _joined(one, tensors) for key, one in content}
-    return [_joined(one, tensors) for one in content] if kind == "list" else content
+        return {key: _joined(item, tensors) for key, item in content}
+    return [_joined(item, tensors) for item in content] if kind == "list" else content

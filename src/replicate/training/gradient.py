@@ -50,11 +50,13 @@ def cuda_graph(compute: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def restored(buffers: Iterable[Tensor]) -> Iterator[None]:
-    """Puts back what runs that warm up change."""
-    kept = [(buffer, buffer.clone()) for buffer in buffers]
-    yield
-    for buffer, value in kept:
-        buffer.copy_(value)
+    """Puts back what runs that warm up change, also after an error."""
+    before = [(buffer, buffer.clone()) for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 class GraphedGradient:

@@ -46,6 +46,7 @@ def steps(
 
     data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over them. averages:
     objects whose `.update(flat_weights)` is told every iterate after `start`; the tensor is lent for the call only.
+    A layer that is in evaluation mode while the model is in training mode is frozen, and stays so.
     Raises ValueError unless 0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at the
     latest when CHECK_EVERY steps or an epoch have gone by, whichever is longer.
     """
@@ -53,7 +54,8 @@ def steps(
         raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
     losses, gradient = [], gradient_of(model, data)
     patience = max(CHECK_EVERY, getattr(data, "per_epoch", 0))
-    model.train()
+    if not model.training:  # else a layer in evaluation mode is one that its owner froze
+        model.train()
     for step in range(start, stop):
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)

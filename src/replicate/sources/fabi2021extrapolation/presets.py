@@ -1,5 +1,6 @@
 """The source's settings and what each preset changes in them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from replicate.sources.fabi2021extrapolation.settings import Settings
@@ -14,17 +15,16 @@ TOY = replace(PAPER, arms=("adam", "GD+", "gradient"), searched=(), seeds=(0,))
 TOYS = {  # rate, dt: the post's table; steps and starts: its figures
     "rosenbrock": replace(TOY, dataset="rosenbrock", lr=0.1, dt=1e-4, steps=2000, start=(-1.5, 1.0)),
     "beale": replace(TOY, dataset="beale", lr=0.01, dt=1e-4, steps=4000, start=(-2.5, -1.0)),
-    "goldstein-price": replace(TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)),
+    "goldstein-price": replace(
+        TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)
+    ),
 }
-DRAWN = {
-    "rosenbrock": 1e-4,
-    "beale": 8e-4,
-    "goldstein-price": 1e-5,
-}  # dt; Beale's is that of the figure, not the table's
+# The dt that is drawn; Beale's is the figure's, not the table's.
+DRAWN = {"rosenbrock": 1e-4, "beale": 8e-4, "goldstein-price": 1e-5}
 STRIDES = (1e-10, 1e-6, 1e-4, 8e-4, 3e-3)
 FEW = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
 ALL = ("adam", "GD+", "gradient", "weights", "rate")
-MANY = {name: replace(one, strides=STRIDES, arms=ALL) for name, one in TOYS.items()}
+MANY = {name: replace(toy, strides=STRIDES, arms=ALL) for name, toy in TOYS.items()}
 MANY["rosenbrock"] = replace(MANY["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3))
 MANY["goldstein-price"] = replace(MANY["goldstein-price"], basin_starts=1000)
 
@@ -53,8 +53,8 @@ CIFAR = replace(
     precision="bfloat16",
     pad=4,
     steps=7820,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late", "rate-1.1", "rate-1.25", "rate-1.5",
-          "rate-2", "rate-2 late", "heavy-ball", "double"),
+    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
+          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
     rates=GRID[2:9],
     rows=20,
@@ -99,3 +99,34 @@ PRESETS: dict[str, dict[str, Settings]] = {
     },
     "paper": {"imagewoof": PAPER},
 }
+
+NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18"}
+OF_NETWORKS = ("dataset", "model", "width", "stem", "batch", "lr", "dt")
+OF_TOYS = ("dataset", "lr", "dt", "steps", "start")
+
+
+def tiny(settings: Settings) -> Settings:
+    """The settings at a size at which every line runs once, for the network or function that they name."""
+    if settings.dataset in TOYS:
+        return replace(settings, steps=200, basin_starts=min(settings.basin_starts, 8))
+    sizes = {"width": 4, "batch": 16, "steps": 8, "rows": 2, "curve_images": 64, "norm_batches": 1}
+    small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
+    seeds = {"seeds": settings.seeds[:1], "tuning_seeds": settings.tuning_seeds[:1]}
+    grid = {"rates": settings.rates[:3], "batches": settings.batches[:2]}
+    return replace(settings, **seeds, **grid, **sizes, **small)
+
+
+def setting(entry: str, settings: Mapping[str, object]) -> str:
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them."""
+    dataset = settings["dataset"]
+    reference = TOYS.get(dataset, PAPER)
+    names = OF_TOYS if dataset in TOYS else OF_NETWORKS
+    same = all(_plain(settings[name]) == getattr(reference, name) for name in names)
+    if dataset == "quadratic" or same:
+        return "the source's"
+    return f"stand-in: {NAMES[settings['model']] if dataset not in TOYS else 'other numbers'} on {dataset}"
+
+
+def _plain(value: object) -> object:
+    """A value as settings hold it; JSON knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value

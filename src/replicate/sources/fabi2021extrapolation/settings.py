@@ -2,61 +2,53 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=100)]
-Share = Annotated[float, Field(gt=0, le=10)]
+from replicate.sources.settings import STRICT, Count, ImageSettings, Natural, Rate, Seed
+
+Stride = Annotated[float, Field(gt=0, le=1)]
 
 DATASETS = Literal[
-    "imagewoof", "tiny-imagenet-10", "cifar10", "digits", "rosenbrock", "beale", "goldstein-price", "quadratic"
+    "imagewoof",
+    "tiny-imagenet-10",
+    "cifar10",
+    "digits",
+    "rosenbrock",
+    "beale",
+    "goldstein-price",
+    "quadratic",
 ]
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
-class Settings:
-    """Symbols of the source: eta the rate `lr`, dt the length of an extrapolation in time, s = dt/h; h is eta."""
+@dataclass(frozen=True, config=STRICT)
+class Settings(ImageSettings):
+    """Symbols of the source: eta the rate `lr`, dt the time of an extrapolation, s = dt/h; h is eta."""
 
     dataset: DATASETS = "imagewoof"  # Experiments
     model: Literal["mlp", "resnet8", "resnet18"] = "resnet18"  # Experiments
-    width: Count = 64  # channels of the first stage, or of each hidden layer
-    stem: Literal["imagenet", "cifar", "stride2"] = "imagenet"
-    precision: Literal["float32", "bfloat16"] = "float32"  # bfloat16: autocast where the device gains by it
     batch: Count = 64  # Experiments
     lr: Rate = 0.02  # Experiments; toy functions: the post's table
-    dt: Annotated[float, Field(gt=0, le=1)] = 1e-10  # Experiments; toy functions: the post's table
+    dt: Stride = 1e-10  # Experiments; toy functions: the post's table
     steps: Count = 2820  # silent; 20 epochs of Imagewoof. Toy functions: read off the post's figures
-    pad: Annotated[int, Field(ge=0)] = 0  # silent
-    flip: bool = True  # silent
-    arms: tuple[str, ...] = (
-        "plain",
-        "dt=1e-10",
-        "s=0.5",
-        "rate-1.5",
-        "heavy-ball",
-        "double",
-    )  # the first two: Experiments
+    # The first two arms: Experiments; the others are ours.
+    arms: tuple[str, ...] = ("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double")
     searched: tuple[str, ...] = ("plain", "s=0.5", "heavy-ball")  # ours: arms with a rate of their own
-    regimes: tuple[Literal["source", "tuned", "plain-best"], ...] = (
-        "source",
-        "tuned",
-        "plain-best",
-    )  # ours: whose rate
+    # Ours: whose rate.
+    regimes: tuple[Literal["source", "tuned", "plain-best"], ...] = ("source", "tuned", "plain-best")
     rates: tuple[Rate, ...] = ()  # the grid of that search; the source says only that there was one
     curves: bool = False  # whether the main seeds run over the whole grid too
     batches: tuple[Count, ...] = ()  # batch sizes at which plain SGD and s = 0.5 are compared
-    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)  # silent; one run an arm
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)  # silent; one run per arm
     tuning_seeds: tuple[Seed, ...] = (1000,)  # ours
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the training images that rates are chosen on
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the training images, to choose rates on
     rows: Count = 10  # points of a curve
     curve_images: Count = 5000  # images of the training loss, and of the test set before the end of a run
     norm_batches: Count = 20  # batches of 256 that BatchNorm is re-estimated on
     start: tuple[float, float] = (0.0, 0.0)  # toy functions: where a path begins
-    strides: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()  # toy functions: every dt that is tried
-    searched_strides: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()  # those that are tried at every rate
-    basin_starts: Annotated[int, Field(ge=0)] = 0  # toy functions: uniform starts a set; there are ten sets
+    strides: tuple[Stride, ...] = ()  # toy functions: every dt that is tried
+    searched_strides: tuple[Stride, ...] = ()  # those that are tried at every rate
+    basin_starts: Natural = 0  # toy functions: uniform starts per set; there are ten sets
 
     @model_validator(mode="after")
     def _fits(self):
@@ -65,9 +57,9 @@ class Settings:
         if not self.seeds:
             raise ValueError("seeds must name at least one seed, got none")
         if self.arms and not {"plain", "adam"} & set(self.arms):
-            raise ValueError(f"arms must hold 'plain' or 'adam', which the others are compared with, got {self.arms}")
+            raise ValueError(f"arms must hold 'plain' or 'adam', the ones to compare with, got {self.arms}")
         if strange := set(self.searched) - set(self.arms):
             raise ValueError(f"searched must be among the arms, got {sorted(strange)}")
         if self.searched and self.rates and "plain" not in self.searched:
-            raise ValueError(f"searched must hold 'plain', whose rate the other arms take, got {self.searched}")
+            raise ValueError(f"searched must hold 'plain', whose rate others take, got {self.searched}")
         return self

@@ -1,80 +1,107 @@
-"""The post's settings and what each preset changes in them. Six tasks of the post, and three of ours."""
+"""The post's settings and what each preset changes in them: seven tasks of the post, and three of ours."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from replicate.sources.warmerdam2020descent.settings import ARMS, Settings
 
 PAPER = Settings()
+LARGE = {"rows": 100_000, "lr": 1e-4}  # Figures 11 to 13
 TASKS = {
-    "regression": replace(PAPER, dataset="regression", rows=1_000_000, columns=10, maps=1, lr=0.02, steps=100),
+    "regression": replace(
+        PAPER, dataset="regression", rows=1_000_000, columns=10, maps=1, lr=0.02, steps=100
+    ),
     "figure9": PAPER,
     "figure10": replace(PAPER, dataset="figure10", lr=1e-4),
-    "figure11": replace(PAPER, dataset="figure11", rows=100_000, columns=100, width=20, lr=1e-4),
-    "figure12": replace(PAPER, dataset="figure12", rows=100_000, columns=10, maps=5, activation="relu", lr=1e-4),
-    "figure13": replace(PAPER, dataset="figure13", rows=100_000, columns=100, maps=1, lr=1e-4),
-    "figure13code": replace(PAPER, dataset="figure13code", rows=100_000, columns=100, width=20, maps=2, lr=1e-4),
-    "minibatch": replace(PAPER, dataset="minibatch", noise=1.0),
+    "figure11": replace(PAPER, dataset="figure11", columns=100, width=20, **LARGE),
+    "figure12": replace(PAPER, dataset="figure12", columns=10, maps=5, activation="relu", **LARGE),
+    "figure13": replace(PAPER, dataset="figure13", columns=100, maps=1, **LARGE),
+    "figure13code": replace(PAPER, dataset="figure13code", columns=100, width=20, maps=2, **LARGE),
+    "minibatch": replace(PAPER, dataset="minibatch", noise=1.0, batches=(64, 2048, 10_000)),
     "overfit": replace(PAPER, dataset="overfit", rows=60, noise=1.0, batches=(60,)),
     "resnet18": replace(PAPER, dataset="resnet18", rows=32, batches=(32,), tuning_rows=32),
 }
 ALGEBRA = {"algebra": replace(PAPER, dataset="algebra")}
 
 SEEDS = tuple(range(10))
-HALF_DECADES = tuple(float(f"1e{k // 2}") if k % 2 == 0 else float(f"3e{k // 2}") for k in range(-10, 3))  # 1e-5 to 10
-SHALLOW = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)  # fewer maps have less curvature: the same number of rates, higher
-WIDE = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # a hundred columns have more: lower
+HALF_DECADES = tuple(float(f"{digit}e{k}") for k in range(-5, 2) for digit in (1, 3))[:-1]  # 1e-5 to 10
+# As many rates as the grid has: higher where few maps have less curvature, lower where 100 columns have more.
+SHALLOW = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+WIDE = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNED = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KS_50_2 rollback", "KV_50 published",
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
-WITH_RELU = tuple(arm for arm in ARMS if arm != "EXACT")
 FEW = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published")
 FEWEST = ("SGD", "ADAM", "KS_50_2 published", "KS_50_2 corrected")
 FEWER = ("SGD", "ADAM", "KS_50_2 corrected")
 SWEPT = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KV_50 corrected", "ARMIJO")
+LINEAR_ONLY = "EXACT"  # along a line the loss of a net with ReLU is no polynomial
 
 
-def measured(task: Settings) -> Settings:
+def enlarge(task: Settings) -> Settings:
     """A task with seeds, arms and rates enough for an interval."""
-    about = {"seeds": SEEDS, "arms": ARMS, "tuned": TUNED, "sweep": HALF_DECADES, "sweep_seeds": SEEDS[:8],
-             "sweep_arms": SWEPT}  # fmt: skip
-    if task.activation == "relu":
-        about |= {"arms": WITH_RELU, "tuned": tuple(arm for arm in TUNED if arm != "EXACT")}
-    if task.maps < 3:
-        about |= {"grid": SHALLOW}
-    if task.dataset == "figure11":
-        about |= {"grid": WIDE}
-    return replace(task, **about, tuning_rows=min(task.rows, 10_000))
+    arms, tuned = (tuple(arm for arm in names if arm != LINEAR_ONLY or task.activation == "linear")
+                   for names in (ARMS, TUNED))  # fmt: skip
+    grid = WIDE if task.dataset == "figure11" else SHALLOW if task.maps < 3 else task.grid
+    sweep = {"sweep": HALF_DECADES, "sweep_seeds": SEEDS[:8], "sweep_arms": SWEPT}
+    tuning = {"tuned": tuned, "grid": grid, "tuning_rows": min(task.rows, 10_000)}
+    return replace(task, seeds=SEEDS, arms=arms, **tuning, **sweep)
 
 
-FULL = {name: measured(task) for name, task in TASKS.items()}
-FULL["minibatch"] = replace(FULL["minibatch"], batches=(64, 2048, 10_000))
-
-CPU = dict(FULL)
-CPU["figure11"] = replace(FULL["figure11"], blocks=6)
-CPU["figure12"] = replace(FULL["figure12"], seeds=(0, 1), arms=FEW, tuned=FEWER, tuning_rows=2000, blocks=6)
-CPU["figure13code"] = replace(FULL["figure13code"], arms=FEW, tuned=FEWER, blocks=6)
-CPU["minibatch"] = replace(FULL["minibatch"], seeds=SEEDS[:6], steps=400)
-CPU["regression"] = replace(FULL["regression"], seeds=SEEDS[:6], repeats=2, blocks=8)
-CPU["figure13"] = replace(FULL["figure13"], fit_repeats=1, fit_precisions=("float32",), blocks=6)
-CPU["resnet18"] = replace(FULL["resnet18"], repeats=1, blocks=8)
-
-GPU = {name: replace(one, repeats=9, fit_repeats=5) for name, one in FULL.items()}
-GPU["resnet18"] = replace(GPU["resnet18"], rows=128, batches=(128,), tuning_rows=128)
-TWENTY = {name: replace(one, seeds=tuple(range(20)), blocks=20) for name, one in FULL.items()}
+def tiny(settings: Settings) -> Settings:
+    """A task at which every line runs once. Most is compiling, which few maps and equal shapes shorten."""
+    rows = min(settings.rows, 2 if settings.dataset == "resnet18" else 1000)
+    columns = {"figure11": PAPER.columns, "figure13": 10}.get(settings.dataset, settings.columns)
+    sizes = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20,
+             "maps": min(settings.maps, 2), "columns": columns, "width": PAPER.width, "walk_gradients": 5,
+             "batches": tuple(sorted({min(b, rows) for b in settings.batches}))}  # fmt: skip
+    runs = {"seeds": (0, 1), "tuning_seeds": (1000,), "grid": settings.grid[2:4], "sweep": (1e-3, 1e-2),
+            "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEWEST, "tuned": FEWER}  # fmt: skip
+    timing = {"repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 1}
+    return replace(settings, **sizes, **runs, **timing)
 
 
-def tiny(task: Settings) -> Settings:
-    """A task at which every line runs once. Most of that is compiling, which fewer maps and equal shapes shorten."""
-    rows, maps = min(task.rows, 1000), min(task.maps, 2)
-    columns = {"figure11": PAPER.columns, "figure13": 10}.get(task.dataset, task.columns)
-    about = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20, "maps": maps,
-             "columns": columns, "width": PAPER.width, "walk_gradients": 5, "seeds": (0, 1), "tuning_seeds": (1000,),
-             "grid": task.grid[2:4], "sweep": (1e-3, 1e-2), "sweep_seeds": (0, 1), "sweep_arms": FEWER, "arms": FEWEST,
-             "tuned": FEWER, "repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 1}  # fmt: skip
-    about["batches"] = tuple(sorted({min(b, rows) for b in task.batches}))
-    return replace(task, **about)
+def change(presets: Mapping[str, Settings], changes: Mapping[str, Mapping]) -> dict[str, Settings]:
+    """A preset with some fields of some entries changed."""
+    return {entry: replace(settings, **changes.get(entry, {})) for entry, settings in presets.items()}
 
 
-SMOKE = {name: tiny(task) for name, task in FULL.items() if name != "figure13code"}
-SMOKE["resnet18"] = replace(SMOKE["resnet18"], rows=2, tuning_rows=2, batches=(2,))
+FULL = {name: enlarge(task) for name, task in TASKS.items()}
+AT_CPU = {
+    "figure11": {"blocks": 6},
+    "figure12": {"seeds": (0, 1), "arms": FEW, "tuned": FEWER, "tuning_rows": 2000, "blocks": 6},
+    "figure13code": {"arms": FEW, "tuned": FEWER, "blocks": 6},
+    "minibatch": {"seeds": SEEDS[:6], "steps": 400},
+    "regression": {"seeds": SEEDS[:6], "repeats": 2, "blocks": 8},
+    "figure13": {"fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 6},
+    "resnet18": {"repeats": 1, "blocks": 8},
+}
+AT_GPU = {name: {"repeats": 9, "fit_repeats": 5} for name in FULL}
+RESNET_AT_GPU = {"resnet18": {"rows": 128, "batches": (128,), "tuning_rows": 128}}
+PRESETS: dict[str, dict[str, Settings]] = {
+    "smoke": {name: tiny(settings) for name, settings in FULL.items() if name != "figure13code"},
+    "cpu": change(FULL, AT_CPU),
+    "gpu": change(change(FULL, AT_GPU), RESNET_AT_GPU),
+    "paper": change(FULL, {name: {"seeds": tuple(range(20)), "blocks": 20} for name in FULL}),
+}
 
-PRESETS: dict[str, dict[str, Settings]] = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": TWENTY}
+OURS = {
+    "minibatch": "mini-batches with noise on y",
+    "overfit": "60 rows with noise on y",
+    "resnet18": "ResNet-18 on noise",
+}
+OF_THE_TASK = ("rows", "columns", "width", "maps", "activation", "noise", "lr", "steps", "walk_gradients")
+
+
+def setting(entry: str, settings: Mapping[str, object]) -> str:
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them.
+
+    Seeds, arms and tuning are ours in every entry and do not count.
+    """
+    dataset = settings["dataset"]
+    if dataset in ALGEBRA:
+        return "the source's"
+    if dataset in OURS:
+        return f"stand-in: {OURS[dataset]}"
+    task = TASKS[dataset]
+    changes = [f"{name} {settings[name]}" for name in OF_THE_TASK if settings[name] != getattr(task, name)]
+    return f"stand-in: {', '.join(changes)}" if changes else "the source's"

@@ -1,46 +1,38 @@
-"""What an experiment of this source can be told: the post's values, or our choice where the post is silent."""
+"""What an experiment of this source can be told: the post's values, or our choice where it is silent."""
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=100)]
+from replicate.sources.settings import STRICT, Count, Rate, Seed
+from replicate.sources.warmerdam2020descent._arms import ARMS
+
 DATASETS = Literal[
-    "regression", "figure9", "figure10", "figure11", "figure12", "figure13", "figure13code", "minibatch", "overfit",
-    "resnet18", "algebra",
+    "regression", "figure9", "figure10", "figure11", "figure12", "figure13", "figure13code",
+    "minibatch", "overfit", "resnet18", "algebra",
 ]  # fmt: skip
 
 
-ARMS = (
-    "SGD", "ADAM",
-    *(f"{name} {v}" for name in ("KS_50_0", "KS_50_2", "KS_10_0", "KS_10_2", "KV_10", "KV_50")
-      for v in ("published", "corrected")),
-    "KS_50_2 rollback", "ARMIJO", "LBFGS", "EXACT",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+@dataclass(frozen=True, config=STRICT)
 class Settings:
-    """A task and what is run on it. Defaults: Figure 9. A forward-equivalent is a forward pass; a gradient is three."""
+    """A task and what is run on it. Defaults: Figure 9. A gradient counts as three forward passes."""
 
     dataset: DATASETS = "figure9"
     rows: Count = 10_000  # Fig. 9
     columns: Count = 20  # Fig. 9; the regression has a constant besides
     width: Count = 10  # Fig. 9
     maps: Count = 7  # Fig. 9: n_layers = 5 and two more, as the printed function builds it; 1: one linear map
-    activation: Literal["linear", "relu"] = "linear"  # ReLU in Fig. 12, after every map but the last (silent where)
-    noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of what is added to y; the post adds nothing
+    activation: Literal["linear", "relu"] = "linear"  # ReLU in Fig. 12, after all maps but the last
+    noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviation on y; the post adds nothing
     lr: Rate = 1e-3  # Fig. 9
-    steps: Count = 1000  # outer steps of SGD and Adam, whose cost is the budget; of the regression: iterations
+    steps: Count = 1000  # outer steps of SGD and Adam, whose cost is the budget; iterations of Fig. 4
     walk_gradients: Count = 100  # outer steps of the walks: the budget in gradients
     seeds: tuple[Seed, ...] = (0,)  # torch.manual_seed(0): data and weights
     tuning_seeds: tuple[Seed, ...] = (1000, 1001)  # ours; not used again
-    grid: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # ours: rates that every arm is tuned on
+    grid: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # ours: to tune every arm on
     tuning_rows: Count = 10_000  # rows of the tuning runs
-    arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; see ARMS
+    arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; names of ARMS
     tuned: tuple[str, ...] = ("SGD", "ADAM")  # at their tuned rates too
     sweep: tuple[Rate, ...] = (1e-3,)  # ours: rates of the sensitivity curves
     sweep_seeds: tuple[Seed, ...] = (0,)
@@ -49,7 +41,8 @@ class Settings:
     blocks: Count = 10  # of repeats: the units of rows on seconds
     fits: Count = 5  # ours: data sets, the first seeds, of the timings of solvers
     fit_repeats: Count = 2  # of a solver's timing
-    fit_precisions: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")  # jax's default, and NumPy's
+    # jax's default precision, and NumPy's
+    fit_precisions: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
     batches: tuple[Count, ...] = (64,)  # ours: rows of a mini-batch
     form_rows: Count = 2000  # ours: rows where the row form, in both precisions, is held against the moments
     test_rows: Count = 10_000  # ours; the post has no test set
@@ -61,7 +54,7 @@ class Settings:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must name at least one value and none twice, got {values}")
         if shared := set(self.tuning_seeds) & (set(self.seeds) | set(self.sweep_seeds)):
-            raise ValueError(f"tuning_seeds must not be used again, got {sorted(shared)} in seeds or sweep_seeds too")
+            raise ValueError(f"tuning_seeds must not be in seeds or sweep_seeds too, got {sorted(shared)}")
         if strange := set(self.tuned) - set(self.arms):
             raise ValueError(f"tuned must be among arms, got {sorted(strange)}")
         for name in ("arms", "sweep_arms"):

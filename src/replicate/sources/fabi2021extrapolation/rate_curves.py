@@ -1,0 +1,46 @@
+"""Over the whole grid of rates: how the benefit changes with the rate, and where plain SGD is best."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from replicate.sources.fabi2021extrapolation import _networks
+from replicate.sources.fabi2021extrapolation.presets import PAPER
+from replicate.sources.fabi2021extrapolation.settings import Settings
+from replicate.sources.protocol import experiment
+
+ARMS = ("plain", "s=0.5", "rate-1.5")
+FEWEST_RATES = 3  # that a slope is taken over
+
+
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """Losses at rates at which no run was lost; per seed plain SGD's best rate, and the source's."""
+    lost = table[table.train_loss.isna()].lr
+    losses = table.loc[~table.lr.isin(lost), ["arm", "lr", "seed", "branch", "train_loss"]]
+    losses = losses if losses.lr.nunique() >= FEWEST_RATES else losses.head(0)
+    plain = table[table.arm == "plain"].pivot(index=["seed", "branch"], columns="lr", values="valid_loss")
+    best = plain.idxmin(axis=1).rename("rate").reset_index()
+    return pd.concat(
+        [losses, best.assign(arm="best of plain"), best.assign(arm="the source's", rate=PAPER.lr)]
+    )
+
+
+@experiment(
+    fields={"arm": (*ARMS, "best of plain", "the source's"), "lr": lambda settings: settings.rates},
+    metrics=("train_loss", "rate"),
+    datasets=_networks.DATASETS,
+    needs_data=True,
+    clocked={"seconds": None},
+    derive=derive,
+)
+def rate_curves(settings: Settings) -> pd.DataFrame:
+    """Ends of runs over the whole grid of rates, on the main seeds; columns of `networks` without regime.
+
+    Empty where the settings do not ask for them.
+    """
+    if not settings.curves:
+        return pd.DataFrame()
+    grid = pd.DataFrame(
+        {"arm": arm, "lr": lr, "batch": settings.batch} for arm in ARMS for lr in settings.rates
+    )
+    return _networks.ends(_networks.main_runs(settings, grid))

@@ -1,0 +1,161 @@
+"""Figures 9 to 13: every method from one start on the same rows, against gradients, forwards and seconds.
+
+    log loss = log10(L / L at start), clipped to [FLOOR, CEILING]
+    mean log loss = its mean over POINTS equal shares of a budget: lower is faster
+
+A run that diverges counts as CEILING from there on. At a point counts the newest outer step that is paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replicate import runs, training
+from replicate.sources.warmerdam2020descent import _arms, _tasks
+from replicate.sources.warmerdam2020descent.settings import Settings
+
+POINTS = 21  # of a budget
+FLOOR = -10.0  # of the log loss
+CEILING = 2.0
+TARGETS = (-2, -4, -10)  # log losses to which costs are measured
+STILL = -6.0  # rises of the log loss are counted above this
+AXES = ("gradients", "forward-equivalents", "seconds")
+STARTS = ("source", "orthogonal")  # the second without a plateau
+RATES = ("source", "tuned", "enlarged")
+LONGEST = [name for name, arm in _arms.ARMS.items() if arm.method == "Stepping" and arm.options[0] == 50]
+WITHOUT_PLATEAU = ("SGD", "ADAM", *LONGEST)  # arms that also run from orthogonal weights
+ENLARGED = 10.0  # times the source's rate: SGD as the plainest step enlarger
+
+
+def run_curves(settings: Settings) -> pd.DataFrame:
+    """Log losses at equal shares of a budget, one row per (seed, arm, rate, start, axis, share).
+
+    Columns: seed, arm, rate (one of RATES), start (one of STARTS), lr, axis (one of AXES), budget, share (of
+    the axis's budget), loss (the log loss), rises (sum of the rises of that), and `to -2`, ... (cost to a
+    target, in the axis's unit; NaN where it is not reached).
+    """
+    seconds = runs.each(time_parts, settings, [{"block": b} for b in range(settings.blocks)]).table
+    clocks = seconds.pivot(index="block", columns="part", values="seconds").to_dict("records")
+    grid = [{"seed": s} for s in settings.seeds]
+    traces = runs.each(run_arms, settings, grid, after=run_tuning(settings)).table
+    keys = ["seed", "arm", "rate", "start", "lr"]
+    rows = []
+    for key, steps in traces.groupby(keys, sort=False):
+        # A clock per seed, so that intervals hold the clock's noise too.
+        clock = clocks[settings.seeds.index(key[0]) % settings.blocks]
+        run = _arms.Trace(*(steps[name].to_numpy() for name in ("loss", "gradients", "checks", "updates")))
+        rows += [dict(zip(keys, key, strict=True)) | row for row in _rows_of(run, key[1], settings, clock)]
+    return pd.DataFrame(rows)
+
+
+def run_tuning(settings: Settings) -> runs.Runs:
+    """The tuning runs of every arm that has a rate."""
+    return runs.each(tune, settings, [{"method": name} for name in settings.tuned if _arms.ARMS[name].method])
+
+
+def time_parts(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """Parts of a training step in torch at full rows: columns part, seconds (median of repeats)."""
+    x, y, model = _tasks.make_torch_task(settings, point["block"])
+    x, y = training.full_batch.tensors(x, y, device)
+    clock = training.full_batch.clock(model.to(device), x, y, settings.repeats)
+    medians = {name: float(np.median(seconds)) for name, seconds in clock.items()}
+    return pd.DataFrame([{"part": name, "seconds": seconds} for name, seconds in medians.items()])
+
+
+def run_arms(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """Every arm on one seed: columns arm, rate, start, lr, loss, and gradients, checks, updates before it."""
+    seed = point["seed"]
+    best = best_rates(runs.tables_in(parents))
+    task = _tasks.make_task(settings, seed)
+    traces = [_run_arm(arm, "source", settings.lr, task, settings) for arm in settings.arms]
+    traces += [_run_arm(arm, "tuned", best.get(arm, settings.lr), task, settings) for arm in settings.tuned]
+    if settings.activation == "linear":
+        traces.append(_run_arm("SGD", "enlarged", ENLARGED * settings.lr, task, settings))
+        flat = _arms.Task(task.loss, task.data, _tasks.orthogonal_start(settings, seed))
+        chosen = [arm for arm in settings.arms if arm in WITHOUT_PLATEAU]
+        traces += [_run_arm(arm, "source", settings.lr, flat, settings, "orthogonal") for arm in chosen]
+    return pd.concat(traces, ignore_index=True)
+
+
+def tune(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+    """An arm on the tuning seeds at each rate of the grid: columns seed, arm, lr, height (its mean log loss)."""
+    arm = point["method"]
+    tables = []
+    for seed in settings.tuning_seeds:
+        task = _tasks.make_task(settings, seed, min(settings.rows, settings.tuning_rows))
+        heights = [run_to_mean_log_loss(arm, task, lr, settings) for lr in settings.grid]
+        tables.append(pd.DataFrame({"seed": seed, "arm": arm, "lr": settings.grid, "height": heights}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def best_rates(tables: list[pd.DataFrame]) -> dict[str, float]:
+    """The rate with the least mean height over the tuning seeds, of each arm."""
+    means = pd.concat(tables).groupby(["arm", "lr"]).height.mean() if tables else pd.Series(dtype=float)
+    return {arm: lr for arm, lr in means.groupby(level="arm").idxmin()} if len(means) else {}
+
+
+def run_to_mean_log_loss(arm: str, task: _arms.Task, lr: float, settings: Settings) -> float:
+    """The mean log loss of a run over the budget in forward-equivalents."""
+    run = _arms.trace(arm, settings.maps, task, lr, settings.steps)
+    budget = _arms.PASSES * settings.steps
+    return float(mean_log_loss(sample(log_loss(run.losses), _arms.forward_equivalents(run), budget)))
+
+
+def log_loss(losses: np.ndarray) -> np.ndarray:
+    """log10 of losses over the first, in [FLOOR, CEILING]; CEILING from the first that is not finite on."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        logs = np.log10(np.maximum(losses / losses[0], 0.0))
+    bad = ~np.isfinite(losses)
+    logs[np.cumsum(bad) > 0] = CEILING
+    return np.clip(logs, FLOOR, CEILING)
+
+
+def sample(logs: np.ndarray, cost: np.ndarray, budget: float) -> np.ndarray:
+    """The newest log loss that is paid for at POINTS equal shares of the budget, 0 and 1 included."""
+    return logs[np.searchsorted(cost, np.linspace(0, budget, POINTS) * (1 + 1e-12), side="right") - 1]
+
+
+def mean_log_loss(samples: np.ndarray) -> np.ndarray:
+    """Mean over the budget of log losses at its POINTS shares, (..., POINTS): tuning and claims go by it."""
+    return np.asarray(samples).mean(axis=-1)
+
+
+def _run_arm(
+    arm: str, rate: str, lr: float, task: _arms.Task, settings: Settings, start: str = "source"
+) -> pd.DataFrame:
+    run = _arms.trace(arm, settings.maps, task, lr, settings.steps, settings.walk_gradients)
+    counts = {"gradients": run.gradients, "checks": run.checks, "updates": run.updates}
+    return pd.DataFrame({"loss": run.losses, **counts}).assign(arm=arm, rate=rate, start=start, lr=lr)
+
+
+def _rows_of(run: _arms.Trace, arm: str, settings: Settings, clock: dict) -> Iterator[dict]:
+    """The rows of one run on each axis."""
+    logs = log_loss(run.losses)
+    step = clock["forward"] + clock["backward"] + clock["adam"]
+    axes = {
+        "gradients": (run.gradients, settings.walk_gradients),
+        "forward-equivalents": (_arms.forward_equivalents(run), _arms.PASSES * settings.steps),
+        "seconds": (_arms.seconds(arm, run, clock), step * settings.steps),
+    }
+    for axis, (cost, budget) in axes.items():
+        row = {"axis": axis, "budget": float(budget), "rises": _rises(logs[cost <= budget])}
+        row |= {f"to {target}": _cost_to(target, logs, cost, budget) for target in TARGETS}
+        for share, loss in zip(np.linspace(0, 1, POINTS), sample(logs, cost, budget), strict=True):
+            yield {**row, "share": round(share, 2), "loss": loss}
+
+
+def _rises(logs: np.ndarray) -> float:
+    """Sum of the rises between outer steps, until the log loss is first at STILL."""
+    below = np.flatnonzero(logs <= STILL)
+    return float(np.maximum(np.diff(logs[: below[0] + 1] if len(below) else logs), 0).sum())
+
+
+def _cost_to(target: float, logs: np.ndarray, cost: np.ndarray, budget: float) -> float:
+    reached = np.flatnonzero((logs <= target) & (cost <= budget))
+    return float(cost[reached[0]]) if len(reached) else np.nan

@@ -1,0 +1,34 @@
+"""What the claims go by in Figures 9 to 13: numbers per run, from its log losses at shares of a budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from replicate.sources.warmerdam2020descent import _curves
+from replicate.sources.warmerdam2020descent._curves import AXES, RATES, STARTS, TARGETS
+
+KEYS = ["seed", "arm", "rate", "start", "axis"]
+PLACES = {"25 %": 0.25, "50 %": 0.5, "100 %": 1.0}
+
+
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and axis: KEYS and METRICS. A target that is not reached costs the budget."""
+    runs = table[table.share == 1.0].set_index(KEYS)
+    losses = table.pivot(index=KEYS, columns="share", values="loss").reindex(runs.index)
+    numbers = {"mean log loss": _curves.mean_log_loss(losses.to_numpy())}
+    numbers |= {f"log loss at {place}": losses[share] for place, share in PLACES.items()}
+    numbers |= {f"cost to {target}": runs[f"to {target}"].fillna(runs.budget) for target in TARGETS}
+    numbers |= {f"cost to {target} if reached": runs[f"to {target}"] for target in TARGETS}
+    return runs[["rises"]].assign(**numbers, **{"log10 rate": np.log10(runs.lr)}).reset_index()
+
+
+METRICS = (
+    "mean log loss", "rises", "log10 rate", *(f"log loss at {place}" for place in PLACES),
+    *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
+)  # fmt: skip
+DECLARED = {  # of every experiment that gives curves
+    "fields": {"arm": lambda settings: settings.arms, "rate": RATES, "start": STARTS, "axis": AXES},
+    "metrics": METRICS,
+    "derive": derive,
+}

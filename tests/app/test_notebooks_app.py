@@ -1,0 +1,147 @@
+"""What a notebook leaves behind is whole or a part file; what it works through is one source at one preset."""
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from records import GPU, SOURCE, figure_5
+
+from replicate import claims, paths, runs
+from replicate.app import notebooks, registry, verdicts
+from replicate.app.notebooks import Study, shown
+from replicate.errors import BadData, BadParameter, Failure, Killed
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
+    monkeypatch.setenv("REPLICATE_DEVICE", "cpu")
+    paths.NOTEBOOKS.mkdir()
+    return tmp_path
+
+
+def write(*cells: str, parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"') -> None:
+    made = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    made.cells = [nbformat.v4.new_code_cell(text) for text in (parameters, *cells)]
+    made.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(made, paths.NOTEBOOKS / "someone2020.ipynb")
+
+
+def executed(**given) -> list[str]:
+    about = {"preset": "cpu", "overrides": {"lr": 0.1}, "device": "cpu"} | given
+    path = notebooks.execute("someone2020", *about.values())
+    assert path == paths.BUILD / about["preset"] / "someone2020.ipynb"
+    return [
+        "".join(o.get("text", "") for o in c.outputs) for c in nbformat.read(path, 4).cells if "outputs" in c
+    ]
+
+
+def test_parameters_reach_the_notebook():
+    write("print(preset, overrides, device)")
+    assert executed()[-1] == "cpu {'lr': 0.1} cpu\n"
+
+
+def test_a_notebook_with_other_parameters_is_refused_before_a_kernel_starts():
+    write("print(1)", parameters='preset = "smoke"\nspeed = 3')
+    with pytest.raises(BadData, match="must take the parameters preset, overrides, device"):
+        executed()
+    assert not paths.BUILD.exists() or not list(paths.BUILD.rglob("*.ipynb"))
+
+
+def test_a_failing_notebook_leaves_its_part_and_no_older_output():
+    write("print('fine')")
+    executed()
+    write("raise ValueError('one thing')")
+    with pytest.raises(Failure, match="someone2020 failed: ValueError: one thing; see .*part.ipynb"):
+        executed()
+    assert [path.name for path in (paths.BUILD / "cpu").iterdir()] == ["someone2020.part.ipynb"]
+
+
+def test_a_killed_kernel_is_said_to_be_killed():
+    write("import os, signal", "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(Killed, match="run the same command to go on") as error:
+        executed()
+    assert error.value.exit_code == 137
+
+
+def test_refresh_runs_in_place_and_writes_no_times():
+    write("print(preset)")
+    notebooks.refresh("someone2020")
+    made = nbformat.read(paths.NOTEBOOKS / "someone2020.ipynb", 4)
+    assert made.cells[1].outputs[0].text == "smoke\n" and "execution" not in made.cells[1].metadata
+
+
+# What a notebook works through.
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """The trajectories at preset cpu, where figure_5 has run on digits alone."""
+    monkeypatch.setattr("replicate.datasets.at_hand", lambda name: True)
+
+    def table(experiment, settings):
+        if experiment.name != "figure_5":
+            return pd.DataFrame()
+        made = figure_5(seeds=8, branches=2, dataset="digits").assign(device="here")
+        made.attrs["settings"] = {"k1": {**vars(settings["digits"])}}
+        return made
+
+    monkeypatch.setattr(runs, "over", table)
+    monkeypatch.setattr(runs, "cached", table)
+    return Study(SOURCE, "cpu", {"digits.lr": 0.5}, "cpu")
+
+
+def test_a_study_has_the_settings_it_was_told(study):
+    assert list(study.settings) == ["digits", "cifar10"] and study.settings["digits"].lr == 0.5
+
+
+def test_a_study_runs_on_the_data_sets_that_are_meant(study, monkeypatch):
+    monkeypatch.setattr(runs, "over", lambda experiment, settings: pd.DataFrame({"on": list(settings)}))
+    assert study.run("figure_5").on.tolist() == ["digits", "cifar10"]
+    assert study.run("table_1").on.tolist() == ["quadratic"]
+    assert study.run("table_1", "figure_5").on.tolist() == ["quadratic", "digits", "cifar10"]
+
+
+def test_an_unknown_experiment_is_met_with_the_nearest(study):
+    with pytest.raises(BadParameter, match="did you mean 'figure_5'"):
+        study.run("figure_6")
+
+
+def test_a_study_shows_the_largest_record(study, monkeypatch):
+    held = {"gpu": figure_5(), "paper": pd.DataFrame()}
+    monkeypatch.setattr(runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame()))
+    assert set(study.recorded("figure_5").device) == {GPU}
+    assert len(study.recorded("figure_5", "last_steps")) == 2 * len(figure_5())
+    held.clear()
+    assert study.recorded("figure_5").empty
+
+
+def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
+    rows = study.verdicts()
+    assert set(rows.claim) == {claim.id for claim in registry.claims_of(registry.source(SOURCE))}
+    row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
+    assert (row.verdict, row.case, row.device, row.n) == ("reproduced", "digits swa k=100", "here", 8)
+    gone = rows[rows.claim == "TRAJ-21.top1"].iloc[0]
+    assert (gone.verdict, gone.reason) == ("not tested", "not run at preset cpu")
+
+
+def test_deviations_have_a_column_a_data_set(study):
+    table = study.deviations()
+    assert table.loc["lr"].to_dict() == {"paper": "0.05", "cifar10": "", "digits": "0.5"}
+    assert "momentum" not in table.index
+
+
+def test_shown_are_primary_rows_with_an_interval(study):
+    rows = study.verdicts()
+    table = shown(rows, "preset")
+    assert list(table.columns) == ["preset", *verdicts.SHOWN]
+    assert set(table.claim) <= {
+        row.id for row in registry.claims_of(registry.source(SOURCE)) if row.has_interval
+    }
+    assert "TRAJ-21.loss" in set(table.claim) and not table.claim.duplicated().any()
+    first = claims.primary_rows(rows).set_index("claim").loc["TRAJ-21.loss"]
+    assert table.set_index("claim").value["TRAJ-21.loss"] == np.round(first.value, 4)

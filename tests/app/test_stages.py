@@ -1,0 +1,321 @@
+"""Stages are listed with what they cost, run in order within a budget, and their records are merged once and shown."""
+
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from records import FILE, GPU, SOURCE, write_record
+
+from replicate import floors, models, paths, runs, speed
+from replicate.app import cli, readme, registry, stages, verdicts
+from replicate.app.stages import Stage
+from replicate.errors import BadData, BadParameter, Unavailable
+from replicate.progress import ends_by
+from replicate.runs import machine
+from replicate.runs.tables import provenance_of, read_table
+from replicate.sources.protocol import Evidence, Experiment
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """Folders of its own, a clean commit, the CPU."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(machine, "commit", lambda: ("abc", False))
+    monkeypatch.setattr(runs, "commit", lambda: ("abc", False))
+    monkeypatch.setenv("REPLICATE_DEVICE", "cpu")
+    monkeypatch.setenv("REPLICATE_JOBS", "1")
+    monkeypatch.delenv("REPLICATE_DEADLINE", raising=False)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Settings:
+    dataset: str = "digits"
+    lr: float = 0.1
+
+
+def first(settings: Settings) -> pd.DataFrame:
+    return pd.DataFrame({"loss": [settings.lr, settings.lr / 3], "diverged": [np.nan, 7]})
+
+
+def second(settings: Settings) -> pd.DataFrame:
+    return first(settings)
+
+
+def broken(settings: Settings) -> pd.DataFrame:
+    raise BadData("a file is cut short")
+
+
+EXPERIMENTS = {run: Experiment(run, operations=lambda settings: 2e15) for run in (first, second, broken)}
+
+
+def stage(run, entry="digits", **changes) -> Stage:
+    settings = {entry: replace(Settings(), **changes)}
+    return Stage("someone2020", EXPERIMENTS[run], entry, settings, 50, "why")
+
+
+def source():
+    return registry.source(SOURCE)
+
+
+# The list.
+
+
+def test_a_stage_is_what_an_experiment_declares(monkeypatch):
+    monkeypatch.setattr(registry, "sources", lambda: [source()])
+    of_speed = {f"speed.{each.name}.{entry}" for each in speed.EXPERIMENTS for entry in each.evidence}
+    declared = {f"{SOURCE}.{each.name}.{entry}" for each in source().values() for entry in each.evidence}
+    assert {each.name for each in stages.stages()} == of_speed | declared
+    assert "sandler2023trajectories.figure_5.cifar10-resnet34" in declared and of_speed
+
+
+def test_the_most_valuable_stage_comes_first():
+    values = [each.value for each in stages.stages()]
+    assert values == sorted(values, reverse=True) and len(set(values)) > 3
+
+
+def test_evidence_is_declared_on_an_entry_of_the_preset():
+    for each in registry.sources():
+        for experiment in each.values():
+            meant = experiment.chosen(each.presets[stages.PRESET])
+            assert set(experiment.evidence) <= set(meant), f"{each.name} {experiment.name}"
+            assert all(isinstance(why, Evidence) and why.why for why in experiment.evidence.values())
+
+
+def test_a_source_whose_packages_are_missing_is_left_out(monkeypatch, capsys):
+    class Bare:
+        name = "someone2020"
+
+        def values(self):
+            raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.setattr(registry, "sources", lambda: [Bare()])
+    assert {each.source for each in stages.stages()} == {"speed"}
+    assert capsys.readouterr().err == "going on without someone2020: jax is not installed\n"
+
+
+def test_the_main_evidence_has_every_window():
+    (settings,) = next(each for each in stages.stages(f"{SOURCE}.figure_5.cifar10")).settings.values()
+    assert settings.model == "resnet18" and settings.branches >= 8 and settings.branch_every >= 3000
+    windows = {10, 100, 1000, 3000}
+    assert windows == set(settings.two_point) == set(settings.swa) == set(settings.ema) and settings.controls
+
+
+def test_names_of_stages_differ_and_a_wrong_one_is_met():
+    listed = [each.name for each in stages.stages()]
+    assert len(set(listed)) == len(listed)
+    with pytest.raises(
+        BadParameter, match="unknown stage 'speed.ceiling.synthetic'; did you mean 'speed.ceilings"
+    ):
+        stages.stages("speed.ceiling.synthetic")
+
+
+def test_the_list_says_cost_and_state(monkeypatch):
+    monkeypatch.setattr(floors, "matrix_rate", lambda device, size: 1e15)
+    runs.produce_or_load(EXPERIMENTS[first], Settings())
+    uncounted = replace(stage(second), experiment=Experiment(second))
+    lines = stages.table([stage(first), stage(second), uncounted], "cpu").splitlines()
+    assert "1e+03 T operations/s" in lines[0]
+    assert (
+        "done" in lines[1]
+        and "2 P, 2.0 s" in lines[1]
+        and "missing" in lines[2]
+        and "not counted" in lines[3]
+    )
+
+
+# What it costs.
+
+
+def test_operations_are_counted_layer_by_layer():
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1, groups=1, bias=False),
+        torch.nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 5),
+    )  # fmt: skip
+    layers = [2 * 8 * 16 * 27, 2 * 8 * 16 * 18, 2 * 128 * 5]
+    assert floors.operations(model, (3, 8, 8)) == (sum(layers), 3 * sum(layers) - layers[0])
+    assert model.training and next(model.parameters()).device.type == "cpu"
+
+
+@pytest.mark.long
+def test_operations_of_a_resnet_are_what_torch_counts():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = models.resnet8(10, 0, width=4)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 16, 16)).sum().backward()
+    assert floors.operations(model, (3, 16, 16))[1] == counter.get_total_flops()
+
+
+def test_the_cost_of_figure_5_is_what_it_computes(monkeypatch):
+    """An image trained on counts a million, one that is only looked at counts one."""
+    small = replace(
+        source().presets["smoke"]["digits"], seeds=(0, 1), width=4, first_branch=5, branches=2, branch_every=8,
+        two_point=(2, 8), swa=(2, 8), ema=(3, 8), controls=(), last_windows=(3, 8), train_images=64,
+    )  # fmt: skip
+    small = replace(small, controls=(8,))
+    monkeypatch.setattr("replicate.sources.images.operations_per_image", lambda *_: (1.0, 1e6))
+    expected = sum(each.operations(small) for each in source().values() if each.operations)
+    images = {"trained": 0, "seen": 0}
+
+    def forward(layer, inputs, output):
+        if isinstance(layer, torch.nn.Linear) and output.shape[1] == 10:
+            images["trained" if torch.is_grad_enabled() else "seen"] += len(output)
+
+    hook = torch.nn.modules.module.register_module_forward_hook(forward)
+    try:
+        source()["figure_5"](small)
+        source()["last_steps"](small)
+    finally:
+        hook.remove()
+    rows = expected % 1e6 / (small.norm_batches * small.norm_batch + small.train_images + 360)
+    norm = rows * small.norm_batches * small.norm_batch  # a network without BatchNorm skips these
+    assert images["trained"] == expected // 1e6 and images["seen"] == expected % 1e6 - norm
+
+
+# Running.
+
+
+def test_stages_run_in_order_and_what_fails_is_left(alone):
+    said, planned = [], [stage(broken), stage(first), stage(second, lr=0.3)]
+    assert [each.experiment for each in stages.run(planned, alone / "out", said.append)] == [
+        EXPERIMENTS[broken]
+    ]
+    assert said[0] == "someone2020.broken.digits: BadData: a file is cut short" and len(said) == 3
+    files = [path.name for path in sorted((alone / "out").iterdir())]
+    assert files == ["test_stages-first.parquet", "test_stages-second.parquet"]
+    assert stages.run(planned[1:], alone / "out", said.append) == [] and len(said) == 3
+
+
+def test_what_comes_too_late_is_left(alone):
+    said = []
+    with ends_by(0.0):
+        assert len(stages.run([stage(first, lr=0.7)], None, said.append)) == 1 and said == []
+
+
+def test_stages_of_one_experiment_share_its_file(alone):
+    stages.run([stage(first), stage(first, "other", lr=0.2)], alone / "out", print)
+    (path,) = (alone / "out").iterdir()
+    assert set(read_table(path).dataset) == {"digits", "other"} and len(provenance_of(path)["records"]) == 2
+
+
+def test_a_folder_takes_eight_files_and_a_file_takes_sixteen_mebibytes(alone, monkeypatch):
+    out = alone / "out"
+    runs.produce_or_load(EXPERIMENTS[first], Settings())
+    record = sys.modules["replicate.runs.record"]
+    monkeypatch.setattr(record, "MOST_BYTES", 1000)
+    with pytest.raises(BadParameter, match="more than the 1000 of one table"):
+        runs.export(EXPERIMENTS[first], {"digits": Settings()}, "gpu", out)
+    assert not list(out.iterdir())
+    monkeypatch.setattr(record, "MOST_BYTES", 10**6)
+    for number in range(8):
+        (out / f"{number}.parquet").write_text("x")
+    with pytest.raises(BadParameter, match="has 8 tables already"):
+        runs.export(EXPERIMENTS[first], {"digits": Settings()}, "gpu", out)
+
+
+def test_without_cuda_only_a_dry_run_is_allowed(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(Unavailable, match="--device cpu for a dry run"):
+        stages.ask_for("auto")
+    assert stages.ask_for("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("experiment", speed.EXPERIMENTS, ids=lambda each: each.name)
+def test_every_measurement_of_speed_runs_at_tiny_size(experiment):
+    table = experiment(speed.PRESETS["smoke"]["synthetic"])
+    assert len(table) and (table.value > -1).all() and (table.low <= table.value).all()
+
+
+def test_a_goal_is_met_only_if_every_round_meets_it():
+    rows = [
+        speed.goals.Row("G1", "resnet18 b128: x", "ratio", values)
+        for values in ([5, 6, 4], [3, 5, 6], [1, 2, 3])
+    ]
+    rows += [
+        speed.goals.Row("G5", "Lookahead", "fraction", [0.005]),
+        speed.goals.Row("ceiling", "copy", "bytes/s", [1]),
+    ]
+    made = speed.goals.table(rows)
+    assert made.met.tolist() == ["yes", "in part", "no", "yes", ""]
+    assert made.value.tolist()[:3] == [5, 5, 2]
+
+
+# Records.
+
+
+def called(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["replicate", *words])
+    return cli.main()
+
+
+def test_a_record_of_a_gpu_is_merged_once_and_shown(alone, monkeypatch):
+    write_record(alone / "out" / FILE)
+    monkeypatch.setattr(registry, "sources", lambda: [source()])
+    home, seen = paths.RESULTS / "gpu" / SOURCE, []
+    for _ in range(2):
+        assert called(monkeypatch, "record", str(alone / "out")) == 0
+        seen.append([path.read_bytes() for path in sorted(home.iterdir())])
+    assert seen[0] == seen[1] and len(seen[0]) == 2
+    assert len(read_table(home / FILE)) == 16 * 14
+    table = pd.read_csv(home / "verdicts.csv")
+    row = table[(table.claim == "TRAJ-21.loss") & (table.role == "primary")].iloc[0]
+    assert (row.verdict, row.device, row.preset) == ("reproduced", GPU, "gpu")
+    assert set(verdicts.larger(source(), "cpu").preset) == {"gpu"}
+    assert registry.beside(source(), "figure_5", "cpu").device[0] == GPU
+    page = readme.render(f"{readme.MARKS[0]}\n{readme.MARKS[1]}")
+    assert f"| {SOURCE} | gpu |" in page
+    assert "| cifar10 swa k=100 | stand-in: ResNet-18 on cifar10 | **reproduced**" in page
+    done = {each.name: each.done for each in stages.stages(f"{SOURCE}.figure_5")}
+    assert done.pop(f"{SOURCE}.figure_5.cifar10") and not any(done.values())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "there"),
+    [("cifar10", {}, True), ("cifar10", {"lr": 0.1}, False), ("other", {}, False)],
+)
+def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, changes, there):
+    runs.record_file(write_record(alone / "out" / FILE))
+    settings = replace(source().presets["gpu"]["cifar10"], **changes)
+    assert runs.recorded_at(source()["figure_5"], "gpu", dataset, settings) == there
+
+
+def test_speed_that_was_recorded_is_shown_with_its_goals(alone, monkeypatch):
+    monkeypatch.setattr(registry, "sources", lambda: [source()])
+    stages.run(stages.stages("speed.ceilings", dry=True), alone / "out", print, preset="gpu")
+    write_record(alone / "out" / FILE)
+    assert called(monkeypatch, "record", str(alone / "out")) == 0
+    tables = readme.tables()
+    assert "**Speed on " in tables and "| ceiling | copy |" in tables
+
+
+def test_a_dry_run_can_never_be_recorded_as_evidence(alone, monkeypatch, capsys):
+    words = (
+        "evidence",
+        "--device",
+        "cpu",
+        "--budget",
+        "1m",
+        "--only",
+        "speed.ceilings",
+        "--out",
+        str(alone / "out"),
+    )
+    assert called(monkeypatch, *words) == 0
+    (path,) = (alone / "out").iterdir()
+    assert provenance_of(path)["preset"] == "smoke"
+    assert not runs.cached(speed.ceilings, speed.PRESETS["gpu"]).shape[0]
+
+
+def test_what_is_left_is_named_with_the_command_that_goes_on(monkeypatch, capsys):
+    words = ("evidence", "--device", "cpu", "--budget", "0s", "--only", "speed.ceilings")
+    assert called(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert said == (
+        "left: speed.ceilings.synthetic; go on with: "
+        "python -m replicate evidence --budget 0s --only speed.ceilings --device cpu\n"
+    )
