@@ -5,7 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # read when jax is imported
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")  # before jax
 FOLDER = str(Path(__file__).resolve().parent)
 # Python puts this folder first, where `benchmarks` is not to be found and `training` is.
 sys.path = [str(Path(FOLDER).parent), *(entry for entry in sys.path if entry != FOLDER)]

@@ -1,7 +1,7 @@
 """Goal C11: what the preset's network learns of real images in a CPU time, on one thread.
 
-One seed, fixed beforehand; the test images are looked at once, at the end. Beside it stands the rate
-of the processor's matrix products, without which seconds say nothing.
+One seed, fixed beforehand; the test images are looked at once, at the end. Beside it stands the
+rate of the processor's matrix products, without which seconds say nothing.
 """
 
 import sys

@@ -85,10 +85,7 @@ def make_versions(size: Size, count: int) -> dict[str, object]:
 
 
 def average_moving_weights(size: Size, count: int) -> dict[str, np.ndarray]:
-    """The averages of every version, after STEPS iterates that move; of a model each, the first two.
-
-    torch's own are compared with the loop's and with ours on the two averages they have.
-    """
+    """The averages of every version after STEPS iterates that move; torch's for the first two."""
     model = getattr(models, size.network)(CLASSES, seed=0)
     flat = Flat(getattr(models, size.network)(CLASSES, seed=0))
     deltas = list_deltas(count)

@@ -87,13 +87,13 @@ def make_versions(
 
 def find_peers() -> dict[str, Callable]:
     """name -> wrapper of (inner, parameters): the plain class, and the authors' file."""
-    found = {PLAIN: lambda inner, parameters: peers.Extrapolation(inner, parameters, LR, DT)}
+    wrappers = {PLAIN: lambda inner, parameters: peers.Extrapolation(inner, parameters, LR, DT)}
     authors = peers.load_authors("extrapolator")
     if authors is not None:
-        found["the authors' file"] = lambda inner, parameters: peers.AfterStep(
+        wrappers["the authors' file"] = lambda inner, parameters: peers.AfterStep(
             inner, authors.Extrapolator(parameters, eta=LR, h=LR, dt=DT)
         )
-    return found
+    return wrappers
 
 
 def step_in_double(network: str) -> dict[str, np.ndarray]:

@@ -25,7 +25,8 @@ from replicate.numerics import clock, one_thread
 from replicate.sources.protocol import Experiment
 
 ROUNDS = 9  # odd, so that the median is a round that was measured
-NOT_TOPICS = ("goals", "harness", "inputs", "peers")  # and names that begin with an underscore
+# And names that begin with an underscore.
+NOT_TOPICS = ("goals", "harness", "inputs", "peers", "peers_in_jax")
 NOT_GPU_TOPICS = ("settings",)
 COLUMNS = ("goal", "what", "unit", "value", "low", "high", "rounds", "at_least", "at_most", "met")
 
@@ -71,7 +72,7 @@ class Comparison:
 
 
 def compare(comparison: Comparison) -> Table:
-    """The ratios of a comparison, after its results were seen to be equal; raises BadData if not."""
+    """The ratios of a comparison. Raises BadData, and times nothing, unless results are equal."""
     check_equal(comparison.title, comparison.results(), *comparison.tolerance)
     return Table(comparison.title, list_ratios(comparison, take_turns(comparison)))
 
@@ -175,18 +176,18 @@ def _import(name: str) -> ModuleType:
 
 
 def run_topics(names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Measure topics, all that this machine is fit for if none is named; a file each in build/bench.
+    """Measure topics, all that this machine is fit for if none is named.
 
     Raises BadParameter for a name that is no topic, before anything is measured.
     """
-    known = [*list_topics(), *list_gpu_topics()]
+    topics = [*list_topics(), *list_gpu_topics()]
     for name in names:
-        if name not in known:
-            raise unknown("topic", name, known)
+        if name not in topics:
+            raise unknown("topic", name, topics)
     device = runs.device()
     if not names and device != "cuda":
         say(f"going on without {', '.join(list_gpu_topics())}: they are of a GPU; name one to try")
-    for name in names or (known if device == "cuda" else list_topics()):
+    for name in names or (topics if device == "cuda" else list_topics()):
         run_topic(name, device, say)
 
 

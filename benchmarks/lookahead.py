@@ -76,17 +76,17 @@ def make_versions(network: str) -> dict[str, tuple[object, list[Tensor]]]:
 
 def find_peers() -> dict[str, Callable]:
     """name -> wrapper of (inner, parameters): what is installed, and the authors' file."""
-    found = {}
+    wrappers = {}
     if importlib.util.find_spec("pytorch_optimizer"):
         from pytorch_optimizer import Lookahead as Packaged
 
-        found["pytorch_optimizer on SGD"] = lambda inner, _: Packaged(inner, k=K, alpha=ALPHA)
+        wrappers["pytorch_optimizer on SGD"] = lambda inner, _: Packaged(inner, k=K, alpha=ALPHA)
     authors = peers.load_authors("lookahead_pytorch")
     if authors is not None:
-        found["the authors' file on SGD"] = lambda inner, _: authors.Lookahead(
+        wrappers["the authors' file on SGD"] = lambda inner, _: authors.Lookahead(
             inner, la_steps=K, la_alpha=ALPHA
         )
-    return found
+    return wrappers
 
 
 def step_twice(versions: dict) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.linear_model import LinearRegression
 
-from benchmarks import goals, harness, peers
+from benchmarks import goals, harness, peers_in_jax
 from replicate.descent import mean_squared_error, newton, normal_equations, regression
 
 COLUMNS = 10  # and the column of the constant
@@ -61,8 +61,8 @@ def make_jobs(rows: int) -> tuple[dict[str, harness.Job], np.ndarray]:
     y = (data.x.astype(np.float64) @ data.weights).astype(np.float32)
     start = np.zeros(COLUMNS + 1)
     arrays = (jnp.zeros(COLUMNS + 1), jnp.asarray(x), jnp.asarray(y))
-    eager = peers.newton_by_inverse(mean_squared_error)
-    compiled = peers.newton_by_solve(mean_squared_error)
+    eager = peers_in_jax.newton_by_inverse(mean_squared_error)
+    compiled = peers_in_jax.newton_by_solve(mean_squared_error)
     # For some milliseconds after jax has answered its threads still work, and cost the next job:
     # ours follows NumPy.
     jobs = {

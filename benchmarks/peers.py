@@ -1,5 +1,7 @@
 """What one writes first: the code that ours is compared with, in the project's words.
 
+What is written in jax is in `peers_in_jax`, so that a GPU's experiments in torch ask jax nothing.
+
 Authors' files are read from the folder REPLICATE_PEERS where it is given; none is kept here.
 """
 
@@ -351,28 +353,6 @@ def walk_while_falling(optimizer, closure: Callable, loss: Tensor, most: int) ->
         if not after < before:
             break
         before = after
-
-
-def newton_by_inverse(loss: Callable) -> Callable:
-    """The source's lines: w - H^-1 g by jax, operation by operation."""
-    import jax
-
-    def step(w, x, y):
-        hessian = jax.hessian(loss)(w, x, y)
-        return w - jax.numpy.linalg.inv(hessian) @ jax.grad(loss)(w, x, y)
-
-    return step
-
-
-def newton_by_solve(loss: Callable) -> Callable:
-    """w - H^-1 g by jax, solved and compiled."""
-    import jax
-
-    def step(w, x, y):
-        hessian = jax.hessian(loss)(w, x, y)
-        return w - jax.numpy.linalg.solve(hessian, jax.grad(loss)(w, x, y))
-
-    return jax.jit(step)
 
 
 def draw_mean_squares(x: np.ndarray, steps: int, repeats: int, noise: float) -> np.ndarray:

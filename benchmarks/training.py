@@ -149,7 +149,7 @@ def step_bare(size: Size, half: bool) -> Iterator[Tensor]:
 
 
 def step_with_bookkeeping(size: Size, half: bool, folder: Path) -> Iterator[list]:
-    """As `step_ours`, with nine averages and checkpoints ten times as often as a run writes them."""
+    """As `step_ours`, with nine averages, and checkpoints ten times as often as a run saves."""
     model = make_model(size, half)
     kernels = {
         f"{kernel.__name__} {k}": kernel(k)

@@ -1,4 +1,4 @@
-"""Goals C5 and C6: a training loop and a walk of one small net, compiled whole, against eager torch.
+"""Goals C5 and C6: training and walks of one small net, compiled whole, against eager torch.
 
 20 inputs, six hidden layers of 10, as in the source's Figure 9. The peers are what one writes
 first: a loop over backward passes and SGD, and inside it a while-loop that reads the loss.

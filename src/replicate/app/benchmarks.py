@@ -35,7 +35,7 @@ def presets() -> Mapping[str, Mapping[str, object]]:
 
 
 def goal_in_words(key: str) -> tuple[str, str]:
-    """(number, wanted range) of a recorded goal, such as ("G1", "at least 4"); empty for no goal."""
+    """(number, wanted range) of a goal's key, such as ("G1", "at least 4"); empty for no goal."""
     goal = _load("goals").GOALS.get(key)
     return (goal.number, goal.bounds) if goal else ("", "")
 

@@ -3,6 +3,7 @@
 Everything is checked before anything is written; a folder is recorded whole or not at all.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -130,8 +131,8 @@ def differ(recorded: pd.DataFrame, anew: pd.DataFrame) -> str:
 
 
 def _plain(settings: Mapping) -> dict:
-    """Settings as provenance keeps them: tuples are lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    """Settings as provenance keeps them: tuples, and those in them, are lists."""
+    return json.loads(json.dumps(settings))
 
 
 def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, str]:
