@@ -18,7 +18,7 @@ from replicate.sources.protocol import Experiment, Source, names
 
 PACKAGE = paths.ROOT / "src" / "replicate"
 GROUND = {"errors", "paths", "streams", "progress", "numerics", "lazy"}
-COMPOSING = {"app", "speed", "__main__"}
+COMPOSING = {"app", "__main__"}
 NOT_LEAVES = GROUND | COMPOSING | {"sources", ""}
 SHARED = {"sources", "sources.protocol", "sources.settings", "sources.images"}  # what every source may import
 LEAVES = set("optim averaging models datasets training problems descent curvature claims runs plots".split())
@@ -196,7 +196,7 @@ def test_too_long_a_file_is_noticed():
 
 
 @pytest.mark.parametrize("text", [
-    "from replicate.app import registry", "import replicate.app.verdicts", "from replicate.speed import goals",
+    "from replicate.app import registry", "import replicate.app.verdicts", "from replicate.app import benchmarks",
     "from replicate.sources.fabi2021extrapolation import presets", "from replicate import app",
 ])  # fmt: skip
 def test_a_source_reaches_neither_up_nor_sideways(text):

@@ -29,6 +29,7 @@ from replicate.runs.pool import SEEDS
 from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
+SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
 _near: set[float] = set()  # deadlines before which a run of this process had to stop: too near to start another
 
 
@@ -253,7 +254,8 @@ def _found_by_folder(settings) -> dict[str, str]:
 
 def source_of(function: Callable) -> str:
     """The source an experiment or run belongs to, the stem of its notebook and claims file; else its package."""
-    return function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
+    package = function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
+    return SOURCE_OF_BENCHMARKS if package == "benchmarks" else package
 
 
 def _provenance(function: Callable, settings, name: str, seconds: float) -> dict:

@@ -159,11 +159,12 @@ def _reads(name: str) -> bool:
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of this package, or None for any other name."""
+    """The file of a module of this package or of the checkout's benchmarks; None for another."""
     parts = name.split(".")
-    if parts[0] != "replicate":
+    roots = {"replicate": PACKAGE, "benchmarks": PACKAGE.parents[1] / "benchmarks"}
+    if parts[0] not in roots:
         return None
-    path = PACKAGE.joinpath(*parts[1:])
+    path = roots[parts[0]].joinpath(*parts[1:])
     found = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
     return found[0] if found else None
 
