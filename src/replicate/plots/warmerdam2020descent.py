@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.figure import FEW, grid, interval, unless_empty
+from replicate.plots.style import FEW, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
 ALONE = {"SGD": "0.55", "ADAM": "black", "ARMIJO": PALETTE[3], "EXACT": "tab:cyan", "LBFGS": "tab:olive"}
