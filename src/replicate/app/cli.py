@@ -135,8 +135,8 @@ def verdicts(
     for each in sources:
         if recorded:
             tables.append(rows.recorded(each, preset))
-            for what in registry.older(each, preset):
-                typer.echo(f"older code: {each.name} {what}; make replicate PRESET={preset} runs it anew", err=True)
+            for older in registry.older(each, preset):
+                typer.echo(f"older code: {each.name} {older}; make replicate PRESET={preset} runs it anew", err=True)
         else:
             tables.append(rows.of_runs(each, chosen[each.name], preset))
     table = pd.concat(tables, ignore_index=True)
@@ -231,10 +231,10 @@ def evidence(
     dry = stages.ask_for(device) != "cuda"
     wanted = stages.stages(only, dry)
     with progress.ends_by(until):
-        left = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
-    if left:
+        missing = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
+    if missing:
         words = ["--budget", budget, *(["--only", only] if only else []), *(["--device", device] if dry else [])]
-        names = ", ".join(stage.name for stage in left)
+        names = ", ".join(stage.name for stage in missing)
         typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
 
 
@@ -289,7 +289,7 @@ def main() -> int:
 def _plain(table) -> str:
     from replicate.app import verdicts
 
-    return "\n\n".join(f"{name}\n{verdicts.plain(part)}" for name, part in table.groupby("source", sort=False))
+    return "\n\n".join(f"{name}\n{verdicts.plain(rows)}" for name, rows in table.groupby("source", sort=False))
 
 
 @contextmanager

@@ -35,14 +35,14 @@ def tables() -> str:
     rows = {key: table for key, table in rows.items() if not table.empty}
     if not rows:
         return "Nothing is recorded yet."
-    parts = [_headline(rows)]
+    paragraphs = [_headline(rows)]
     for (name, preset), table in rows.items():
         primary = claims.primary_rows(table)
         exact = primary.kind.isin(claims.WITHOUT_INTERVAL)
-        parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
-        parts.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
-    parts += [speed for speed in [_speed()] if speed]
-    return "\n\n".join(parts)
+        paragraphs.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
+        paragraphs.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
+    paragraphs += [speed for speed in [_speed()] if speed]
+    return "\n\n".join(paragraphs)
 
 
 def _headline(rows: dict) -> str:

@@ -142,14 +142,14 @@ def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, st
         raise BadData(f"{path}: all results must be of one experiment, got {sorted(named)[:3]}")
     ((source, name),) = named
     if source == benchmarks.SOURCE:
-        found = benchmarks.experiments()
+        experiments = benchmarks.experiments()
     elif source in names():
-        found = registry.source(source)
+        experiments = registry.source(source)
     else:
         raise BadData(f"{path}: unknown source {source[:40]!r}; known: {', '.join(names())}")
-    if name not in found:
-        raise BadData(f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(found)}")
-    return found[name], source
+    if name not in experiments:
+        raise BadData(f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(experiments)}")
+    return experiments[name], source
 
 
 def _check_rows(path: Path, rows: pd.DataFrame, records: Mapping[str, dict]) -> None:
@@ -167,10 +167,10 @@ def _check_settings(path: Path, source: str, experiment: Experiment, preset: str
     entries = experiment.chosen(presets.get(preset, {}))
     if entry not in entries:
         raise BadData(f"{path}: preset {preset} runs {experiment.name} on {', '.join(entries) or 'nothing'}, not on {entry[:40]!r}")
-    own = _plain(asdict(entries[entry]))
-    if not isinstance(settings, dict) or set(settings) != set(own):
+    preset_settings = _plain(asdict(entries[entry]))
+    if not isinstance(settings, dict) or set(settings) != set(preset_settings):
         raise BadData(f"{path}: the settings of {experiment.name} on {entry} are not those of this code")
-    for name, value in own.items():
+    for name, value in preset_settings.items():
         same = set(settings[name]) <= set(value) if name == "seeds" else settings[name] == value
         if not same:
             raise BadData(f"{path}: {experiment.name} on {entry} was run with {name} = {settings[name]!r}, which preset "

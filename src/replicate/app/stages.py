@@ -114,26 +114,26 @@ def run(stages: list[Stage], out: Path | None, say: Callable[[str], None], prese
 
     A stage whose data are not at hand, or that fails, is left over and does not stop the others.
     """
-    left = []
+    missing = []
     for stage in stages:
         if stage.done:
             continue
         if time.time() > deadline():
-            left.append(stage)
+            missing.append(stage)
             continue
         elapsed = stopwatch(wall=True)
         try:
             rows = len(runs.over(stage.experiment, stage.settings))
-            left += [] if rows else [stage]
+            missing += [] if rows else [stage]
             say(f"{stage.name}: {rows} rows, {elapsed():.1f} s")
             if out is not None:
                 same = [other for other in stages if other.experiment is stage.experiment]
                 settings = {entry: value for other in same for entry, value in other.settings.items()}
                 runs.export(stage.experiment, settings, preset, out)
         except Failure as failure:
-            left.append(stage)
+            missing.append(stage)
             say(f"{stage.name}: {type(failure).__name__}: {failure}")
-    return left
+    return missing
 
 
 def ask_for(device: str) -> str:

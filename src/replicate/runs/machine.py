@@ -119,13 +119,13 @@ def _git(*words: str) -> str:
 
 def versions() -> dict[str, str]:
     """Exact versions of what computes, and of Python."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = ""
-    return found
+            numbers[package] = ""
+    return numbers
 
 
 @functools.cache

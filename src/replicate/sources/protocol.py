@@ -136,8 +136,8 @@ class Source(Mapping):
 
     def entries(self) -> set[str]:
         """Every entry that some preset or some experiment of its own settings has."""
-        own = [set(one.settings or ()) for one in self.values()]
-        return set().union(*self.presets.values(), *own)
+        declared = [set(experiment.settings or ()) for experiment in self.values()]
+        return set().union(*self.presets.values(), *declared)
 
     def setting(self, entry: str, settings: Mapping[str, object]) -> str:
         """ "the source's", or what stands in for it, such as "stand-in: ResNet-8 on CIFAR-10".
@@ -158,8 +158,8 @@ def names() -> list[str]:
 
 
 def _modules(package: ModuleType) -> list[str]:
-    found = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    experiments = [name for name in found if name not in NOT_EXPERIMENTS and not name.startswith("_")]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    experiments = [name for name in names if name not in NOT_EXPERIMENTS and not name.startswith("_")]
     return sorted(experiments, key=_by_number)
 
 

@@ -89,13 +89,13 @@ class Data:
         count = round(len(images.train_x) * (1 - settings.validation))
         trained = replace(images, train_x=images.train_x[:count], train_y=images.train_y[:count])
         data = kit.batches(settings, trained, batch, device)
-        some = slice(settings.curve_images)
+        first = slice(settings.curve_images)
         has_norm = settings.model != "mlp"
         return cls(
             images,
             data,
-            data.plain(trained.train_x[some], trained.train_y[some]),
-            data.plain(images.train_x[count:][some], images.train_y[count:][some]),
+            data.plain(trained.train_x[first], trained.train_y[first]),
+            data.plain(images.train_x[count:][first], images.train_y[count:][first]),
             data.plain(images.test_x, images.test_y),
             kit.norm_batches(data, min(NORM_BATCH, count), settings.norm_batches) if has_norm else [],
         )
