@@ -33,7 +33,6 @@ UV_INSTALL := $(BIN)/uv pip install --python $(BIN)/python $(if $(MAKE_TERMOUT),
 COLOUR := $(if $(MAKE_TERMOUT),$(if $(NO_COLOR),,yes))
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \
   --nbval-cell-timeout 300 --nbval-kernel-startup-timeout 180
-BENCHMARKS := $(wildcard benchmarks/[!_]*.py)
 
 .PHONY: help env replicate test test-long test-gpu lab report data bench record readme refresh lock clean
 
@@ -79,10 +78,8 @@ report: env ## the verdicts and notebooks as a web page, in build/report/
 data: env ## fetch and verify a data set [NAME=cifar10]
 	@$(BIN)/python -m replicate data fetch '$(NAME)'
 
-bench: env ## ratios of speed against peers, in build/bench/
-	@mkdir -p build/bench
-	@set -o pipefail; for script in $(BENCHMARKS); do echo "$$script"; \
-	  $(BIN)/python "$$script" | tee "build/bench/$$(basename "$$script" .py).txt" || exit; done
+bench: env ## ratios of speed against peers, in build/bench/ [ONLY=topic]
+	@$(BIN)/python benchmarks $(ONLY)
 
 record: env ## copy what a clean tree produced to data/results/
 	@$(BIN)/python -m replicate record

@@ -1,111 +1,118 @@
-"""Goal C3: 8 and 32 running averages of ResNet-18's weights, against a loop over tensors and against AveragedModel.
+"""Goal C3: 8 and 32 running averages against a loop over tensors and against AveragedModel.
 
-Ours are exponential averages too, as kernels, in a ring with one product every 16 steps. All see the same 16 iterates.
+Ours are exponential averages too, as kernels, in a ring with one product every 16 steps. All see
+the same iterates.
 """
 
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from _interleaved import ratios, table
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from benchmarks import harness, peers
+from benchmarks.inputs import CLASSES
+from replicate import models
 from replicate.averaging import KernelAverages, ema
-from replicate.models import resnet18
 from replicate.training import Flat, flat_weights
 
-STEPS, GOALS = 16, {8: 4.5, 32: 9.0, "AveragedModel": 3.8}
+STEPS = 16  # of a round
+LOOP = "a loop over tensors"
+MODELS = "AveragedModel, one each"
+OURS = "ring and product"
+LOOP_GOALS = {8: "C3 8 averages", 32: "C3 32 averages"}
 
 
-def deltas(count: int) -> list[float]:
-    """The decay of each average."""
-    return [0.5 / (1 + i) for i in range(count)]
+@dataclass(frozen=True)
+class Size:
+    """network: whose weights are averaged."""
+
+    network: str = "resnet18"
+    rounds: int = 5
 
 
-class Loop:
-    """An average a decay, a list of tensors each."""
-
-    def __init__(self, model, count):
-        self.live = [p.detach() for p in model.parameters()]
-        self.averages = [(delta, [p.clone() for p in self.live]) for delta in deltas(count)]
-
-    def update(self):
-        """mean <- (1 - delta) mean + delta theta, tensor by tensor."""
-        for delta, means in self.averages:
-            for mean, live in zip(means, self.live, strict=True):
-                mean.mul_(1 - delta).add_(live, alpha=delta)
+FULL = Size()
+TINY = Size("resnet8", rounds=1)
 
 
-class Models:
-    """torch's own class, one an average."""
-
-    def __init__(self, model, count):
-        self.model = model
-        decays = [get_ema_multi_avg_fn(1 - delta) for delta in deltas(count)]
-        self.averages = [AveragedModel(model, multi_avg_fn=decay) for decay in decays]
-        for average in self.averages:
-            average.update_parameters(model)  # the first call only copies
-
-    def update(self):
-        """Tell every one."""
-        for average in self.averages:
-            average.update_parameters(self.model)
+def measure(size: Size) -> Iterator[harness.Table]:
+    """Eight averages, then 32."""
+    for count in LOOP_GOALS:
+        versions = make_versions(size, count)
+        goals = {LOOP_GOALS[count]: (LOOP, OURS)}
+        if MODELS in versions:
+            goals["C3 8 averaged models"] = (MODELS, OURS)
+        yield harness.compare(
+            harness.Comparison(
+                f"{count} averages, {STEPS} steps, {size.network}",
+                {name: make_job(averages) for name, averages in versions.items()},
+                lambda count=count: average_moving_weights(size, count),
+                (1e-5, 1e-6),
+                goals,
+                size.rounds,
+                is_stated=size == FULL,
+            )
+        )
 
 
 class Ring:
     """Ours: a window of as many steps as the benchmark makes, so that it never ends."""
 
-    def __init__(self, model, count, steps):
+    def __init__(self, model: Flat, deltas: list[float], steps: int):
         self.live = model.weights.detach()
-        kernels = {str(i): ema(steps, delta) for i, delta in enumerate(deltas(count))}
+        kernels = {str(i): ema(steps, delta) for i, delta in enumerate(deltas)}
         self.averages = KernelAverages(kernels, self.live)
 
-    def update(self):
-        """Tell all of them."""
+    def update(self) -> None:
+        """Take in the weights as they are."""
         self.averages.update(self.live)
 
 
-def equal(count: int) -> None:
-    """The loop's averages and ours are the same on iterates that move."""
-    model = resnet18(10, seed=0)
-    flat = Flat(resnet18(10, seed=0))
-    loop, ring = Loop(model, count), Ring(flat, count, STEPS)
-    models = Models(model, 2)
+def list_deltas(count: int) -> list[float]:
+    """What each average takes of a new iterate."""
+    return [0.5 / (1 + i) for i in range(count)]
+
+
+def make_versions(size: Size, count: int) -> dict[str, object]:
+    """name -> averages of weights that stand still; the last one is ours."""
+    deltas = list_deltas(count)
+    build = getattr(models, size.network)
+    versions = {LOOP: peers.LoopAverages(build(CLASSES, 0), deltas)}
+    if count == 8:
+        versions[MODELS] = peers.ModelAverages(build(CLASSES, 0), deltas)
+    versions[OURS] = Ring(Flat(build(CLASSES, 0)), deltas, STEPS * (size.rounds + 2))
+    return versions
+
+
+def average_moving_weights(size: Size, count: int) -> dict[str, np.ndarray]:
+    """The averages of every version after STEPS iterates that move; torch's for the first two."""
+    model = getattr(models, size.network)(CLASSES, seed=0)
+    flat = Flat(getattr(models, size.network)(CLASSES, seed=0))
+    deltas = list_deltas(count)
+    loop = peers.LoopAverages(model, deltas)
+    averaged = peers.ModelAverages(model, deltas[:2])
+    ring = Ring(flat, deltas, STEPS)
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
-        move = 1e-3 * torch.randn(len(flat.weights), generator=generator)
-        with torch.no_grad():
-            flat.weights.add_(move)
-            for p, part in zip(model.parameters(), move.split([p.numel() for p in model.parameters()]), strict=True):
-                p.add_(part.view(p.shape))
-        for one in (loop, ring, models):
-            one.update()
-    for i, (_, means) in enumerate(loop.averages):
-        whole = torch.cat([mean.reshape(-1) for mean in means])
-        torch.testing.assert_close(ring.averages[str(i)].float(), whole, rtol=1e-5, atol=1e-6)
-    for i, average in enumerate(models.averages):
-        torch.testing.assert_close(ring.averages[str(i)].float(), flat_weights(average.module), rtol=1e-5, atol=1e-6)
+        move(model, flat, 1e-3 * torch.randn(len(flat.weights), generator=generator))
+        for version in (loop, averaged, ring):
+            version.update()
+    of_loop = [torch.cat([mean.reshape(-1) for mean in means]) for _, means in loop.averages]
+    of_ring = [ring.averages[str(i)].float() for i in range(count)]
+    of_models = [flat_weights(average.module) for average in averaged.averages] + of_ring[2:]
+    lists = {LOOP: of_loop, MODELS: of_models, OURS: of_ring}
+    return {name: torch.stack(vectors).numpy() for name, vectors in lists.items()}
 
 
-def sixteen(one) -> None:
-    """STEPS updates."""
-    for _ in range(STEPS):
-        one.update()
+@torch.no_grad()
+def move(model: torch.nn.Module, flat: Flat, step: torch.Tensor) -> None:
+    """Add the same step to the weights of both."""
+    flat.weights.add_(step)
+    parameters = list(model.parameters())
+    for p, of_tensor in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
+        p.add_(of_tensor.view(p.shape))
 
 
-def main() -> int:
-    """Equal results first, then the ratios."""
-    equal(8)
-    rounds = 5
-    for count in (8, 32):
-        jobs = {"a loop over tensors": Loop(resnet18(10, 0), count)}
-        if count == 8:
-            jobs["AveragedModel, one each"] = Models(resnet18(10, 0), count)
-        jobs["ring and product"] = Ring(Flat(resnet18(10, 0)), count, STEPS * (rounds + 2))
-        found = ratios({name: lambda one=one: sixteen(one) for name, one in jobs.items()}, rounds)
-        print(table(f"{count} averages, {STEPS} steps, ResNet-18", found))
-        print(f"  goal C3: the loop at least {GOALS[count]}x" + (", AveragedModel 3.8x" if count == 8 else ""))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def make_job(averages) -> harness.Job:
+    """A job: STEPS updates."""
+    return lambda: [averages.update() for _ in range(STEPS)]

@@ -1,63 +1,78 @@
 """Goal C9: the time to shuffle, crop, mirror, standardise and cut out images of 32 x 32 pixels.
 
-Three implementations take turns and must give equal pixels. The images are random bytes, which
-changes nothing in the time; all implementations use the same tables of an epoch.
+Three implementations take turns and must give equal pixels. All use the same tables of an epoch.
 """
 
-import sys
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from _interleaved import ratios, table
-from _peers import CUTOUT, PAD, per_epoch, per_image
 
+from benchmarks import harness, peers
+from benchmarks.inputs import CLASSES, draw_images
 from replicate.datasets import Batches
-from replicate.streams import rng
 
-COUNT = 5120  # images
 SIZE = 128  # images per batch
-GOALS = {"per image": 6.0, "mask and copy": 1.7}
+SINGLE = "per image"
+MASKED = "mask and copy, an epoch at a time"
+OURS = "rows gathered"
 
 
-def main() -> int:
-    """Equal pixels first, then an epoch of each."""
-    draw = rng(0, "eval", 0)
-    x = draw.integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
-    y = draw.integers(0, 10, COUNT)
-    data = Batches(x, y, SIZE, 10, pad=PAD, flip=True, cutout=CUTOUT)
+@dataclass(frozen=True)
+class Size:
+    """images: of an epoch."""
+
+    images: int = 5120
+    rounds: int = harness.ROUNDS
+
+
+FULL = Size()
+TINY = Size(2 * SIZE, rounds=1)
+
+
+def measure(size: Size) -> Iterator[harness.Table]:
+    """An epoch of each implementation."""
+    pipelines = make_pipelines(size.images)
+    yield harness.compare(
+        harness.Comparison(
+            f"an epoch of {size.images} images, batches of {SIZE}",
+            # A batch is dropped when the next one comes, as in training.
+            {name: lambda run=run: deque(run(), maxlen=0) for name, run in pipelines.items()},
+            # A crop reaches into the padding, which is black before it is standardised, in all.
+            lambda: {name: torch.cat(list(run())).numpy() for name, run in pipelines.items()},
+            (0, 1e-5),
+            {"C9 per image": (SINGLE, OURS), "C9 per epoch": (MASKED, OURS)},
+            size.rounds,
+            is_stated=size == FULL,
+        )
+    )
+
+
+def make_pipelines(count: int) -> dict:
+    """name -> function that gives the batches of an epoch."""
+    x, y = draw_images(count)
+    pad = peers.PAD
+    data = Batches(x, y, SIZE, CLASSES, pad=pad, flip=True, cutout=peers.CUTOUT)
     tables = data.tables(0, 0, 0)
-    plain = {name: table.numpy() for name, table in tables.items()}
+    arrays = {name: table.numpy() for name, table in tables.items()}
     mean = x.mean((0, 1, 2))
     deviation = x.std((0, 1, 2))
-    padded = np.pad(x, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     standardised = ((padded - mean) / deviation).astype(np.float32)
     whole = torch.from_numpy(standardised.transpose(0, 3, 1, 2).copy())
 
-    def ours():
+    def gather():
         data._epoch = ()  # draws the tables anew, as every epoch does
         return (data.batch(0, 0, step)[0] for step in range(data.per_epoch))
 
-    def masked():
-        images = per_epoch(whole, tables)
+    def mask():
+        images = peers.augment_per_epoch(whole, tables)
         return (images[rows] for rows in tables["order"].split(SIZE))
 
-    def single():
-        slices = (slice(i, i + SIZE) for i in range(0, COUNT, SIZE))
-        return (per_image(x, plain, mean, deviation, rows) for rows in slices)
+    def take_single():
+        slices = (slice(i, i + SIZE) for i in range(0, count, SIZE))
+        return (peers.augment_per_image(x, arrays, mean, deviation, rows) for rows in slices)
 
-    # A crop reaches into the padding, which is black before it is standardised, in all three.
-    for a, b, c in zip(ours(), masked(), single(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
-        torch.testing.assert_close(a, c, rtol=0, atol=1e-5)
-    jobs = {"per image": single, "mask and copy, an epoch at a time": masked, "rows gathered": ours}
-    # A batch is dropped when the next one comes, as in training.
-    measured = ratios({name: lambda job=job: deque(job(), maxlen=0) for name, job in jobs.items()})
-    print(table(f"an epoch of {COUNT} images, batches of {SIZE}", measured))
-    goals = ", ".join(f"{name} at least {ratio}x" for name, ratio in GOALS.items())
-    print(f"  goal C9: {goals}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {SINGLE: take_single, MASKED: mask, OURS: gather}

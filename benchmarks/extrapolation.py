@@ -1,145 +1,117 @@
-"""Goal C2: a step of weight extrapolation against the source's class, on ResNet-18's parameters; no compiler is used.
+"""Goal C2: a step of weight extrapolation against the source's class; no compiler is used.
 
-The plain version is the class as it stands in the post: it clones the gradient and makes a pass for each of three
-terms, 41 reads or writes of all weights. Ours are 7, a copy of the gradient and one product, so that by bytes 5.9x
-can be had. In the first table the inner optimizer stands still, so that only the extrapolation is compared; in the
-second SGD moves, as it comes under the plain class, fused under ours.
+The plain version is the class as it stands in the post: it clones the gradient and makes a pass for
+each of three terms, 41 reads or writes of all weights. Ours are 7, a copy of the gradient and one
+product, so that by bytes 5.9x can be had. In the first table the inner optimizer stands still, so
+that only the extrapolation is compared; in the second SGD moves, as it comes under the plain class,
+fused under ours.
 """
 
-import importlib.util
-import os
-import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from _interleaved import ratios, table
-from torch import nn
+from torch import Tensor
 
-from replicate.models import resnet18
+from benchmarks import harness, peers
+from benchmarks.inputs import flatten, join, make_parameters
 from replicate.optim import SGD, TaylorExtrapolation
 
-LR, DT, STEPS, GOAL = 0.02, 0.002, 5, 6
+LR = 0.02
+DT = 0.002
+STEPS = 5  # of a round
+PLAIN = "plain class"
+OURS = "ours, history of gradients"
+
+
+@dataclass(frozen=True)
+class Size:
+    """network: whose weights are extrapolated."""
+
+    network: str = "resnet18"
+    rounds: int = harness.ROUNDS
+
+
+FULL = Size()
+TINY = Size("resnet8", rounds=1)
 
 
 class Still(SGD):
     """Plain SGD that does not move."""
 
-    def step(self, closure=None):
+    def step(self, closure=None) -> None:
         """Nothing."""
 
 
-class Plain:
-    """Extrapolation as the post writes it: a class of its own beside the optimizer."""
-
-    def __init__(self, inner, parameters):
-        self.inner, self.parameters, self.calls, self.state = inner, parameters, 0, {}
-
-    @torch.no_grad()
-    def step(self):
-        """The inner step; from the fourth call on the three terms, one after the other."""
-        self.inner.step()
-        self.calls += 1
-        s = DT / LR
-        for p in self.parameters:
-            newest = p.grad
-            older, oldest = self.state.get(p, (newest, newest))
-            if self.calls > 3:
-                p.add_(11 * newest - 7 * older + 2 * oldest, alpha=-LR * s / 6)
-                p.add_(2 * newest - 3 * older + oldest, alpha=-LR * s**2 / 2)
-                p.add_(newest - 2 * older + oldest, alpha=-LR * s**3 / 6)
-            self.state[p] = (newest.clone(), older)
-
-
-class Beside:
-    """The authors' class after an inner step."""
-
-    def __init__(self, inner, own):
-        self.inner, self.own = inner, own
-
-    def step(self):
-        """The inner step and theirs."""
-        self.inner.step()
-        self.own.step()
+def measure(size: Size) -> Iterator[harness.Table]:
+    """Extrapolation alone, then with its step of SGD."""
+    fused = lambda parameters, lr: SGD(parameters, lr=lr, fused=True)  # noqa: E731
+    plans = {"extrapolation alone": (Still, Still), "with its step of SGD": (SGD, fused)}
+    for number, (title, inners) in enumerate(plans.items()):
+        versions = make_versions(size.network, *inners)
+        jobs = {name: make_job(optimizer) for name, (optimizer, _) in versions.items()}
+        yield harness.compare(
+            harness.Comparison(
+                f"{title}, {size.network}",
+                jobs,
+                lambda: step_in_double(size.network),
+                (1e-14, 1e-14),
+                {} if number else {"C2": (PLAIN, OURS)},
+                size.rounds,
+                is_stated=size == FULL,
+                warm=2,  # nothing is extrapolated before three gradients are known
+            )
+        )
 
 
-def parameters(dtype=torch.float32) -> list[torch.Tensor]:
-    """The 62 tensors of ResNet-18 with gradients that are the same for every version."""
-    found = list(resnet18(10, seed=0).to(dtype).parameters())
-    generator = torch.Generator().manual_seed(0)
-    for one in found:
-        one.grad = torch.empty_like(one).normal_(std=1e-3, generator=generator)
-    return found
-
-
-def joined(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The same as one vector."""
-    vector = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in tensors]))
-    vector.grad = torch.cat([p.grad.reshape(-1) for p in tensors])
-    return [vector]
-
-
-def peers() -> dict:
-    """name -> (inner, parameters) -> optimizer: the authors' file in the folder REPLICATE_PEERS, if it is there."""
-    file = Path(os.environ.get("REPLICATE_PEERS", "")) / "extrapolator.py"
-    if "REPLICATE_PEERS" not in os.environ or not file.exists():
-        return {}
-    spec = importlib.util.spec_from_file_location("extrapolator", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {"the authors' own": lambda inner, own: Beside(inner, module.Extrapolator(own, eta=LR, h=LR, dt=DT))}
-
-
-def versions(inner, faster, dtype=torch.float32) -> dict:
-    """name -> (optimizer, its parameters); the last one is what the others are compared with."""
-    made = {}
-    for name, wrap in ({"plain class": Plain} | peers()).items():
-        own = parameters(dtype)
-        made[name] = (wrap(inner(own, lr=LR), own), own)
-    for name, about, shape in (
+def make_versions(
+    network: str, inner: Callable, faster: Callable, dtype: torch.dtype = torch.float32
+) -> dict[str, tuple[object, list[Tensor]]]:
+    """name -> (optimizer, its parameters); the last one is ours. faster: the inner under ours."""
+    versions = {}
+    for name, wrap in find_peers().items():
+        parameters = make_parameters(network, dtype)
+        versions[name] = (wrap(inner(parameters, lr=LR), parameters), parameters)
+    for name, settings, shape in (
         ("ours, history of weights", {}, list),
-        ("ours, history of gradients, one vector", {"history": "gradient"}, joined),
+        ("ours, history of gradients, one vector", {"history": "gradient"}, join),
         ("ours, published", {"variant": "published"}, list),
-        ("ours, history of gradients", {"history": "gradient"}, list),
+        (OURS, {"history": "gradient"}, list),
     ):
-        own = shape(parameters(dtype))
-        made[name] = (TaylorExtrapolation(faster(own, lr=LR), DT, **about), own)
-    return made
+        parameters = shape(make_parameters(network, dtype))
+        extrapolated = TaylorExtrapolation(faster(parameters, lr=LR), DT, **settings)
+        versions[name] = (extrapolated, parameters)
+    return versions
 
 
-def check() -> None:
-    """Raise unless all versions end at the same weights in float64, relative to 1e-14 of the largest."""
-    made = versions(SGD, SGD, torch.float64)
+def find_peers() -> dict[str, Callable]:
+    """name -> wrapper of (inner, parameters): the plain class, and the authors' file."""
+    wrappers = {PLAIN: lambda inner, parameters: peers.Extrapolation(inner, parameters, LR, DT)}
+    authors = peers.load_authors("extrapolator")
+    if authors is not None:
+        wrappers["the authors' file"] = lambda inner, parameters: peers.AfterStep(
+            inner, authors.Extrapolator(parameters, eta=LR, h=LR, dt=DT)
+        )
+    return wrappers
+
+
+def step_in_double(network: str) -> dict[str, np.ndarray]:
+    """Weights after eight steps in float64, over the largest of them."""
+    versions = make_versions(network, SGD, SGD, torch.float64)
     for step in range(8):
-        for optimizer, own in made.values():
-            for p in own:
+        for optimizer, parameters in versions.values():
+            for p in parameters:
                 p.grad.mul_(-0.9)
             if isinstance(optimizer, TaylorExtrapolation):
-                optimizer.every = 1 if step >= 3 else None  # from the fourth step on, as the plain class
+                # From the fourth step on, as the plain class.
+                optimizer.every = 1 if step >= 3 else None
             optimizer.step()
-    ends = [torch.cat([p.detach().reshape(-1) for p in own]).numpy() for _, own in made.values()]
-    for end in ends[1:]:
-        np.testing.assert_allclose(end, ends[0], rtol=1e-14, atol=1e-14 * np.abs(ends[0]).max())
+    ends = {name: flatten(parameters).numpy() for name, (_, parameters) in versions.items()}
+    largest = np.abs(ends[PLAIN]).max()
+    return {name: end / largest for name, end in ends.items()}
 
 
-def several(optimizer) -> None:
-    """STEPS steps with the gradients that are there."""
-    for _ in range(STEPS):
-        optimizer.step()
-
-
-def main() -> int:
-    """Equal results first, then the ratios."""
-    check()
-    fused = lambda p, lr: SGD(p, lr=lr, fused=True)  # noqa: E731
-    for title, about in (("extrapolation alone", (Still, Still)), ("with its step of SGD", (SGD, fused))):
-        made = {name: optimizer for name, (optimizer, _) in versions(*about).items()}
-        for optimizer in made.values():
-            several(optimizer)
-        print(table(f"{title}, ResNet-18's 62 tensors", ratios({n: lambda o=o: several(o) for n, o in made.items()})))
-    print(f"  goal C2: the plain class alone at least {GOAL}x, which bytes alone do not give")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def make_job(optimizer) -> harness.Job:
+    """A job: STEPS steps with the gradients that are there."""
+    return lambda: [optimizer.step() for _ in range(STEPS)]

@@ -1,86 +1,102 @@
-"""Goal C7: Newton's method on a linear regression of a million rows and eleven columns, float32 data.
+"""Goal C7: Newton's method on a linear regression of a million rows and eleven columns.
 
-One step is the answer, whatever computes it. NumPy's lstsq computes in float64, as `normal_equations` does; SciPy and
-scikit-learn stay in float32, and their answers show it.
+One step is the answer, whatever computes it; data are float32. NumPy's lstsq computes in float64,
+as `normal_equations` does; SciPy and scikit-learn stay in float32, and their answers show it.
 """
 
-import os
-import sys
 import tracemalloc
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from _interleaved import ratios, table
 from sklearn.linear_model import LinearRegression
 
+from benchmarks import goals, harness, peers_in_jax
 from replicate.descent import mean_squared_error, newton, normal_equations, regression
 
-N, K, ROUNDS = 1_000_000, 10, 7
-GOALS = {"jax.hessian and inv, eager": 15, "jax.hessian and solve, compiled": 4, "numpy.linalg.lstsq": 10}
-MOST_ERROR, MOST_MIB = 1e-12, 180
+COLUMNS = 10  # and the column of the constant
+EAGER = "jax.hessian and inv, eager"
+COMPILED = "jax.hessian and solve, compiled"
+LAPACK = "numpy.linalg.lstsq"
+OURS = "normal_equations"
 
 
-def step(w, x, y):
-    """w - H^-1 g as one writes it first."""
-    return w - jnp.linalg.solve(jax.hessian(mean_squared_error)(w, x, y), jax.grad(mean_squared_error)(w, x, y))
+@dataclass(frozen=True)
+class Size:
+    """rows: of the regression."""
+
+    rows: int = 1_000_000
+    rounds: int = 7
 
 
-def eager(w, x, y):
-    """The source's lines."""
-    return w - jnp.linalg.inv(jax.hessian(mean_squared_error)(w, x, y)) @ jax.grad(mean_squared_error)(w, x, y)
+FULL = Size()
+TINY = Size(2000, rounds=1)
 
 
-def versions() -> tuple[dict, np.ndarray]:
-    """name -> job that gives the weights (11,), and the weights that made the data."""
-    data = regression(N, K, seed=0, dtype="float32")
-    x, y = data.x, (data.x.astype(np.float64) @ data.weights).astype(np.float32)
-    on_device = jnp.zeros(K + 1), jnp.asarray(x), jnp.asarray(y)
-    compiled = jax.jit(step)
-    # For some milliseconds after jax has answered its threads still work, and cost the next job: ours follows NumPy.
+def measure(size: Size) -> Iterator[harness.Table]:
+    """The ratios, then errors and memory."""
+    jobs, exact = make_jobs(size.rows)
+    title = f"Newton on {size.rows} x {COLUMNS + 1}, one step"
+    yield harness.compare(
+        harness.Comparison(
+            title,
+            jobs,
+            lambda: {name: job() / np.linalg.norm(exact) for name, job in jobs.items()},
+            (0, 1e-4),  # float32 has these digits
+            {"C7 eager": (EAGER, OURS), "C7 compiled": (COMPILED, OURS),
+             "C7 lapack": (LAPACK, OURS)},  # fmt: skip
+            size.rounds,
+            is_stated=size == FULL,
+        )
+    )
+    yield harness.Table("relative error, and what NumPy allocates", list_costs(jobs, exact, size))
+
+
+def make_jobs(rows: int) -> tuple[dict[str, harness.Job], np.ndarray]:
+    """name -> job that gives the weights (11,), the last ours; and the exact weights."""
+    data = regression(rows, COLUMNS, seed=0, dtype="float32")
+    x = data.x
+    y = (data.x.astype(np.float64) @ data.weights).astype(np.float32)
+    start = np.zeros(COLUMNS + 1)
+    arrays = (jnp.zeros(COLUMNS + 1), jnp.asarray(x), jnp.asarray(y))
+    eager = peers_in_jax.newton_by_inverse(mean_squared_error)
+    compiled = peers_in_jax.newton_by_solve(mean_squared_error)
+    # For some milliseconds after jax has answered its threads still work, and cost the next job:
+    # ours follows NumPy.
     jobs = {
-        "jax.hessian and inv, eager": lambda: np.asarray(eager(*on_device)),
-        "jax.hessian and solve, compiled": lambda: np.asarray(compiled(*on_device)),
-        "descent.newton, float32": lambda: newton(mean_squared_error, np.zeros(K + 1), 1, (x, y), "solve", "float32")[
-            0
-        ][1],
-        "numpy.linalg.lstsq": lambda: np.linalg.lstsq(x, y)[0],
-        "scipy.linalg.lstsq, gelsy, float32": lambda: scipy.linalg.lstsq(x, y, lapack_driver="gelsy")[0],
+        EAGER: lambda: np.asarray(eager(*arrays)),
+        COMPILED: lambda: np.asarray(compiled(*arrays)),
+        "descent.newton, float32": lambda: newton(
+            mean_squared_error, start, 1, (x, y), "solve", "float32"
+        )[0][1],
+        LAPACK: lambda: np.linalg.lstsq(x, y)[0],
+        "scipy.linalg.lstsq, gelsy, float32": lambda: scipy.linalg.lstsq(
+            x, y, lapack_driver="gelsy"
+        )[0],
         "scikit-learn, float32": lambda: LinearRegression(fit_intercept=False).fit(x, y).coef_,
-        "normal_equations": lambda: normal_equations(x, y).weights,
+        OURS: lambda: normal_equations(x, y).weights,
     }
     return jobs, np.linalg.lstsq(x.astype(np.float64), y.astype(np.float64))[0]
 
 
-def extra_mib(job) -> float:
-    """What NumPy allocates at most while `job` runs."""
+def list_costs(jobs: dict[str, harness.Job], exact: np.ndarray, size: Size) -> list[harness.Row]:
+    """The relative error of every answer, and the memory of ours."""
+    is_stated = size == FULL
+    rows = []
+    for name, job in jobs.items():
+        error = np.linalg.norm(job() - exact) / np.linalg.norm(exact)
+        key = goals.choose("C7 error", is_stated and name == OURS)
+        rows.append(harness.Row(key, f"{name}: error", "relative", [error]))
+    key = goals.choose("C7 memory", is_stated)
+    return [*rows, harness.Row(key, f"{OURS}: extra", "MiB", [measure_memory(jobs[OURS])])]
+
+
+def measure_memory(job: harness.Job) -> float:
+    """What NumPy allocates at most while `job` runs, in MiB."""
     tracemalloc.start()
     job()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak / 2**20
-
-
-def main() -> int:
-    """Equal results first, then the ratios; 1 if results differ."""
-    jobs, exact = versions()
-    errors = {name: np.linalg.norm(job() - exact) / np.linalg.norm(exact) for name, job in jobs.items()}
-    if max(errors.values()) > 1e-4 or errors["normal_equations"] > MOST_ERROR:
-        print(f"  results differ: {errors}")
-        return 1
-    found = ratios(jobs, ROUNDS)
-    print(table(f"Newton on {N} x {K + 1}, one step", found))
-    for name, error in errors.items():
-        print(f"  {name:44} relative error {error:.1e}")
-    for name, goal in GOALS.items():
-        print(f"  goal C7: {name} at least {goal}x, found {np.median(found[name]):.1f}x")
-    extra = extra_mib(jobs["normal_equations"])
-    print(f"  goal C7: error at most {MOST_ERROR}; extra memory at most {MOST_MIB} MiB, found {extra:.1f} MiB")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,62 +1,144 @@
-"""Goals C10 and C12: training ResNet-8 end to end against a plain script, and what bookkeeping takes of it.
+"""Goals C10 and C12: training ResNet-8 end to end against a plain script, and its bookkeeping.
 
-The plain script crops and mirrors image by image, runs in float32 in torch's own memory format with torch's own SGD,
-and asks for the loss as a number at every step. Ours is the project's: bfloat16 where the processor has AMX tiles.
+The plain script crops and mirrors image by image, runs in float32 in torch's first memory format
+with torch's SGD, and asks for the loss as a number at every step. Ours is the project's: bfloat16
+where the processor has AMX tiles.
 """
 
 import itertools
-import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from _interleaved import ratios, table
-from _peers import PAD, Plain8, per_image
+from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import goals, harness, peers
+from benchmarks.inputs import CLASSES, draw_images
 from replicate.averaging import KernelAverages, ema, swa, two_point
 from replicate.datasets import Batches
 from replicate.models import resnet8
 from replicate.optim import SGD
 from replicate.runs import gains_by_bfloat16
-from replicate.streams import rng
 from replicate.training import Checkpoints, State, advance, flat_weights, load_flat, steps
 from replicate.training.schedules import constant
 
-COUNT, SIZE, WIDTH, STEPS = 5120, 128, 16, 4
-ABOUT = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+SETTINGS = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+SAVED = 10  # rounds between two checkpoints, a tenth of what a run has
+PLAIN = "the plain script"
+FLOAT32 = "ours in float32"
+BOOKKEEPING = "ours, averages and checkpoints too"
+BARE = "forward, backward and update alone"
 
 
-def plain_steps(x, y, data, model):
-    """The script; one value a step."""
-    optimizer = SGD(model.parameters(), **ABOUT)
-    mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
+@dataclass(frozen=True)
+class Size:
+    """images: of an epoch; size: of a batch; steps: of a round."""
+
+    images: int = 5120
+    size: int = 128
+    width: int = 16
+    steps: int = 4
+    rounds: int = harness.ROUNDS
+
+
+FULL = Size()
+TINY = Size(32, 8, 4, 2, rounds=1)
+
+
+def measure(size: Size) -> Iterator[harness.Table]:
+    """The ratios, then the share that bookkeeping takes."""
+    half = gains_by_bfloat16("cpu")
+    ours = f"ours in {'bfloat16' if half else 'float32'}, the preset's"
+    is_stated = size == FULL
+    with tempfile.TemporaryDirectory() as folder:
+        runs = make_runs(size, half, Path(folder), ours)
+        comparison = harness.Comparison(
+            f"ResNet-8, width {size.width}, batch {size.size}, {size.steps} steps",
+            {name: take(run, size.steps) for name, run in runs.items()},
+            lambda: list_first_losses(size),
+            (1e-3, 1e-3),
+            {"C10 AMX": (PLAIN, ours)} if half else {"C10 float32": (PLAIN, FLOAT32)},
+            size.rounds,
+            is_stated=is_stated,
+        )
+        harness.check_equal(comparison.title, comparison.results(), *comparison.tolerance)
+        seconds = harness.take_turns(comparison)
+    yield harness.Table(comparison.title, harness.list_ratios(comparison, seconds))
+    share = seconds[BOOKKEEPING] / seconds[BARE] - 1
+    row = harness.Row(goals.choose("C12", is_stated), f"{BOOKKEEPING}: share", "fraction", share)
+    yield harness.Table(f"beyond {BARE}", [row])
+
+
+def make_runs(size: Size, half: bool, folder: Path, ours: str) -> dict[str, Iterator]:
+    """name -> run that gives something at every step; the last one is ours."""
+    return {
+        PLAIN: step_plainly(size),
+        FLOAT32: step_ours(size, False),
+        BOOKKEEPING: step_with_bookkeeping(size, half, folder),
+        BARE: step_bare(size, half),
+        ours: step_ours(size, half),
+    }
+
+
+def list_first_losses(size: Size) -> dict[str, np.ndarray]:
+    """The first three losses of the script and of ours, both in float32."""
+    pair = {PLAIN: step_plainly(size), FLOAT32: step_ours(size, False)}
+    return {
+        name: np.array([loss.item() for loss in itertools.islice(run, 3)])
+        for name, run in pair.items()
+    }
+
+
+def make_batches(size: Size) -> tuple[np.ndarray, np.ndarray, Batches]:
+    """Images, labels, and the batches of both."""
+    x, y = draw_images(size.images)
+    return x, y, Batches(x, y, size.size, CLASSES, pad=peers.PAD, flip=True)
+
+
+def make_model(size: Size, half: bool) -> torch.nn.Module:
+    """The project's network."""
+    return resnet8(CLASSES, 0, size.width, "cifar", half)
+
+
+def step_plainly(size: Size) -> Iterator[Tensor]:
+    """The script, at the project's initial weights."""
+    plain = peers.ResNet8(CLASSES, size.width)
+    load_flat(plain, flat_weights(make_model(size, half=False)))
+    return peers.train_eagerly(plain, augment_plainly(size), reads=1, **SETTINGS)
+
+
+def augment_plainly(size: Size) -> Iterator[tuple[Tensor, Tensor]]:
+    """The script's batches, image by image, in the order of the project's."""
+    x, y, data = make_batches(size)
+    mean = x.mean((0, 1, 2))
+    deviation = x.std((0, 1, 2))
     for step in itertools.count():
         epoch, index = divmod(step, data.per_epoch)
-        rows = slice(index * SIZE, (index + 1) * SIZE)
-        tables = {name: one.numpy() for name, one in data.tables(0, 0, epoch).items()}
-        images = per_image(x, tables, mean, deviation, rows)
-        labels = torch.from_numpy(y[tables["order"][rows]])
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        yield loss.item()
+        rows = slice(index * size.size, (index + 1) * size.size)
+        tables = {name: table.numpy() for name, table in data.tables(0, 0, epoch).items()}
+        images = peers.augment_per_image(x, tables, mean, deviation, rows)
+        yield images, torch.from_numpy(y[tables["order"][rows]])
 
 
-def our_steps(data, half):
-    """The project's loop; one value a step."""
-    model = resnet8(10, 0, WIDTH, "cifar", half)
-    optimizer = SGD(model.parameters(), fused=True, **ABOUT)
-    for _, loss in steps(model, data, optimizer, constant(ABOUT["lr"]), 0, 0, 0, 10**9):
+def step_ours(size: Size, half: bool) -> Iterator[Tensor]:
+    """The loss of each step of the project's loop."""
+    model = make_model(size, half)
+    optimizer = SGD(model.parameters(), fused=True, **SETTINGS)
+    _, _, data = make_batches(size)
+    rate = constant(SETTINGS["lr"])
+    for _, loss in steps(model, data, optimizer, rate, 0, 0, 0, 10**9):
         yield loss
 
 
-def bare_steps(data, half):
+def step_bare(size: Size, half: bool) -> Iterator[Tensor]:
     """Forward, backward and update on batches that lie ready, and nothing else."""
-    model = resnet8(10, 0, WIDTH, "cifar", half)
-    optimizer = SGD(model.parameters(), fused=True, **ABOUT)
+    model = make_model(size, half)
+    optimizer = SGD(model.parameters(), fused=True, **SETTINGS)
+    _, _, data = make_batches(size)
     ready = [data.batch(0, 0, step) for step in range(data.per_epoch)]
     for images, labels in itertools.cycle(ready):
         optimizer.zero_grad()
@@ -66,51 +148,30 @@ def bare_steps(data, half):
         yield loss
 
 
-def kept_steps(data, half, folder):
-    """As `our_steps`, with eleven averages and a checkpoint every STEPS, ten times as often as a run writes one."""
-    model = resnet8(10, 0, WIDTH, "cifar", half)
-    kernels = {f"{one.__name__} {k}": one(k) for one in (swa, two_point, ema) for k in (100, 1000, 3000)}
-    state = State(model, SGD(model.parameters(), fused=True, **ABOUT))
-    state = State(model, state.optimizer, (KernelAverages(kernels, flat_weights(model)),))
+def step_with_bookkeeping(size: Size, half: bool, folder: Path) -> Iterator[list]:
+    """As `step_ours`, with nine averages, and checkpoints ten times as often as a run saves."""
+    model = make_model(size, half)
+    kernels = {
+        f"{kernel.__name__} {k}": kernel(k)
+        for kernel in (swa, two_point, ema)
+        for k in (100, 1000, 3000)
+    }
+    averages = KernelAverages(kernels, flat_weights(model))
+    state = State(model, SGD(model.parameters(), fused=True, **SETTINGS), (averages,))
     checkpoints = Checkpoints(folder, "bench")
+    _, _, data = make_batches(size)
     for step in itertools.count(1):
-        state, losses = advance(state, data, constant(ABOUT["lr"]), 0, 0, step)
-        if step % (10 * STEPS) == 0:
+        state, losses = advance(state, data, constant(SETTINGS["lr"]), 0, 0, step)
+        if step % (SAVED * size.steps) == 0:
             checkpoints.save(state, {"losses": losses})
         yield losses
 
 
-def some(run) -> None:
-    """The next STEPS steps."""
-    for _ in itertools.islice(run, STEPS):
-        pass
+def take(run: Iterator, count: int) -> harness.Job:
+    """A job: the next `count` steps."""
 
+    def job() -> None:
+        for _ in itertools.islice(run, count):
+            pass
 
-def main() -> int:
-    """Equal losses first, in float32; then the ratios."""
-    torch.set_num_threads(1)
-    draw = rng(0, "eval", 0)
-    x, y = draw.integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8), draw.integers(0, 10, COUNT)
-    data = Batches(x, y, SIZE, 10, pad=PAD, flip=True)
-    plain = Plain8(10, WIDTH)
-    load_flat(plain, flat_weights(resnet8(10, 0, WIDTH, "cifar")))
-    for a, b in itertools.islice(zip(plain_steps(x, y, data, plain), our_steps(data, False), strict=False), 3):
-        torch.testing.assert_close(torch.tensor(a), b, rtol=1e-3, atol=1e-3)
-    half = gains_by_bfloat16("cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        runs = {
-            "the plain script": plain_steps(x, y, data, plain),
-            "ours in float32": our_steps(data, False),
-            "ours, averages and checkpoints too": kept_steps(data, half, Path(folder)),
-            "forward, backward and update alone": bare_steps(data, half),
-            f"ours in {'bfloat16' if half else 'float32'}": our_steps(data, half),
-        }
-        found = ratios({name: lambda run=run: some(run) for name, run in runs.items()})
-    print(table(f"ResNet-8, width {WIDTH}, batch {SIZE}, {STEPS} steps", found))
-    print("  goal C10: the plain script at least 2.2x with AMX, 1.35x of ours in float32 without")
-    print("  goal C12: logging, tables, averages and checkpoints at most 3 % over forward, backward and update")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return job

@@ -14,7 +14,7 @@ import replicate
 from replicate import lazy
 
 HOME = Path(replicate.__file__).parent
-NOT_LEAVES = {"app", "sources", "speed"}
+NOT_LEAVES = {"app", "sources"}
 LEAVES = sorted(path.parent.name for path in HOME.glob("*/__init__.py") if path.parent.name not in NOT_LEAVES)
 PACKAGE = '''"""A package of a test."""
 

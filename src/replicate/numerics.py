@@ -37,7 +37,8 @@ def one_thread() -> Iterator[None]:
     """One thread and no denormals, so that a run's bits do not depend on who else computes.
 
     Two threads round differently from one. The momentum of a dead unit decays into denormals, on
-    which a CPU is slow: a quarter of an MLP's step. Where the processor cannot flush them they stay.
+    which a CPU is slow: a quarter of an MLP's step. Where the processor cannot flush them they
+    stay.
     """
     threads = torch.get_num_threads()
     flushed = flushes_denormals()
@@ -67,7 +68,9 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
 
 
 def gains_by_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is faster than float32: on CUDA, and on CPUs with AMX tiles (2.5x on a ResNet-8)."""
+    """Whether bfloat16 is faster than float32: on CUDA, and on CPUs with AMX tiles (2.5x on a
+    ResNet-8).
+    """
     if device == "cuda":
         return True
     return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))

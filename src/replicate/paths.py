@@ -87,7 +87,7 @@ def _sync_folder(folder: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        # The file is in its place, whole; what is not certain is only which of the two a power cut leaves.
+        # The file is in its place, whole; only which of the two a power cut leaves is not certain.
         if error.errno not in NO_FOLDER_SYNC:
             raise
 

@@ -1,7 +1,8 @@
 """How far a long run is, and how far it goes before a deadline.
 
-One progress bar is right everywhere: a widget in JupyterLab, text in a terminal, nothing in stored outputs. One rule
-says when a run that goes piece by piece saves, and when it stops, so as to be done before the deadline.
+One progress bar is right everywhere: a widget in JupyterLab, text in a terminal, nothing in stored
+outputs. One rule says when a run that goes piece by piece saves, and when it stops, so as to be
+done before the deadline.
 """
 
 import math
@@ -19,8 +20,11 @@ SAVE_SHARE = 1 / 30  # of its time that a run spends on saving, at most
 
 
 def progress(iterable: Iterable, description: str, total: int | None = None) -> Iterable:
-    """`iterable` with a bar; without one where TQDM_DISABLE is set or nobody looks at a terminal."""
-    # tqdm.auto stores an empty widget in a notebook even when TQDM_DISABLE is set, so the bar is not made at all.
+    """`iterable` with a bar; without one where TQDM_DISABLE is set or nobody looks at a
+    terminal.
+    """
+    # tqdm.auto stores an empty widget in a notebook even when TQDM_DISABLE is set, so the bar is
+    # not made at all.
     if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         return iterable
     if "ipykernel" not in sys.modules and not sys.stderr.isatty():
@@ -31,7 +35,8 @@ def progress(iterable: Iterable, description: str, total: int | None = None) -> 
 
 
 def deadline() -> float:
-    """When runs have to have stopped, in seconds since 1970; infinite where REPLICATE_DEADLINE is not set.
+    """When runs have to have stopped, in seconds since 1970; infinite where REPLICATE_DEADLINE is
+    not set.
 
     Raises BadParameter if the variable is no number.
     """
@@ -59,10 +64,11 @@ def ends_by(moment: float) -> Iterator[None]:
 
 
 def pieces(stops: Iterable, save: Callable[[], None]) -> Iterator:
-    """Each of `stops`, a piece of work each. Between two of them `save()`, every SAVE_SECONDS and before the deadline.
+    """Each of `stops`, a piece of work each. Between two of them `save()`, every SAVE_SECONDS and
+    before the deadline.
 
-    Where the longest piece so far and saving might not fit before the deadline, it saves and raises Paused. Each call
-    makes at least one piece, so a run gets on however small its budget is.
+    Where the longest piece so far and saving might not fit before the deadline, it saves and raises
+    Paused. Each call makes at least one piece, so a run gets on however small its budget is.
     """
     begun = saved = time.monotonic()
     longest = cost = 0.0

@@ -210,7 +210,7 @@ def test_make_lists_its_targets():
 
 CLAIMS = {
     "a name nobody knows": ('"side-trip", "average"', '"banana", "average"', "unknown value 'banana'"),
-    "a band upside down": ("at_least = 0.8", "at_least = 8.0", "band must have an edge"),
+    "a band upside down": ("at_least = 0.8\nat_most = 1.25", "at_least = 8.0\nat_most = 1.25", "band must have an edge"),
     "no TOML": ("[[claim]]", "[[claim]", "no list of [[claim]]"),
 }
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from records import FILE, GPU, SOURCE, write_record
 
-from replicate import floors, models, paths, runs, speed
-from replicate.app import cli, readme, registry, stages, verdicts
+from replicate import paths, runs
+from replicate.app import benchmarks, cli, readme, registry, stages, verdicts
 from replicate.app.stages import Stage
 from replicate.errors import BadData, BadParameter, Unavailable
 from replicate.progress import ends_by
@@ -67,7 +67,8 @@ def source():
 
 def test_a_stage_is_what_an_experiment_declares(monkeypatch):
     monkeypatch.setattr(registry, "sources", lambda: [source()])
-    of_speed = {f"speed.{each.name}.{entry}" for each in speed.EXPERIMENTS for entry in each.evidence}
+    of_speed = {f"speed.{each.name}.{entry}" for each in benchmarks.experiments().values()
+                for entry in each.evidence}  # fmt: skip
     declared = {f"{SOURCE}.{each.name}.{entry}" for each in source().values() for entry in each.evidence}
     assert {each.name for each in stages.stages()} == of_speed | declared
     assert "sandler2023trajectories.figure_5.cifar10-resnet34" in declared and of_speed
@@ -115,7 +116,7 @@ def test_names_of_stages_differ_and_a_wrong_one_is_met():
 
 
 def test_the_list_says_cost_and_state(monkeypatch):
-    monkeypatch.setattr(floors, "matrix_rate", lambda device, size: 1e15)
+    monkeypatch.setattr(stages, "matrix_rate", lambda device, size: 1e15)
     runs.produce_or_load(EXPERIMENTS[first], Settings())
     uncounted = replace(stage(second), experiment=Experiment(second))
     lines = stages.table([stage(first), stage(second), uncounted], "cpu").splitlines()
@@ -129,26 +130,6 @@ def test_the_list_says_cost_and_state(monkeypatch):
 
 
 # What it costs.
-
-
-def test_operations_are_counted_layer_by_layer():
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1, groups=1, bias=False),
-        torch.nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False), torch.nn.Flatten(), torch.nn.Linear(8 * 16, 5),
-    )  # fmt: skip
-    layers = [2 * 8 * 16 * 27, 2 * 8 * 16 * 18, 2 * 128 * 5]
-    assert floors.operations(model, (3, 8, 8)) == (sum(layers), 3 * sum(layers) - layers[0])
-    assert model.training and next(model.parameters()).device.type == "cpu"
-
-
-@pytest.mark.long
-def test_operations_of_a_resnet_are_what_torch_counts():
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = models.resnet8(10, 0, width=4)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, 16, 16)).sum().backward()
-    assert floors.operations(model, (3, 16, 16))[1] == counter.get_total_flops()
 
 
 def test_the_cost_of_figure_5_is_what_it_computes(monkeypatch):
@@ -225,26 +206,6 @@ def test_without_cuda_only_a_dry_run_is_allowed(monkeypatch):
     assert stages.ask_for("cpu") == "cpu"
 
 
-@pytest.mark.parametrize("experiment", speed.EXPERIMENTS, ids=lambda each: each.name)
-def test_every_measurement_of_speed_runs_at_tiny_size(experiment):
-    table = experiment(speed.PRESETS["smoke"]["synthetic"])
-    assert len(table) and (table.value > -1).all() and (table.low <= table.value).all()
-
-
-def test_a_goal_is_met_only_if_every_round_meets_it():
-    rows = [
-        speed.goals.Row("G1", "resnet18 b128: x", "ratio", values)
-        for values in ([5, 6, 4], [3, 5, 6], [1, 2, 3])
-    ]
-    rows += [
-        speed.goals.Row("G5", "Lookahead", "fraction", [0.005]),
-        speed.goals.Row("ceiling", "copy", "bytes/s", [1]),
-    ]
-    made = speed.goals.table(rows)
-    assert made.met.tolist() == ["yes", "in part", "no", "yes", ""]
-    assert made.value.tolist()[:3] == [5, 5, 2]
-
-
 # Records.
 
 
@@ -282,33 +243,6 @@ def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, 
     runs.record_file(write_record(alone / "out" / FILE))
     settings = replace(source().presets["gpu"]["cifar10"], **changes)
     assert runs.recorded_at(source()["figure_5"], "gpu", dataset, settings) == there
-
-
-def test_speed_that_was_recorded_is_shown_with_its_goals(alone, monkeypatch):
-    monkeypatch.setattr(registry, "sources", lambda: [source()])
-    stages.run(stages.stages("speed.ceilings", dry=True), alone / "out", print, preset="gpu")
-    write_record(alone / "out" / FILE)
-    assert called(monkeypatch, "record", str(alone / "out")) == 0
-    tables = readme.tables()
-    assert "**Speed on " in tables and "| ceiling | copy |" in tables
-
-
-def test_a_dry_run_can_never_be_recorded_as_evidence(alone, monkeypatch, capsys):
-    words = (
-        "evidence",
-        "--device",
-        "cpu",
-        "--budget",
-        "1m",
-        "--only",
-        "speed.ceilings",
-        "--out",
-        str(alone / "out"),
-    )
-    assert called(monkeypatch, *words) == 0
-    (path,) = (alone / "out").iterdir()
-    assert provenance_of(path)["preset"] == "smoke"
-    assert not runs.cached(speed.ceilings, speed.PRESETS["gpu"]).shape[0]
 
 
 def test_what_is_left_is_named_with_the_command_that_goes_on(monkeypatch, capsys):

@@ -30,8 +30,12 @@ def test_a_model_without_batch_norm_is_left_alone():
 
 
 def frozen_in_training():
-    """A model in training mode whose first BatchNorm was put into evaluation mode, as for fine-tuning."""
-    model = nn.Sequential(nn.BatchNorm1d(3), nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3, momentum=0.3)))
+    """A model in training mode whose first BatchNorm was put into evaluation mode, as for
+    fine-tuning.
+    """
+    model = nn.Sequential(
+        nn.BatchNorm1d(3), nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3, momentum=0.3))
+    )
     model.train()
     model[0].eval()
     model[1][0].eval()
@@ -60,7 +64,10 @@ def test_a_frozen_layer_keeps_its_mode_and_its_statistics_and_the_others_are_est
 def test_in_a_model_in_evaluation_mode_every_layer_is_estimated():
     model = frozen_in_training().eval()
     recompute_batch_norm(model, BATCHES)
-    assert not any(modes(model)) and model[0].num_batches_tracked == model[1][1].num_batches_tracked == 3
+    assert (
+        not any(modes(model))
+        and model[0].num_batches_tracked == model[1][1].num_batches_tracked == 3
+    )
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -84,7 +91,10 @@ def test_after_an_error_modes_momenta_and_statistics_are_what_they_were(training
     [
         ([], "batches must hold at least one batch to re-estimate BatchNorm on, got none"),
         (iter(()), "batches must hold at least one batch to re-estimate BatchNorm on, got none"),
-        ([BATCHES[0], torch.zeros(0, 3)], "batches must hold images to re-estimate BatchNorm on, got none in batch 2"),
+        (
+            [BATCHES[0], torch.zeros(0, 3)],
+            "batches must hold images to re-estimate BatchNorm on, got none in batch 2",
+        ),
     ],
 )
 def test_no_batches_and_no_images_are_named_and_change_nothing(batches, message):
@@ -100,7 +110,9 @@ def test_a_data_loaders_pairs_of_images_and_labels_are_taken_as_torchs_own_funct
     pairs = [(batch, torch.zeros(8)) for batch in BATCHES]
     recompute_batch_norm(ours, pairs)
     torch.optim.swa_utils.update_bn(pairs, peer)
-    assert all(torch.equal(peer.state_dict()[name], value) for name, value in ours.state_dict().items())
+    assert all(
+        torch.equal(peer.state_dict()[name], value) for name, value in ours.state_dict().items()
+    )
 
 
 def test_a_layer_that_keeps_no_statistics_is_left_alone():

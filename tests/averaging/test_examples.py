@@ -8,7 +8,9 @@ from replicate import averaging
 from replicate.averaging import batch_norm, kernels, running, scheduler
 
 
-@pytest.mark.parametrize("module", [batch_norm, kernels, running, scheduler], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [batch_norm, kernels, running, scheduler], ids=lambda module: module.__name__
+)
 def test_examples_give_what_they_say(module):
     found = doctest.testmod(module)
     assert found.attempted > 0 and found.failed == 0

@@ -5,11 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from replicate.averaging import KernelSchedule, ema, equivalent_schedule, kernel_weights, swa, two_point
+from replicate.averaging import (
+    KernelSchedule,
+    ema,
+    equivalent_schedule,
+    kernel_weights,
+    swa,
+    two_point,
+)
 from replicate.averaging.kernels import describe
 from replicate.training.schedules import constant, cosine
 
-KERNELS = {"swa": swa(30), "two-point": two_point(30), "ema": ema(30, 0.2), "any": np.linspace(1, 3, 31) / 62}
+KERNELS = {
+    "swa": swa(30),
+    "two-point": two_point(30),
+    "ema": ema(30, 0.2),
+    "any": np.linspace(1, 3, 31) / 62,
+}
 
 
 @pytest.mark.parametrize("mu", KERNELS.values(), ids=KERNELS)
@@ -22,7 +34,9 @@ def test_tail_sums_are_what_an_average_leaves_of_each_step(mu):
 
 def test_the_three_kernels_are_the_rows_of_table_1():
     k, delta, i = 12, 0.3, np.arange(12)
-    assert np.allclose(kernel_weights(swa(k)), (k - i) / k, atol=1e-15)  # (k + 1 - i) / k with i = 1..k
+    assert np.allclose(
+        kernel_weights(swa(k)), (k - i) / k, atol=1e-15
+    )  # (k + 1 - i) / k with i = 1..k
     assert np.allclose(kernel_weights(two_point(k)), 0.5, atol=1e-15)
     assert np.allclose(kernel_weights(ema(k, delta)), 1 - (1 - delta) ** (k - i), atol=1e-15)
     assert np.array_equal(ema(10), ema(10, 0.5))
@@ -66,16 +80,24 @@ def test_kernels_that_are_none_are_refused(wrong):
 
 @pytest.mark.parametrize("mu", KERNELS.values(), ids=KERNELS)
 @pytest.mark.parametrize("base", [constant(0.1), cosine(0.3, 200)], ids=["constant", "cosine"])
-def test_inside_its_window_the_schedule_of_a_run_is_the_side_trips_and_outside_the_definition(mu, base):
+def test_inside_its_window_the_schedule_of_a_run_is_the_side_trips_and_outside_the_definition(
+    mu, base
+):
     rate, trip = KernelSchedule(base, mu, 40), equivalent_schedule(base, mu, 40)
     assert [rate(step) for step in range(40, 70)] == [trip(step) for step in range(40, 70)]
-    w = [mu[max(t + 1, 0) :].sum() for t in range(-40, 60)]  # w_t = sum of mu_j over j > t, for any t
-    assert [rate(step) for step in range(100)] == pytest.approx([base(i) * w[i] for i in range(100)], abs=1e-12)
+    w = [
+        mu[max(t + 1, 0) :].sum() for t in range(-40, 60)
+    ]  # w_t = sum of mu_j over j > t, for any t
+    assert [rate(step) for step in range(100)] == pytest.approx(
+        [base(i) * w[i] for i in range(100)], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("mu", KERNELS.values(), ids=KERNELS)
 def test_a_run_that_jax_traces_under_it_ends_at_the_average_of_the_main_run(mu):
-    """A loop in jax, as optax would write it: frozen gradients, the schedule called with a traced step."""
+    """A loop in jax, as optax would write it: frozen gradients, the schedule called with a traced
+    step.
+    """
     with jax.enable_x64(True):
         gradients = jnp.asarray(np.random.default_rng(3).standard_normal((70, 5)))
         start = jnp.arange(5.0)
@@ -86,7 +108,9 @@ def test_a_run_that_jax_traces_under_it_ends_at_the_average_of_the_main_run(mu):
                 moved = theta - rate(step) * gradients[step]
                 return moved, moved
 
-            ends[name] = jax.jit(lambda theta, f=update: jax.lax.scan(f, theta, jnp.arange(70))[1])(start)
+            ends[name] = jax.jit(lambda theta, f=update: jax.lax.scan(f, theta, jnp.arange(70))[1])(
+                start
+            )
         assert float(jnp.abs(ends["side"][69] - mu @ ends["main"][39:]).max()) < 1e-12
         assert float(jnp.abs(ends["side"][69] - ends["main"][69]).max()) > 1e-2
 
@@ -111,4 +135,7 @@ def test_traced_at_many_steps_at_once_it_is_what_it_is_step_by_step():
     ],
 )
 def test_a_kernel_is_called_by_its_name_and_window(mu, words):
-    assert describe(mu) == words and repr(KernelSchedule(0.1, mu, 7)) == f"KernelSchedule({words}, start=7)"
+    assert (
+        describe(mu) == words
+        and repr(KernelSchedule(0.1, mu, 7)) == f"KernelSchedule({words}, start=7)"
+    )

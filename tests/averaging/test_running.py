@@ -14,11 +14,18 @@ from replicate.optim import SGD
 from replicate.training import Flat, State, branch, evaluate, flat_weights, steps
 from replicate.training.schedules import constant, cosine
 
-KERNELS = {"swa": swa(30), "two-point": two_point(30), "ema": ema(30, 0.2), "any": np.linspace(1, 3, 31) / 62}
+KERNELS = {
+    "swa": swa(30),
+    "two-point": two_point(30),
+    "ema": ema(30, 0.2),
+    "any": np.linspace(1, 3, 31) / 62,
+}
 
 
 class FrozenGradients:
-    """Data whose loss is linear in the weights, so that each step's gradient is the same wherever it is taken."""
+    """Data whose loss is linear in the weights, so that each step's gradient is the same wherever
+    it is taken.
+    """
 
     def batch(self, seed, stream, step):
         """A random direction for this step, and nothing to compare with."""
@@ -69,7 +76,14 @@ def test_the_same_check_fails_for_another_kernels_schedule_other_batches_and_a_c
     cold = copy.deepcopy(start)
     cold.optimizer.state.clear()
     ends = [
-        branch(start, FrozenGradients(), equivalent_schedule(constant(0.1), two_point(30), 40), 5, 0, 70),
+        branch(
+            start,
+            FrozenGradients(),
+            equivalent_schedule(constant(0.1), two_point(30), 40),
+            5,
+            0,
+            70,
+        ),
         branch(start, FrozenGradients(), rate, 5, 1, 70),
         branch(cold, FrozenGradients(), rate, 5, 0, 70),
     ]
@@ -81,7 +95,9 @@ MANY = KERNELS | {"short": swa(3), "adjacent": two_point(1), "long": ema(70, 0.1
 
 
 def walk(dtype=torch.float64, steps=90, size=1000):
-    """A trajectory whose displacements are small beside its weights, as in training: (steps + 1, size)."""
+    """A trajectory whose displacements are small beside its weights, as in training: (steps + 1,
+    size).
+    """
     generator = torch.Generator().manual_seed(0)
     steps = 1e-3 * torch.randn(steps, size, generator=generator, dtype=torch.float64)
     start = torch.randn(1, size, generator=generator, dtype=torch.float64)
@@ -101,7 +117,9 @@ def test_many_kernels_at_once_are_the_plain_sums_in_float64(dtype, error):
     averages = told(path)
     for name, mu in MANY.items():
         expected = mu @ path[: len(mu)].double().numpy()
-        assert np.abs(averages[name].numpy() - expected).max() < error, name  # weights of size 1, ways of 1e-2
+        assert np.abs(averages[name].numpy() - expected).max() < error, (
+            name
+        )  # weights of size 1, ways of 1e-2
 
 
 def test_an_average_is_ready_as_soon_as_its_window_is_over_and_stays():
@@ -139,7 +157,9 @@ def test_averages_go_on_from_their_state_to_the_bit(cut):
     assert all(torch.equal(second[name], told(path)[name]) for name in MANY)
 
 
-@pytest.mark.parametrize("kernels", [{"swa": swa(4)}, {"other": swa(3)}, {"swa": ema(3)}, {"swa": swa(3), "b": swa(3)}])
+@pytest.mark.parametrize(
+    "kernels", [{"swa": swa(4)}, {"other": swa(3)}, {"swa": ema(3)}, {"swa": swa(3), "b": swa(3)}]
+)
 def test_a_state_of_other_averages_is_refused(kernels):
     with pytest.raises(ValueError, match="state_dict must be of the"):
         KernelAverages({"swa": swa(3)}, torch.zeros(2)).load_state_dict(
@@ -149,7 +169,9 @@ def test_a_state_of_other_averages_is_refused(kernels):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sums_in_half_precision_are_refused(dtype):
-    with pytest.raises(ValueError, match="weights must be float32 or float64, sums lose digits in less"):
+    with pytest.raises(
+        ValueError, match="weights must be float32 or float64, sums lose digits in less"
+    ):
         KernelAverages({"swa": swa(3)}, torch.zeros(2, dtype=dtype))
 
 
@@ -177,10 +199,17 @@ def test_an_average_that_there_is_not_is_named_with_the_nearest_that_there_is():
 @pytest.mark.parametrize("wrong", [torch.inf, torch.nan])
 @pytest.mark.parametrize("length", [3, 8, 15, 16, 17, 20])
 def test_iterates_that_are_not_finite_spoil_the_open_windows_and_no_other(length, wrong, count):
-    """However many windows end in the block in which the walk diverges, and whenever they are read."""
+    """However many windows end in the block in which the walk diverges, and whenever they are
+    read.
+    """
     path = walk(size=4)[:60]
     path[length + 1 : length + 1 + count] = wrong
-    kernels = {"over": swa(length), "before": two_point(2), "over too": ema(length, 0.3), "open": swa(40)}
+    kernels = {
+        "over": swa(length),
+        "before": two_point(2),
+        "over too": ema(length, 0.3),
+        "open": swa(40),
+    }
     averages = told(path, kernels)
     for name, mu in kernels.items():
         expected = mu @ path[: len(mu)].numpy()
@@ -212,21 +241,30 @@ def trained(model, updates):
 
 
 def test_a_model_is_averaged_as_torchs_averaged_model_does_it():
-    """Its running mean of all six iterates and its exponential average, BatchNorm re-estimated by its `update_bn`."""
+    """Its running mean of all six iterates and its exponential average, BatchNorm re-estimated by
+    its `update_bn`.
+    """
     model = small()
     ours = KernelAverages({"swa": swa(6), "ema": ema(6, 0.3)}, model)
     peers = {"swa": AveragedModel(model), "ema": AveragedModel(model, avg_fn=get_ema_avg_fn(0.7))}
     peers["ema"].update_parameters(model)  # its first call only copies: theta_t1
-    told = [lambda: ours.update_parameters(model), *(lambda p=p: p.update_parameters(model) for p in peers.values())]
+    told = [
+        lambda: ours.update_parameters(model),
+        *(lambda p=p: p.update_parameters(model) for p in peers.values()),
+    ]
     trained(model, told)
     for name, peer in peers.items():
         update_bn(list(IMAGES), peer)
         averaged = ours.model(name, IMAGES)
         for key, value in peer.module.state_dict().items():
-            torch.testing.assert_close(averaged.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key)
+            torch.testing.assert_close(
+                averaged.state_dict()[key], value, rtol=1e-4, atol=1e-5, msg=key
+            )
         loss = evaluate(averaged, IMAGES[0], LABELS[0])[0]
         assert loss == pytest.approx(evaluate(peer.module, IMAGES[0], LABELS[0])[0], rel=1e-4)
-        assert abs(loss - evaluate(model, IMAGES[0], LABELS[0])[0]) > 1e-2  # the dull thing: the last iterate
+        assert (
+            abs(loss - evaluate(model, IMAGES[0], LABELS[0])[0]) > 1e-2
+        )  # the dull thing: the last iterate
 
 
 def test_a_model_its_parameters_and_its_weights_as_one_vector_are_the_same_averages():
@@ -238,9 +276,15 @@ def test_a_model_its_parameters_and_its_weights_as_one_vector_are_the_same_avera
         "vector": (flat_weights(model), lambda: flat_weights(model)),
         "model, told a vector": (model, lambda: flat_weights(model)),
     }
-    averages = {name: KernelAverages({"ema": ema(5, 0.4)}, start) for name, (start, _) in ways.items()}
-    trained(model, [lambda n=n, weights=w: averages[n].update(weights()) for n, (_, w) in ways.items()])
-    assert all(torch.equal(average["ema"], averages["vector"]["ema"]) for average in averages.values())
+    averages = {
+        name: KernelAverages({"ema": ema(5, 0.4)}, start) for name, (start, _) in ways.items()
+    }
+    trained(
+        model, [lambda n=n, weights=w: averages[n].update(weights()) for n, (_, w) in ways.items()]
+    )
+    assert all(
+        torch.equal(average["ema"], averages["vector"]["ema"]) for average in averages.values()
+    )
 
 
 def test_a_flat_model_gives_a_flat_model_at_the_average():
@@ -258,7 +302,10 @@ def test_a_model_at_an_average_leaves_the_live_one_alone_and_has_its_layout():
     trained(model, [lambda: averages.update(model)])
     before = copy.deepcopy(model.state_dict())
     averaged = averages.model("swa", IMAGES)
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items()) and model.training
+    assert (
+        all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        and model.training
+    )
     assert not any(layer.training for layer in averaged.modules())
     assert [p.stride() for p in averaged.parameters()] == [p.stride() for p in model.parameters()]
     torch.testing.assert_close(flat_weights(averaged), averages["swa"].float(), rtol=0, atol=0)
@@ -276,16 +323,22 @@ def test_without_batches_the_statistics_are_the_live_models_and_belong_to_other_
 def test_averages_of_bare_weights_have_no_model():
     averages = KernelAverages({"swa": swa(1)}, torch.zeros(2))
     averages.update(torch.ones(2))
-    with pytest.raises(ValueError, match="averages of bare weights have no model; give KernelAverages the model"):
+    with pytest.raises(
+        ValueError, match="averages of bare weights have no model; give KernelAverages the model"
+    ):
         averages.model("swa")
 
 
 def test_averages_lie_where_they_are_asked_to():
-    assert KernelAverages({"swa": swa(1)}, torch.zeros(2), device="meta").device == torch.device("meta")
+    assert KernelAverages({"swa": swa(1)}, torch.zeros(2), device="meta").device == torch.device(
+        "meta"
+    )
     assert KernelAverages({"swa": swa(1)}, torch.zeros(2)).device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("weights", [torch.zeros(1), torch.zeros(4), [torch.zeros(2), torch.zeros(2)], nn.Linear(1, 1)])
+@pytest.mark.parametrize(
+    "weights", [torch.zeros(1), torch.zeros(4), [torch.zeros(2), torch.zeros(2)], nn.Linear(1, 1)]
+)
 def test_an_iterate_of_another_length_is_refused_and_does_not_count(weights):
     averages = KernelAverages({"swa": swa(2)}, torch.zeros(3))
     with pytest.raises(ValueError, match="weights must be 3 numbers as at the start, got"):
@@ -294,7 +347,9 @@ def test_an_iterate_of_another_length_is_refused_and_does_not_count(weights):
 
 
 def test_weights_of_two_types_and_none_at_all_are_refused():
-    with pytest.raises(ValueError, match="weights must be of one type, got torch.float32 and torch.float64"):
+    with pytest.raises(
+        ValueError, match="weights must be of one type, got torch.float32 and torch.float64"
+    ):
         KernelAverages({"swa": swa(2)}, [torch.zeros(1), torch.zeros(1).double()])
     with pytest.raises(ValueError, match="weights must have parameters, got none"):
         KernelAverages({"swa": swa(2)}, nn.ReLU())
@@ -303,5 +358,7 @@ def test_weights_of_two_types_and_none_at_all_are_refused():
 def test_a_repr_says_kernels_windows_and_how_far_they_are():
     averages = KernelAverages({"slow": ema(30, 0.2), "fast": two_point(4)}, torch.zeros(3))
     averages.update(torch.ones(3))
-    expected = "KernelAverages({'fast': two_point(k=4), 'slow': ema(k=30, delta=0.2)}, weights=3, steps=1)"
+    expected = (
+        "KernelAverages({'fast': two_point(k=4), 'slow': ema(k=30, delta=0.2)}, weights=3, steps=1)"
+    )
     assert repr(averages) == expected

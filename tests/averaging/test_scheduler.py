@@ -8,17 +8,27 @@ import torch
 
 from replicate.averaging import EquivalentLR, KernelSchedule, ema, swa, two_point
 
-KERNELS = {"swa": swa(30), "two-point": two_point(30), "ema": ema(30, 0.2), "any": np.linspace(1, 3, 31) / 62}
+KERNELS = {
+    "swa": swa(30),
+    "two-point": two_point(30),
+    "ema": ema(30, 0.2),
+    "any": np.linspace(1, 3, 31) / 62,
+}
 RATES = (0.1, 0.02)  # of two parameter groups
 
 
 def optimizer():
-    groups = [{"params": [torch.zeros(5, dtype=torch.float64, requires_grad=True)], "lr": lr} for lr in RATES]
+    groups = [
+        {"params": [torch.zeros(5, dtype=torch.float64, requires_grad=True)], "lr": lr}
+        for lr in RATES
+    ]
     return torch.optim.SGD(groups, lr=1.0, momentum=0.9)
 
 
 def walked(scheduler, made, start, stop):
-    """The parameters after each step, with the same gradient at each step whatever the weights: (steps, 10)."""
+    """The parameters after each step, with the same gradient at each step whatever the weights:
+    (steps, 10).
+    """
     path = []
     for step in range(start, stop):
         for i, group in enumerate(made.param_groups):
@@ -38,7 +48,9 @@ def test_a_run_under_the_scheduler_ends_at_the_average_of_the_run_without_and_st
     side = walked(EquivalentLR(made, mu, start=40), made, 0, 75)
     expected = torch.from_numpy(mu) @ main[39:]
     assert (side[69] - expected).abs().max() < 1e-12 and torch.equal(side[69], side[74])
-    assert torch.equal(side[39], main[39]) and (main[69] - expected).abs().max() > 1e-2  # the dull thing
+    assert (
+        torch.equal(side[39], main[39]) and (main[69] - expected).abs().max() > 1e-2
+    )  # the dull thing
 
 
 def test_its_rates_are_those_of_the_schedule_for_a_base_that_changes_too():

@@ -9,6 +9,7 @@ from examples import ROW, changed, checked, claim
 
 from replicate import claims
 from replicate.app import registry
+from replicate.claims.contrasts import Contrast
 from replicate.errors import BadData
 from replicate.sources.protocol import names
 
@@ -285,7 +286,9 @@ def renamed(value, path: tuple):
 
 
 def is_free(source, row, path: tuple, leaf) -> bool:
-    """Whether a field can have any value of this leaf's type, as its experiment declares it."""
+    """Whether a field can have any value of this leaf's type, as its experiment or its contrast declares it."""
+    if len(path) == 1 and not isinstance(leaf, str | bool) and path[0] in Contrast.read(row.contrast).options:
+        return True
     declared = [source[name].fields.get(path[-1]) for name in row.experiments]
     declared += [source[name].fields.get(path[-2]) for name in row.experiments if len(path) > 1]
     return any(values is (str if isinstance(leaf, str) else float) for values in declared)
@@ -319,7 +322,7 @@ def mutations(source, row):
                 yield field, path, replaced(value, path, True)
             keyed = path if isinstance(path[-1], str) else path[:-1]
             labels = len(keyed) == 1 and field in ("controls", "secondary")
-            if isinstance(keyed[-1], str) and not labels:
+            if keyed and not labels:
                 yield field, path, renamed(value, keyed)
 
 

@@ -6,12 +6,23 @@ import sys
 import pytest
 import torch
 
-from replicate.models import Specification, build, mlp, resnet8, resnet18, resnet20, resnet34, resnet50
+from replicate.models import (
+    Specification,
+    build,
+    mlp,
+    resnet8,
+    resnet18,
+    resnet20,
+    resnet34,
+    resnet50,
+)
 
 SHAPE = (3, 16, 16)
 DIRECT = {
     Specification("mlp", width=8): lambda seed: mlp(768, (8, 8), 7, seed),
-    Specification("resnet8", 4, "stride2", half=True): lambda seed: resnet8(7, seed, 4, "stride2", True),
+    Specification("resnet8", 4, "stride2", half=True): lambda seed: resnet8(
+        7, seed, 4, "stride2", True
+    ),
     Specification("resnet20", 4): lambda seed: resnet20(7, seed, 4, "cifar", False),
     Specification("resnet18", 4, "imagenet"): lambda seed: resnet18(7, seed, "imagenet", False),
     Specification("resnet34", half=True): lambda seed: resnet34(7, seed, "cifar", True),
@@ -25,7 +36,9 @@ def test_the_network_has_the_bits_and_the_precision_of_its_familys_function(spec
     weights, other = network.state_dict(), build(spec, SHAPE, 7, 4).state_dict()
     assert weights.keys() == direct.state_dict().keys()
     assert all(torch.equal(value, weights[name]) for name, value in direct.state_dict().items())
-    assert not torch.equal(*(torch.cat([v.flatten().float() for v in w.values()]) for w in (weights, other)))
+    assert not torch.equal(
+        *(torch.cat([v.flatten().float() for v in w.values()]) for w in (weights, other))
+    )
     assert getattr(network, "autocast", False) == (spec.half and spec.name != "mlp")
 
 

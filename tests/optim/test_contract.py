@@ -106,7 +106,7 @@ def test_a_copy_goes_on_by_itself(name, copied):
 
 
 @every_wrapper
-def test_a_scheduler_drives_the_inner_optimizer_before_and_after_loading(name):
+def test_a_scheduler_drives_the_inner_one_after_loading_too(name):
     optimizer, w = made(name, lambda p: heavy(p, lr=1.0))
     for _ in range(2):
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
@@ -207,7 +207,7 @@ def stepped(name, parameters) -> None:
 
 
 @every_wrapper
-def test_one_flat_tensor_walks_as_a_list_of_tensors_an_empty_one_too(name):
+def test_one_flat_tensor_walks_as_a_list_with_an_empty_one(name):
     flat, pieces = vector(), vector().detach().split([2, 0, 1, 1])
     parts = [
         nn.Parameter(t.reshape(shape).clone()) for t, shape in zip(pieces, [(2,), (0, 3), (1,), (1, 1)], strict=True)

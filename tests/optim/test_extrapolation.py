@@ -72,7 +72,7 @@ def test_published_is_the_source_code_a_late_gradient_included(h, late):
     np.testing.assert_allclose(feed(optimizer, w, given), expected, rtol=1e-14, atol=1e-14)
 
 
-def test_published_begins_at_call_four_and_corrected_at_the_order():
+def test_published_begins_at_call_four_corrected_at_the_order():
     plain = vector()
     alone = walk(SGD([plain], lr=LR), plain, 6)
     for variant, order, first in (("published", 3, 4), ("corrected", 3, 3), ("corrected", 1, 1), ("corrected", 5, 5)):
@@ -84,7 +84,7 @@ def test_published_begins_at_call_four_and_corrected_at_the_order():
         assert not np.allclose(found[first], alone[first])
 
 
-def test_published_takes_raw_gradients_under_any_optimizer_and_keeps_the_rate_it_was_made_with():
+def test_published_takes_raw_gradients_and_its_first_rate():
     given, w, plain = gradients(9), vector(), vector()
     optimizer, alone = TaylorExtrapolation(Adam([w], lr=LR), DT, variant="published"), Adam([plain], lr=LR)
     c = step_coefficients(DT / LR, 3)
@@ -143,7 +143,7 @@ INNER = {
 
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("inner", INNER)
-def test_a_stretch_of_any_optimizer_is_extrapolated_through_its_weights(inner, order):
+def test_any_optimizer_is_extrapolated_through_its_weights(inner, order):
     """Lagrange's polynomial through the last states, which the gradients of the source's code are not."""
     alone, w, raw = vector(), vector(), vector()
     states = walk(INNER[inner]([alone]), alone, 5)
@@ -156,7 +156,7 @@ def test_a_stretch_of_any_optimizer_is_extrapolated_through_its_weights(inner, o
     assert not np.allclose(published[5], found[5], rtol=1e-3)
 
 
-def test_an_inner_optimizer_that_moves_between_closures_is_measured_from_its_start():
+def test_a_step_of_many_closures_is_measured_from_its_start():
     def states(optimizer, w) -> np.ndarray:
         def closure():
             optimizer.zero_grad()
@@ -200,7 +200,7 @@ def test_groups_have_rates_of_their_own():
 
 
 @pytest.mark.parametrize("history", ["weights", "gradient"])
-def test_a_late_gradient_begins_a_history_of_its_own_and_a_gap_leaves_it(history):
+def test_a_late_gradient_begins_a_history_and_a_gap_leaves_it(history):
     """The other parameter's steps do not count for it: no extrapolation from gradients it never had."""
     early, late, alone = vector(), vector(), vector()
     optimizer = TaylorExtrapolation(SGD([early, late], lr=LR), DT, history=history)
@@ -221,7 +221,7 @@ def test_a_parameter_without_gradient_stays_where_it_is():
         assert torch.equal(frozen, torch.ones(2)) and frozen not in optimizer.state
 
 
-def test_gradients_that_are_written_into_again_are_no_part_of_the_history():
+def test_gradients_written_into_again_are_not_the_history():
     a, b = vector(), vector()
     one, other = (TaylorExtrapolation(SGD([w], lr=LR), DT, history="gradient") for w in (a, b))
     b.grad = torch.zeros_like(b)
@@ -256,7 +256,7 @@ def test_a_step_that_breaks_off_begins_the_histories_anew():
 # Looking without going there.
 
 
-def test_the_extrapolated_weights_are_lent_and_go_back_bit_by_bit():
+def test_extrapolated_weights_are_lent_and_go_back_bit_by_bit():
     w, alone = vector(), vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=None)
     path, lent = [], []
@@ -275,7 +275,7 @@ def test_the_extrapolated_weights_are_lent_and_go_back_bit_by_bit():
     assert optimizer.first_step == 3 and not optimizer.did_extrapolate
 
 
-def test_where_the_weights_are_extrapolated_already_nothing_is_added():
+def test_where_weights_are_extrapolated_nothing_is_added():
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, every=3)
     walk(optimizer, w, 3)
@@ -316,7 +316,7 @@ def test_half_precision_is_summed_in_float32_and_rounded_once():
         assert (w == expected).float().mean() > 0.95  # a sum in another order may round the other way
 
 
-def test_sums_are_float32_whatever_precision_the_training_asks_for(monkeypatch):
+def test_sums_are_float32_whatever_the_training_asks_for(monkeypatch):
     w, seen = vector(), []
     optimizer, before = TaylorExtrapolation(SGD([w], lr=LR), DT), torch.get_float32_matmul_precision()
     add = extrapolation.add
@@ -332,7 +332,7 @@ def test_sums_are_float32_whatever_precision_the_training_asks_for(monkeypatch):
     assert seen == ["highest", "highest"]
 
 
-def test_what_is_not_known_yet_is_zero_so_that_a_state_is_the_same_bytes_every_time():
+def test_a_row_without_a_step_is_zero():
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
     feed(optimizer, w, gradients(1))

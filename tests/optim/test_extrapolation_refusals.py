@@ -54,13 +54,13 @@ def test_published_is_refused_what_the_source_code_has_not(change):
 
 @pytest.mark.parametrize("inner, about", [(Adam, {}), (SGD, {"momentum": 0.9}), (SGD, {"weight_decay": 1e-4}),
                                           (SGD, {"maximize": True})])  # fmt: skip
-def test_gradients_are_refused_for_a_history_where_they_are_not_what_a_step_moves(inner, about):
+def test_a_history_of_gradients_takes_plain_sgd_only(inner, about):
     with pytest.raises(ValueError, match=f"inner must be plain SGD .*, got {inner.__name__} with") as error:
         TaylorExtrapolation(inner([vector()], lr=LR, **about), DT, history="gradient")
     assert str(about)[1:-1] in str(error.value)
 
 
-def test_so_is_an_inner_optimizer_that_changed_since_and_nothing_moves():
+def test_an_inner_optimizer_that_changed_since_is_refused():
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, history="gradient")
     walk(optimizer, w, 4)
@@ -106,7 +106,7 @@ def test_a_step_on_lent_weights_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
-def test_gradients_that_are_sparse_or_complex_are_refused_before_anything_moves(kind):
+def test_sparse_and_complex_gradients_are_refused_at_once(kind):
     dtype = torch.complex64 if kind == "complex" else torch.float32
     w, odd = vector(), nn.Parameter(torch.ones(2, 2, dtype=dtype))
     w.grad, odd.grad = (
@@ -137,12 +137,12 @@ def test_a_spoilt_state_is_refused_before_anything_moves(change, said):
     assert "\n" not in str(error.value) and str(before) == str(optimizer.state_dict())
 
 
-@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"known": -1}, {"known": "all"}])
+@pytest.mark.parametrize("change", [{"rates": [0.1]}, {"taken": -1}, {"taken": "all"}])
 def test_a_spoilt_history_is_refused(change):
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT)
     walk(optimizer, w, 5)
     state = copy.deepcopy(optimizer.state_dict())
     state["state"][0].update(change)
-    with pytest.raises(ValueError, match="known steps for a history of order 3"):
+    with pytest.raises(ValueError, match="steps taken for a history of order 3"):
         optimizer.load_state_dict(state)

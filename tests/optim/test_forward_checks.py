@@ -78,7 +78,7 @@ def test_all_checks_of_a_step_see_the_same_masks(name):
     assert all(torch.equal(masks[0], mask) for mask in masks)
 
 
-def test_what_the_loop_itself_draws_is_what_it_drew_without_checks():
+def test_the_loop_draws_what_it_drew_without_checks():
     """A walk of one mini-step is SGD, so a loop with dropout ends at SGD's weights, bit by bit."""
     ends = []
     for walks in (False, True):

@@ -112,7 +112,7 @@ def test_published_takes_a_mini_step_more_than_max_steps():
     assert len(lengths(optimizer)) == optimizer.mini_steps == 51 and optimizer.forwards == 52
 
 
-def test_published_computes_with_a_graph_the_corrected_one_without():
+def test_published_computes_with_a_graph_corrected_without():
     for variant in ("published", "corrected"):
         optimizer, theta = made(variant=variant)
         seen = []
@@ -156,7 +156,7 @@ def test_one_mini_step_is_sgd_bit_by_bit():
     assert np.array_equal(walk(optimizer, theta, 30), walk(sgd, plain, 30))
 
 
-def test_rollback_ends_at_the_bits_of_the_last_better_point_and_never_climbs():
+def test_rollback_ends_at_the_last_better_point_bit_by_bit():
     (keeping, a), (undoing, b) = made(), made(rollback=True)
     walk(keeping, a, 1), walk(undoing, b, 1)
     shorter, c = made(max_steps=undoing.mini_steps - 1)
@@ -206,7 +206,7 @@ def test_every_forward_pass_and_mini_step_is_counted():
 
 
 @pytest.mark.parametrize("variant, spared", [("corrected", 1), ("published", 0)])
-def test_a_loss_that_is_known_spares_the_corrected_walk_a_forward_pass(variant, spared):
+def test_a_given_loss_spares_the_corrected_walk_a_forward(variant, spared):
     ends = []
     for known in (False, True):
         optimizer, theta = made(variant=variant)
@@ -281,7 +281,7 @@ def test_bad_arguments_are_named_with_bound_and_value(change):
     assert str(value) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_group_with_a_bad_rate_and_a_published_rollback_are_refused():
+def test_a_bad_rate_and_a_published_rollback_are_refused():
     with pytest.raises(ValueError, match="lr must be finite"):
         made()[0].add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": -1.0})
     with pytest.raises(ValueError, match="rollback must be False"):
@@ -290,7 +290,7 @@ def test_a_group_with_a_bad_rate_and_a_published_rollback_are_refused():
 
 @pytest.mark.parametrize("closure, said", [(None, "needs a closure"), (lambda: 1.0, "got float"),
                                            (lambda: torch.ones(3), r"shape \(3,\)")])  # fmt: skip
-def test_what_is_no_closure_of_a_loss_is_refused_and_nothing_moves(closure, said):
+def test_no_closure_of_a_loss_is_refused_and_nothing_moves(closure, said):
     optimizer, theta = made()
     theta.grad = torch.ones_like(theta)
     with pytest.raises(ValueError, match=said):
@@ -316,7 +316,7 @@ def test_rollback_takes_back_a_mini_step_to_infinity():
     np.testing.assert_allclose(theta.detach(), np.array(START) - 2e-3)
 
 
-def test_sparse_gradients_and_another_optimizers_state_are_refused():
+def test_sparse_gradients_and_a_foreign_state_are_refused():
     optimizer, theta = made()
     with pytest.raises(ValueError, match="must be a KeepStepping's"):
         optimizer.load_state_dict(SGD([theta], lr=0.1).state_dict())

@@ -96,7 +96,7 @@ def test_published_equals_the_published_loop(lr, max_steps):
     np.testing.assert_allclose(walk(optimizer, theta, 15), expected, rtol=1e-7)
 
 
-def test_a_published_jump_is_one_and_lr_times_polyaks_step_by_the_secant():
+def test_a_published_jump_is_polyaks_step_by_the_secant():
     losses = [5.0, 4.0, 3.7, 3.6, 3.8]
     optimizer, _ = made(lr=0.1, variant="published")
     left = iter(losses)
@@ -105,14 +105,14 @@ def test_a_published_jump_is_one_and_lr_times_polyaks_step_by_the_secant():
     np.testing.assert_allclose(jumps, expected, rtol=1e-12)
 
 
-def test_published_goes_by_the_rate_of_its_making_and_steps_by_the_groups():
+def test_published_goes_by_its_first_rate_steps_by_the_groups():
     optimizer, _ = made(lr=0.1, variant="published")
     optimizer.param_groups[0]["lr"] = 0.2
     left = iter([5.0, 4.0, 4.5])
     np.testing.assert_allclose(tried(optimizer, lambda t: next(left))[:3], [0, 0.2, 0.2 + 0.2 * (1 + 0.1 * 4 / 1)])
 
 
-def test_published_takes_a_mini_step_more_than_max_steps_and_keeps_a_graph():
+def test_published_takes_one_more_step_and_keeps_a_graph():
     optimizer, _ = made(max_steps=5, variant="published")
     left = iter(range(100, 0, -1))
     tried(optimizer, lambda t: next(left))
@@ -147,7 +147,7 @@ def test_the_secant_rule_is_the_exact_line_search_on_a_quadratic():
     assert optimizer.total_forwards == 40  # two a gradient: the rate itself, and the lowest point
 
 
-def test_a_jump_is_at_most_cap_times_as_long_and_at_least_one_cap_th():
+def test_a_jump_is_between_a_cap_th_and_cap_times_as_long():
     optimizer, _ = made(lr=1.0, cap=3.0, max_steps=4)
     np.testing.assert_allclose(tried(optimizer, lambda t: -(t**2))[1:-1], [1, 3, 9, 27])
     for lost in (math.inf, math.nan):
@@ -156,7 +156,7 @@ def test_a_jump_is_at_most_cap_times_as_long_and_at_least_one_cap_th():
         np.testing.assert_allclose(found[1:], [1, 1 / 4, 1 / 16, 1 / 4, 1 / 16])
 
 
-def test_polyaks_rule_is_the_published_formula_with_the_slope_that_is_known():
+def test_polyaks_rule_is_the_published_one_with_the_slope():
     optimizer, _ = made(lr=0.1, rule="polyak", max_steps=4)
     losses = [9.0, 8.0, 6.0, 5.0, 4.0]
     left = iter(losses)
@@ -165,7 +165,7 @@ def test_polyaks_rule_is_the_published_formula_with_the_slope_that_is_known():
     np.testing.assert_allclose(found[:-1], 0.1 * np.cumsum([0.0, 1.0, *jumps]), rtol=1e-12)
 
 
-def test_on_a_straight_line_the_first_published_jump_is_polyaks_too():
+def test_on_a_line_the_first_published_jump_is_polyaks():
     jumps = []
     for about in ({"variant": "published"}, {"rule": "polyak", "cap": 1e9}):
         optimizer, _ = made(lr=0.1, max_steps=1 if "variant" in about else 2, **about)
@@ -173,7 +173,7 @@ def test_on_a_straight_line_the_first_published_jump_is_polyaks_too():
     np.testing.assert_allclose(*jumps, rtol=1e-12)
 
 
-def test_a_rate_too_long_by_far_is_shortened_and_the_loss_never_rises():
+def test_a_rate_too_long_is_shortened_and_no_loss_rises():
     for rule in RULES:
         for lr in (1e-6, 1e-3, 1.0, 1e3):
             optimizer, theta = made(lr=lr, rule=rule)
@@ -282,7 +282,7 @@ def test_bad_arguments_are_named_with_bound_and_value(change):
     assert str(value) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_first_loss_that_is_not_finite_or_not_polyaks_is_refused():
+def test_a_first_loss_not_finite_or_not_polyaks_is_refused():
     optimizer, theta = made()
     theta.grad = torch.ones_like(theta)
     for loss in (None, torch.tensor(math.nan)):

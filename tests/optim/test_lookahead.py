@@ -69,7 +69,7 @@ def test_the_three_inner_states_part_after_the_first_cycle():
         assert np.array_equal(paths[a][:6], paths[b][:6]) and not np.allclose(paths[a][6:], paths[b][6:])
 
 
-def test_a_cycle_is_k_steps_long_and_pulls_back_towards_the_start():
+def test_a_cycle_is_k_steps_and_pulls_back_to_the_start():
     """Public versions with a period of k + 1, or slow weights that start at the first pull, fail here."""
     optimizer, theta = made(k=4, alpha=0.25, beta=0.0)
     plain = quadratic()
@@ -171,7 +171,7 @@ def test_a_deep_copy_goes_on_by_itself():
 # What else takes it for an optimizer.
 
 
-def test_a_scheduler_drives_the_inner_optimizer_before_and_after_loading():
+def test_a_scheduler_drives_the_inner_one_after_loading_too():
     optimizer, theta = made(lr=1.0)
     for _ in range(2):
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
@@ -263,7 +263,7 @@ def test_a_pull_in_pieces_is_the_pull_in_one(monkeypatch, inner_state, layout):
     assert torch.equal(ends(7), ends(10**9))
 
 
-def test_slow_weights_are_lent_for_evaluation_and_the_fast_ones_come_back():
+def test_slow_weights_are_lent_and_the_fast_ones_come_back():
     optimizer, theta = made()
     walk(optimizer, theta, 3)
     fast, slow = theta.detach().clone(), optimizer.state[theta]["slow"].clone()

@@ -140,7 +140,7 @@ def test_alpha_above_one_has_to_be_asked_for():
     np.testing.assert_allclose(walk(optimizer, w, 9), expected, rtol=1e-13)
 
 
-def test_a_step_on_lent_slow_weights_is_refused_and_changes_nothing():
+def test_a_step_on_lent_slow_weights_changes_nothing():
     w = vector()
     optimizer = Lookahead(momentum([w]))
     walk(optimizer, w, 3)

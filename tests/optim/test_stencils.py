@@ -44,7 +44,7 @@ def test_order_three_is_what_the_source_prints():
     assert step_coefficients(Fraction(1), 3) == (3, -3, 1)
 
 
-def test_the_scalar_list_that_the_source_prints_has_another_solution():
+def test_the_printed_scalar_list_has_another_solution():
     """Its last sign in the row of w'' is wrong: what it leaves of w'' is not 0."""
     second = [0, Fraction(1, 2), 2, Fraction(9, 2)]
     a = derivative_weights(1, 3)
@@ -53,7 +53,7 @@ def test_the_scalar_list_that_the_source_prints_has_another_solution():
 
 
 @every_order
-def test_backward_weights_are_the_difference_operator_taken_m_times(order):
+def test_backward_weights_are_the_m_fold_difference(order):
     for m in range(1, order + 1):
         difference = sympy.Poly((1 - S) ** m, S)  # S shifts back by one state
         assert derivative_weights(m, order, "backward") == tuple(
@@ -108,7 +108,7 @@ def test_at_s_of_one_bdf_is_the_binomial_row_without_its_one(order):
 
 
 @every_order
-def test_bdf_extrapolates_polynomials_to_its_order_and_no_further(order):
+def test_bdf_is_exact_for_polynomials_to_its_order_only(order):
     s = Fraction(3, 7)
     for degree in range(order + 2):
         states = [Fraction(-j) ** degree for j in range(order + 1)]
@@ -117,7 +117,7 @@ def test_bdf_extrapolates_polynomials_to_its_order_and_no_further(order):
 
 
 @both_kinds
-def test_the_error_of_an_extrapolation_falls_with_the_promised_order(derivative):
+def test_an_extrapolations_error_falls_with_its_order(derivative):
     """On a path that is no polynomial, with s fixed: h^(order + 1) for bdf, h^2 for backward differences."""
     h = np.array([2e-3, 1e-3])
     for order in range(1, 4):

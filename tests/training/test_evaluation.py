@@ -59,7 +59,9 @@ def test_every_layers_mode_is_what_it_was_after_an_error_too(labels):
 
 
 def test_no_images_and_labels_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match="images must hold at least one image to evaluate on, got none"):
+    with pytest.raises(
+        ValueError, match="images must hold at least one image to evaluate on, got none"
+    ):
         evaluate(resnet8(4, 0, width=4), X[:0], Y[:0])
     with pytest.raises(ValueError, match="images and labels must be as many, got 70 and 69"):
         evaluate(resnet8(4, 0, width=4), X, Y[:-1])
@@ -129,7 +131,9 @@ def test_columns_are_named_and_ordered_as_asked_and_nothing_else_is_computed():
 
     metrics = METRICS | {"top1": counted}
     columns = {"top1": ("test", "top1"), "train_loss": ("train", "loss")}
-    found = Evaluator(resnet8(4, 0, width=4), SETS, BATCHES, recompute_batch_norm, metrics, columns)()
+    found = Evaluator(
+        resnet8(4, 0, width=4), SETS, BATCHES, recompute_batch_norm, metrics, columns
+    )()
     assert list(found) == ["top1", "train_loss"] and calls == [20]
 
 
@@ -146,19 +150,27 @@ def test_any_loss_of_numbers_or_tokens_is_a_mean_over_its_labels():
     model = nn.Sequential(nn.Linear(4, 15), nn.Unflatten(1, (5, 3)))
     found = Evaluator(model, {"test": (x, tokens)}, chunk=4)()
     logits = model(x).detach().double()
-    assert found["test_loss"] == pytest.approx(float(functional.cross_entropy(logits, tokens)), rel=1e-6)
+    assert found["test_loss"] == pytest.approx(
+        float(functional.cross_entropy(logits, tokens)), rel=1e-6
+    )
     assert found["test_top1"] == float((logits.argmax(1) == tokens).double().mean())
 
 
 def test_what_does_not_go_together_is_refused():
     model = resnet8(4, 0, width=4)
-    with pytest.raises(ValueError, match="re_estimate must be given with batches, got 2 batches alone"):
+    with pytest.raises(
+        ValueError, match="re_estimate must be given with batches, got 2 batches alone"
+    ):
         Evaluator(model, SETS, BATCHES)
     with pytest.raises(ValueError, match="re_estimate must be given for a model with BatchNorm"):
         Evaluator(model, SETS)
-    with pytest.raises(ValueError, match="column 'x' must be of a set and a metric, got 'valid' and 'loss'"):
+    with pytest.raises(
+        ValueError, match="column 'x' must be of a set and a metric, got 'valid' and 'loss'"
+    ):
         Evaluator(nn.Linear(1, 1), SETS, columns={"x": ("valid", "loss")})
-    assert Evaluator(mlp(192, (8,), 4, 0), SETS, [], recompute_batch_norm)()  # no BatchNorm, nothing to estimate
+    assert Evaluator(
+        mlp(192, (8,), 4, 0), SETS, [], recompute_batch_norm
+    )()  # no BatchNorm, nothing to estimate
 
 
 def test_examples_give_what_they_say():

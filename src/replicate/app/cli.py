@@ -63,6 +63,7 @@ def run(
     chosen = overrides.overridden(study, preset, changes)
 
     from replicate import runs
+    from replicate.numerics import stopwatch
 
     if out is not None:
         runs.commit()
@@ -70,11 +71,11 @@ def run(
         _print_paper(study, chosen)
     settings = overrides.settings(study, preset, changes, device)
     for name in experiments or study:
-        experiment, start = study[name], time.perf_counter()
+        experiment, elapsed = study[name], stopwatch(wall=True)
         entries = experiment.chosen(settings)
         with progress.ends_by(until):
             rows = len(runs.over(experiment, entries))
-        typer.echo(f"{source} {name} [{preset}]: {rows} rows, {time.perf_counter() - start:.1f} s", err=True)
+        typer.echo(f"{source} {name} [{preset}]: {rows} rows, {elapsed():.1f} s", err=True)
         if out is not None:
             runs.export(experiment, entries, preset, out)
 
@@ -90,13 +91,15 @@ def replicate(
     from replicate.app import overrides, registry
     from replicate.sources.protocol import names
 
-    start, changes = time.perf_counter(), overrides.parse(assignments or [])
+    changes = overrides.parse(assignments or [])
     sources = [only] if only else names()
     for name in sources:  # all is checked before anything runs
         overrides.overridden(registry.source(name), preset or "cpu", changes)
 
     from replicate.app import notebooks
+    from replicate.numerics import stopwatch
 
+    elapsed = stopwatch(wall=True)
     for name in sources:
         run(name, preset=preset or "cpu", assignments=assignments, device=device)
         with _environment("TQDM_DISABLE", "1"):  # the notebook loads what was just run; a bar would stay in its outputs
@@ -104,7 +107,7 @@ def replicate(
         typer.echo(f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", err=True)
     for name in sources:
         verdicts(name, preset=preset or "cpu", assignments=assignments)
-    typer.echo(f"\ndone in {time.perf_counter() - start:.0f} s")
+    typer.echo(f"\ndone in {elapsed():.0f} s")
     if preset is None:
         _gpu_evidence_or_how(device)
 
@@ -132,8 +135,8 @@ def verdicts(
     for each in sources:
         if recorded:
             tables.append(rows.recorded(each, preset))
-            for what in registry.older(each, preset):
-                typer.echo(f"older code: {each.name} {what}; make replicate PRESET={preset} runs it anew", err=True)
+            for older in registry.older(each, preset):
+                typer.echo(f"older code: {each.name} {older}; make replicate PRESET={preset} runs it anew", err=True)
         else:
             tables.append(rows.of_runs(each, chosen[each.name], preset))
     table = pd.concat(tables, ignore_index=True)
@@ -228,10 +231,10 @@ def evidence(
     dry = stages.ask_for(device) != "cuda"
     wanted = stages.stages(only, dry)
     with progress.ends_by(until):
-        left = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
-    if left:
+        missing = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
+    if missing:
         words = ["--budget", budget, *(["--only", only] if only else []), *(["--device", device] if dry else [])]
-        names = ", ".join(stage.name for stage in left)
+        names = ", ".join(stage.name for stage in missing)
         typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
 
 
@@ -286,7 +289,7 @@ def main() -> int:
 def _plain(table) -> str:
     from replicate.app import verdicts
 
-    return "\n\n".join(f"{name}\n{verdicts.plain(part)}" for name, part in table.groupby("source", sort=False))
+    return "\n\n".join(f"{name}\n{verdicts.plain(rows)}" for name, rows in table.groupby("source", sort=False))
 
 
 @contextmanager

@@ -29,19 +29,19 @@ class Study:
     def run(self, *names: str) -> pd.DataFrame:
         """The rows of one experiment, or of several below each other, on the data sets that each is meant for."""
         experiments = [self.source[name] for name in names]
-        parts = [runs.over(each, each.chosen(self.settings)) for each in experiments]
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        tables = [runs.over(each, each.chosen(self.settings)) for each in experiments]
+        return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
     def recorded(self, *names: str) -> pd.DataFrame:
         """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
-        parts = [registry.beside(self.source, name, self.preset) for name in names]
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+        tables = [registry.beside(self.source, name, self.preset) for name in names]
+        return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
     def deviations(self) -> pd.DataFrame:
         """What the settings change in the paper's: one row per field, one column per entry, empty where as printed."""
-        parts = [runs.deviations(value, self.source.paper).assign(dataset=entry)
+        tables = [runs.deviations(value, self.source.paper).assign(dataset=entry)
                  for entry, value in self.settings.items()]  # fmt: skip
-        table = pd.concat(parts).astype(str).pivot(index=["field", "paper"], columns="dataset", values="here")
+        table = pd.concat(tables).astype(str).pivot(index=["field", "paper"], columns="dataset", values="here")
         return table.fillna("").reset_index(level="paper")
 
     def verdicts(self) -> pd.DataFrame:
@@ -73,22 +73,22 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     given = dict(zip(PARAMETERS, (preset, dict(overrides), device), strict=True))
     if extra := set(given) ^ set(papermill.inspect_notebook(start)):
         raise BadData(f"{start.name} must take the parameters {', '.join(PARAMETERS)}; differs in {sorted(extra)}")
-    part = output.with_suffix(".part.ipynb")
+    partial = output.with_suffix(".part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(
-            start, part, given, kernel_name="python3", cwd=_folder(start), progress_bar=False, start_timeout=180,
+            start, partial, given, kernel_name="python3", cwd=_folder(start), progress_bar=False, start_timeout=180,
             config=_kernel_config(),
         )  # fmt: skip
     except DeadKernelError:
         raise Killed(
-            f"the process of notebook {name} died (memory?); run the same command to go on; see {part}"
+            f"the process of notebook {name} died (memory?); run the same command to go on; see {partial}"
         ) from None
     except (papermill.PapermillExecutionError, CellTimeoutError) as error:
         line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
-        raise Failure(f"notebook {name} failed: {line}; see {part}") from None
-    part.replace(output)
+        raise Failure(f"notebook {name} failed: {line}; see {partial}") from None
+    partial.replace(output)
     return output
 
 
@@ -100,9 +100,9 @@ def refresh(name: str) -> None:
     path = paths.NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     os.environ["TQDM_DISABLE"] = "1"
-    about = {"metadata": {"path": str(path.parent)}}
+    resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", record_timing=False, resources=about, config=_kernel_config()
+        notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources, config=_kernel_config()
     ).execute()
     paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 

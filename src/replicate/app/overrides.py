@@ -108,9 +108,9 @@ def _replaced(value, changes: Mapping[str, object]):
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"][:1])) or "settings"
-        what = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise BadParameter(f"{name}: {what[0].lower()}{what[1:]}{got}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        value_text = "" if first["type"] == "value_error" else f", got {first['input']!r}"[:80]
+        raise BadParameter(f"{name}: {message[0].lower()}{message[1:]}{value_text}") from None
 
 
 def _literal(text: str) -> object:

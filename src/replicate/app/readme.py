@@ -6,7 +6,7 @@ from importlib.metadata import metadata
 import pandas as pd
 
 from replicate import claims, paths, runs
-from replicate.app import registry, verdicts
+from replicate.app import benchmarks, registry, verdicts
 from replicate.errors import BadData
 
 MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
@@ -35,14 +35,14 @@ def tables() -> str:
     rows = {key: table for key, table in rows.items() if not table.empty}
     if not rows:
         return "Nothing is recorded yet."
-    parts = [_headline(rows)]
+    paragraphs = [_headline(rows)]
     for (name, preset), table in rows.items():
         primary = claims.primary_rows(table)
         exact = primary.kind.isin(claims.WITHOUT_INTERVAL)
-        parts.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
-        parts.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
-    parts += [speed for speed in [_speed()] if speed]
-    return "\n\n".join(parts)
+        paragraphs.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
+        paragraphs.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
+    paragraphs += [speed for speed in [_speed()] if speed]
+    return "\n\n".join(paragraphs)
 
 
 def _headline(rows: dict) -> str:
@@ -71,16 +71,17 @@ def _escaped(text: str) -> str:
 
 def _speed() -> str:
     """What was measured of speed on a GPU, one row per goal; empty if nothing is recorded."""
-    from replicate import speed
-
-    tables = [runs.load_recorded(experiment, "gpu") for experiment in speed.EXPERIMENTS]
+    if not benchmarks.are_there():
+        return ""
+    experiments = benchmarks.experiments().values()
+    tables = [runs.load_recorded(experiment, "gpu") for experiment in experiments]
     tables = [table for table in tables if not table.empty]
     if not tables:
         return ""
     rows = pd.concat(tables, ignore_index=True)
     lines = ["| goal | what | wanted | median [smallest, largest round] | met |", "|---|---|---|---|---|"]
     for row in rows.itertuples():
-        bounds = [f"at {side} {v:g}" for side, v in (("least", row.at_least), ("most", row.at_most)) if pd.notna(v)]
-        cells = [row.goal, row.what, ", ".join(bounds), f"{verdicts.number(row)} {row.unit}", row.met]
+        number, wanted = benchmarks.goal_in_words(row.goal)
+        cells = [number, row.what, wanted, f"{verdicts.number(row)} {row.unit}", row.met]
         lines.append(f"| {' | '.join(map(_escaped, cells))} |")
     return f"**Speed on {_escaped(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)

@@ -3,6 +3,7 @@
 Everything is checked before anything is written; a folder is recorded whole or not at all.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from replicate import claims, runs
-from replicate.app import registry, stages, verdicts
+from replicate.app import benchmarks, registry, stages, verdicts
 from replicate.errors import BadData, Missing
 from replicate.sources.protocol import Experiment, Source, names
 
@@ -130,8 +131,8 @@ def differ(recorded: pd.DataFrame, anew: pd.DataFrame) -> str:
 
 
 def _plain(settings: Mapping) -> dict:
-    """Settings as provenance keeps them: tuples are lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    """Settings as provenance keeps them: tuples, and those in them, are lists."""
+    return json.loads(json.dumps(settings))
 
 
 def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, str]:
@@ -140,17 +141,15 @@ def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, st
     if len(named) != 1:
         raise BadData(f"{path}: all results must be of one experiment, got {sorted(named)[:3]}")
     ((source, name),) = named
-    if source == stages.SPEED:
-        from replicate import speed
-
-        found = {each.name: each for each in speed.EXPERIMENTS}
+    if source == benchmarks.SOURCE:
+        experiments = benchmarks.experiments()
     elif source in names():
-        found = registry.source(source)
+        experiments = registry.source(source)
     else:
         raise BadData(f"{path}: unknown source {source[:40]!r}; known: {', '.join(names())}")
-    if name not in found:
-        raise BadData(f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(found)}")
-    return found[name], source
+    if name not in experiments:
+        raise BadData(f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(experiments)}")
+    return experiments[name], source
 
 
 def _check_rows(path: Path, rows: pd.DataFrame, records: Mapping[str, dict]) -> None:
@@ -163,15 +162,15 @@ def _check_rows(path: Path, rows: pd.DataFrame, records: Mapping[str, dict]) -> 
 
 def _check_settings(path: Path, source: str, experiment: Experiment, preset: str, entry: str, settings: object) -> None:
     """Raises BadData unless these are the preset's own settings, with some or all of its seeds."""
-    if source == stages.SPEED:
-        return
-    entries = experiment.chosen(registry.source(source).presets.get(preset, {}))
+    is_speed = source == benchmarks.SOURCE
+    presets = benchmarks.presets() if is_speed else registry.source(source).presets
+    entries = experiment.chosen(presets.get(preset, {}))
     if entry not in entries:
         raise BadData(f"{path}: preset {preset} runs {experiment.name} on {', '.join(entries) or 'nothing'}, not on {entry[:40]!r}")
-    own = _plain(asdict(entries[entry]))
-    if not isinstance(settings, dict) or set(settings) != set(own):
+    preset_settings = _plain(asdict(entries[entry]))
+    if not isinstance(settings, dict) or set(settings) != set(preset_settings):
         raise BadData(f"{path}: the settings of {experiment.name} on {entry} are not those of this code")
-    for name, value in own.items():
+    for name, value in preset_settings.items():
         same = set(settings[name]) <= set(value) if name == "seeds" else settings[name] == value
         if not same:
             raise BadData(f"{path}: {experiment.name} on {entry} was run with {name} = {settings[name]!r}, which preset "

@@ -35,9 +35,9 @@ def source(name: str) -> Source:
 
 def claims_of(source: Source) -> list[Claim]:
     """The claims of a source, every name in them checked. Raises BadData."""
-    found = claims.load(paths.CLAIMS, source.name)
-    claims.check(found, f"{source.name}.toml", source, source.presets)
-    return found
+    claim_list = claims.load(paths.CLAIMS, source.name)
+    claims.check(claim_list, f"{source.name}.toml", source, source.presets)
+    return claim_list
 
 
 def built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
@@ -58,13 +58,13 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
 
     def decided(wanted: tuple[str, ...]) -> Decided | None:
         experiments = [source[name] for name in wanted]
-        parts = [part for part in (_judged(each, tables(each)) for each in experiments) if not part.empty]
-        if not parts:
+        judged = [rows for rows in (_judged(each, tables(each)) for each in experiments) if not rows.empty]
+        if not judged:
             return None
         fields = dict.fromkeys(name for each in experiments for name in each.fields)
         measures = {name: measure for each in experiments for name, measure in each.measures.items()}
         named = any(each.settings is None for each in experiments)
-        return Decided(pd.concat(parts, ignore_index=True), tuple(fields), measures, named)
+        return Decided(pd.concat(judged, ignore_index=True), tuple(fields), measures, named)
 
     return decided
 
@@ -115,17 +115,17 @@ def _judged(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
 
     if table.empty:
         return table
-    parts = []
-    for entry, part in table.groupby("dataset", sort=False):
-        origin = {name: ", ".join(sorted(part[name].unique())) for name in ("commit", "device", "setting")}
-        parts.append(experiment.judged(part).assign(dataset=entry, **origin))
-    return pd.concat(parts, ignore_index=True)
+    tables = []
+    for entry, rows in table.groupby("dataset", sort=False):
+        origin = {name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")}
+        tables.append(experiment.judged(rows).assign(dataset=entry, **origin))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what its settings are beside the source's: column setting."""
     if table.empty:
         return table
-    told = {key: source.setting(entry, table.attrs["settings"][key])
+    settings = {key: source.setting(entry, table.attrs["settings"][key])
             for key, entry in table.groupby("key").dataset.first().items()}  # fmt: skip
-    return table.assign(setting=table.key.map(told))
+    return table.assign(setting=table.key.map(settings))

@@ -45,25 +45,25 @@ def build() -> Path:
     except ImportError as error:
         raise Unavailable(explain(error) or str(error)) from None
     home = paths.BUILD / "report"
-    pages, part, log = home / "source", home / "html.part", home / "log.txt"
-    for folder in (pages, part, home / "doctrees"):
+    pages, unfinished, log = home / "source", home / "html.part", home / "log.txt"
+    for folder in (pages, unfinished, home / "doctrees"):
         shutil.rmtree(folder, ignore_errors=True)
     pages.mkdir(parents=True)
     write_pages(pages)
-    said = io.StringIO()
+    messages = io.StringIO()
     try:
         app = Sphinx(
-            pages, None, part, home / "doctrees", "html", dict(OPTIONS), status=said, warning=said, warningiserror=True
+            pages, None, unfinished, home / "doctrees", "html", dict(OPTIONS), status=messages, warning=messages, warningiserror=True
         )
         app.build()
     except (SphinxError, OSError) as error:
         raise Failure(f"the report could not be built ({str(error).splitlines()[0]}); see {log}") from None
     finally:
-        paths.write_atomic(log, said.getvalue().encode())
+        paths.write_atomic(log, messages.getvalue().encode())
     if app.statuscode:
         raise Failure(f"the report could not be built; see {log}")
     shutil.rmtree(home / "html", ignore_errors=True)
-    part.rename(home / "html")
+    unfinished.rename(home / "html")
     return home / "html" / "index.html"
 
 
@@ -81,8 +81,8 @@ def write_pages(folder: Path) -> None:
 
 def section(text: str, title: str) -> str:
     """One section of a Markdown text, with its title, up to the next one of the same level."""
-    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return found.group(0) if found else ""
+    match = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return match.group(0) if match else ""
 
 
 def largest_notebook(name: str) -> Path:
@@ -93,19 +93,19 @@ def largest_notebook(name: str) -> Path:
 
 def verdict_page(source: Source) -> str:
     """All rows of a source at every preset that is recorded, or what stands in its claims file if none is."""
-    parts = [f"# Verdicts: {source.name}", html.escape(source.title)]
+    paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title)]
     tables = {preset: verdicts.recorded(source, preset) for preset in claims.PRESETS}
     tables = {preset: table for preset, table in tables.items() if not table.empty}
     if not tables:
-        parts.append("Nothing is recorded yet; these are the claims.")
+        paragraphs.append("Nothing is recorded yet; these are the claims.")
         tables = {"cpu": claims.judge(source.name, registry.claims_of(source), [], "cpu")}
     anchored: set[str] = set()
     for preset, table in tables.items():
-        parts.append(f"## Preset {preset}")
-        parts += [f"Made by older code: {what}." for what in registry.older(source, preset)]
+        paragraphs.append(f"## Preset {preset}")
+        paragraphs += [f"Made by older code: {experiment}." for experiment in registry.older(source, preset)]
         untested = table.verdict == "not tested"
-        parts.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
-    return "\n\n".join(parts) + "\n"
+        paragraphs.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def html_table(table: pd.DataFrame, anchored: set[str]) -> str:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicate import floors, runs
-from replicate.app import registry
+import torch
+
+from replicate import runs
+from replicate.app import benchmarks, registry
 from replicate.errors import Failure, Unavailable, unknown
+from replicate.numerics import clock, stopwatch
 from replicate.progress import deadline
 from replicate.sources.protocol import Experiment
 
-PRESET, DRY, SPEED = "gpu", "smoke", "speed"
+PRESET = "gpu"
+DRY = "smoke"
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,26 @@ def _of_sources(dry: bool) -> Iterable[Stage]:
 
 
 def _speed(dry: bool) -> Iterable[Stage]:
-    from replicate import speed
-
-    for each in speed.EXPERIMENTS:
+    for each in benchmarks.experiments().values():
         for entry, evidence in each.evidence.items():
-            settings = speed.PRESETS[DRY if dry else PRESET][entry]
-            yield Stage(SPEED, each, entry, {entry: settings}, evidence.value, evidence.why)
+            settings = benchmarks.presets()[DRY if dry else PRESET][entry]
+            value = {entry: settings}
+            yield Stage(benchmarks.SOURCE, each, entry, value, evidence.value, evidence.why)
+
+
+# Here and not in numerics, whose every change makes all recorded results those of older code.
+def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Multiplications and additions per second of size x size matrix products, the best of five.
+
+    Of random numbers, since a GPU multiplies zeros faster than numbers.
+    """
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    return 2.0 * size**3 / clock({"product": lambda: matrix @ matrix}, 5, device)["product"].min()
 
 
 def table(stages: Iterable[Stage], device: str) -> str:
     """One line per stage: whether it is there, its operations, and its floor at the rate measured on the device now."""
-    rate = floors.matrix_rate(device, *((8192,) if device == "cuda" else (1024,)))
+    rate = matrix_rate(device, *((8192,) if device == "cuda" else (1024,)))
     lines = [f"floor: at {rate / 1e12:.3g} T operations/s in bfloat16, measured on {runs.device_name(device)}"]
     for number, stage in enumerate(stages, 1):
         cost = _cost(stage.operations, rate)
@@ -101,26 +114,26 @@ def run(stages: list[Stage], out: Path | None, say: Callable[[str], None], prese
 
     A stage whose data are not at hand, or that fails, is left over and does not stop the others.
     """
-    left = []
+    missing = []
     for stage in stages:
         if stage.done:
             continue
         if time.time() > deadline():
-            left.append(stage)
+            missing.append(stage)
             continue
-        start = time.perf_counter()
+        elapsed = stopwatch(wall=True)
         try:
             rows = len(runs.over(stage.experiment, stage.settings))
-            left += [] if rows else [stage]
-            say(f"{stage.name}: {rows} rows, {time.perf_counter() - start:.1f} s")
+            missing += [] if rows else [stage]
+            say(f"{stage.name}: {rows} rows, {elapsed():.1f} s")
             if out is not None:
                 same = [other for other in stages if other.experiment is stage.experiment]
                 settings = {entry: value for other in same for entry, value in other.settings.items()}
                 runs.export(stage.experiment, settings, preset, out)
         except Failure as failure:
-            left.append(stage)
+            missing.append(stage)
             say(f"{stage.name}: {type(failure).__name__}: {failure}")
-    return left
+    return missing
 
 
 def ask_for(device: str) -> str:

@@ -30,10 +30,10 @@ def of_runs(source: Source, settings: Mapping[str, object], preset: str) -> pd.D
 
 def judged(source: Source, tables: registry.Tables, preset: str) -> pd.DataFrame:
     """The whole claims file of a source, judged on these tables."""
-    found = registry.claims_of(source)
-    measured = claims.measure(found, registry.decide(source, tables))
+    claim_list = registry.claims_of(source)
+    measured = claims.measure(claim_list, registry.decide(source, tables))
     absent = registry.missing(source, preset)
-    return claims.judge(source.name, found, measured, preset, lambda claim: _absent(source, claim, preset, absent))
+    return claims.judge(source.name, claim_list, measured, preset, lambda claim: _absent(source, claim, preset, absent))
 
 
 def recorded(source: Source, preset: str) -> pd.DataFrame:
@@ -66,9 +66,9 @@ def write_recorded(source: Source, preset: str) -> None:
 def larger(source: Source, preset: str) -> pd.DataFrame:
     """Recorded rows of the presets above this one that were tested, largest preset first."""
     above = reversed(claims.PRESETS[claims.PRESETS.index(preset) + 1 :])
-    parts = [recorded(source, each) for each in above]
-    parts = [part[part.verdict != "not tested"] for part in parts if not part.empty]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=claims.COLUMNS)
+    tables = [recorded(source, each) for each in above]
+    tables = [rows[rows.verdict != "not tested"] for rows in tables if not rows.empty]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=claims.COLUMNS)
 
 
 def decided(verdicts: pd.DataFrame) -> str:
@@ -118,20 +118,20 @@ def counts(table: pd.DataFrame) -> list[str]:
     """The headline, one line per group of claims."""
     lines = []
     for group, row in claims.headline(table).iterrows():
-        told = [f"{count} {word}" for word, count in row.drop("control fails").items() if count]
+        texts = [f"{count} {word}" for word, count in row.drop("control fails").items() if count]
         survived = f" (control fails in {row['control fails']} of the reproduced)" if row["reproduced"] else ""
-        lines.append(f"{group}: {', '.join(told) or 'none'}{survived}")
+        lines.append(f"{group}: {', '.join(texts) or 'none'}{survived}")
     return lines
 
 
 def words(exact: pd.DataFrame) -> str:
     """Each claim with one verdict, or with how many of its cases have each."""
-    told = []
+    texts = []
     for claim, verdicts in exact.groupby("claim", sort=False).verdict:
-        found = verdicts.value_counts()
-        several = ", ".join(f"{count} {word}" for word, count in found.items())
-        told.append(f"{claim} {found.index[0] if len(found) == 1 else f'({several})'}")
-    return ", ".join(told)
+        counts = verdicts.value_counts()
+        several = ", ".join(f"{count} {word}" for word, count in counts.items())
+        texts.append(f"{claim} {counts.index[0] if len(counts) == 1 else f'({several})'}")
+    return ", ".join(texts)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -171,8 +171,8 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
     seals = text.pop(SEAL).unique() if SEAL in text else []
     if len(seals) != 1 or list(text) != claims.COLUMNS:
         return text, ""
-    made_from, _, own = seals[0].rpartition(" ")
-    if _hash(_text(text).encode()) != own:
+    made_from, _, rows_hash = seals[0].rpartition(" ")
+    if _hash(_text(text).encode()) != rows_hash:
         raise BadData(f"{path} was edited by hand; delete it and run make readme, which judges the tables anew")
     return text.assign(**{name: pd.to_numeric(text[name]) for name in claims.NUMBERS}), made_from
 

@@ -1,11 +1,12 @@
-"""Any average of iterates is a learning-rate schedule, as long as the gradients stay what they were.
+"""Any average of iterates is a learning-rate schedule, if the gradients stay what they were.
 
-    sum_j mu_j theta_{t1+j} = theta_t1 + sum_t w_t (theta_{t1+t+1} - theta_{t1+t}),    w_t = sum_{j > t} mu_j
+    sum_j mu_j theta_{t1+j} = theta_t1 + sum_t w_t (theta_{t1+t+1} - theta_{t1+t})
+    w_t = sum_{j > t} mu_j
 
 mu is the kernel (`mu`, k + 1 weights on theta_t1 .. theta_{t1+k}, sum 1), w its tail sums
-(`kernel_weights`), and lambda(i) w_{i - t1} the schedule that leads to the average if every gradient
-stays the same (`equivalent_schedule`). Sandler et al. 2023, Table 1 and Lemma 2, are three choices of
-mu.
+(`kernel_weights`), and lambda(i) w_{i - t1} the schedule that leads to the average if every
+gradient stays the same (`equivalent_schedule`). Sandler et al. 2023, Table 1 and Lemma 2, are three
+choices of mu.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""mean_c = mean over batches of the batch's mean, var_c likewise: BatchNorm's statistics at these weights."""
+"""mean_c = mean over batches of the batch's mean, var_c likewise: BatchNorm at these weights."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor | tuple | li
     Every weight vector that is evaluated goes through this with the same batches: the statistics in
     the buffers belong to other weights. A batch is a tensor, or a tuple or list whose first item it
     is, as data loaders give them. A model without BatchNorm is left as it is, and so is a frozen
-    layer, one that is in evaluation mode while the model is in training mode. Every layer's mode and
-    momentum are restored, and if anything raises, the statistics too. Raises ValueError if there are
-    no batches, or one without images.
+    layer, one that is in evaluation mode while the model is in training mode. Every layer's mode
+    and momentum are restored, and if anything raises, the statistics too. Raises ValueError if
+    there are no batches, or one without images.
 
     >>> net = nn.Sequential(nn.BatchNorm1d(1, affine=False)).eval()
     >>> recompute_batch_norm(net, [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])])
@@ -37,10 +37,15 @@ def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor | tuple | li
         for count, batch in enumerate(batches, 1):
             images = batch[0] if isinstance(batch, tuple | list) else batch
             if not len(images):
-                raise ValueError(f"batches must hold images to re-estimate BatchNorm on, got none in batch {count}")
+                raise ValueError(
+                    "batches must hold images to re-estimate BatchNorm on, "
+                    f"got none in batch {count}"
+                )
             model(images)
         if not count:
-            raise ValueError("batches must hold at least one batch to re-estimate BatchNorm on, got none")
+            raise ValueError(
+                "batches must hold at least one batch to re-estimate BatchNorm on, got none"
+            )
 
 
 def _is_estimated(layer: nn.Module, model: nn.Module) -> bool:

@@ -1,9 +1,9 @@
-"""sum_j mu_j theta_{t1+j}: the kernel mu weighs the iterates, and its tail sums w their displacements.
+"""sum_j mu_j theta_{t1+j}: a kernel mu weighs the iterates, its tail sums w their displacements.
 
     w_t = sum_{j > t} mu_j        1 before the window, 0 behind it
 
-mu: `mu`, k + 1 weights on theta_t1 .. theta_{t1+k}, sum 1. w: `kernel_weights`. Sandler et al. 2023,
-Table 1 (three kernels) and Lemma 2 (the schedule).
+mu: `mu`, k + 1 weights on theta_t1 .. theta_{t1+k}, sum 1. w: `kernel_weights`. Sandler et al.
+2023, Table 1 (three kernels) and Lemma 2 (the schedule).
 """
 
 from collections.abc import Callable
@@ -40,11 +40,12 @@ def two_point(k: int) -> np.ndarray:
 
 
 def ema(k: int, delta: float | None = None) -> np.ndarray:
-    """mu = ((1-d)^k, d (1-d)^(k-1), ..., d): exponential moving average begun at theta_t1, (k + 1,).
+    """mu = ((1-d)^k, d (1-d)^(k-1), ..., d): exponential moving average begun at theta_t1, (k +
+    1,).
 
-    Table 1, row 3; `delta` is d and defaults to 5/k, which leaves the start 0.7 % of the weight (the
-    paper asks for k >> 1/delta and names no number). Float64. Raises ValueError if k < 1 or unless
-    0 < delta <= 1.
+    Table 1, row 3; `delta` is d and defaults to 5/k, which leaves the start 0.7 % of the weight
+    (the paper asks for k >> 1/delta and names no number). Float64. Raises ValueError if k < 1 or
+    unless 0 < delta <= 1.
 
     >>> ema(3, 0.5)
     array([0.125, 0.125, 0.25 , 0.5  ])
@@ -69,11 +70,16 @@ def kernel_weights(mu: np.ndarray) -> np.ndarray:
     """
     mu = np.asarray(mu, dtype=np.float64)
     if mu.ndim != 1 or len(mu) < 2 or not np.isfinite(mu).all() or abs(mu.sum() - 1) > 1e-9:
-        raise ValueError(f"mu must be at least two finite weights that sum to 1, got shape {mu.shape}, sum {mu.sum()}")
+        raise ValueError(
+            "mu must be at least two finite weights that sum to 1, "
+            f"got shape {mu.shape}, sum {mu.sum()}"
+        )
     return np.cumsum(mu[::-1])[::-1][1:].copy()
 
 
-def equivalent_schedule(base: Callable[[int], float], mu: np.ndarray, start: int) -> Callable[[int], float]:
+def equivalent_schedule(
+    base: Callable[[int], float], mu: np.ndarray, start: int
+) -> Callable[[int], float]:
     """lambda'(i) = base(i) w_{i - start}: the schedule of the side-trip whose end is the average.
 
     The returned schedule raises ValueError outside start <= step < start + k.

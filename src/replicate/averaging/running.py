@@ -60,7 +60,7 @@ class KernelAverages:
         self._model = weights if isinstance(weights, nn.Module) else None
         start = _joined(_parts(weights))
         self._start = start if device is None else start.to(device)
-        # By length, so that the kernels whose window is not over are always the last rows of the sums.
+        # By length, so that the kernels whose window is not over are the last rows of the sums.
         self._kernels = {
             name: np.asarray(kernels[name], dtype=np.float64)
             for name in sorted(kernels, key=lambda name: len(kernels[name]))
@@ -79,7 +79,8 @@ class KernelAverages:
         return self._start.device
 
     def update(self, weights: Weights) -> None:
-        """Take in the next iterate: the model, its parameters or one vector; lent for the call only.
+        """Take in the next iterate: the model, its parameters or one vector; lent for the call
+        only.
 
         Raises ValueError if there are more or fewer weights than at the start.
         """
@@ -121,7 +122,9 @@ class KernelAverages:
         (torch.Size([5, 3]), False, True)
         """
         if self._model is None:
-            raise ValueError("averages of bare weights have no model; give KernelAverages the model")
+            raise ValueError(
+                "averages of bare weights have no model; give KernelAverages the model"
+            )
         average = self[name]
         model = copy.deepcopy(self._model)
         _fill(model, average)
@@ -144,13 +147,19 @@ class KernelAverages:
         return tensors | counts
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Go on where `state_dict` was made. Raises ValueError if it is of other kernels or another model."""
+        """Go on where `state_dict` was made. Raises ValueError if it is of other kernels or another
+        model.
+        """
         here = self.state_dict()
         same = state_dict.keys() == here.keys() and state_dict["names"] == here["names"]
         if not same or any(state_dict[n].shape != here[n].shape for n in (*TENSORS, "mu")):
-            raise ValueError(f"state_dict must be of the kernels {self._names} and {len(self._start)} weights")
+            raise ValueError(
+                f"state_dict must be of the kernels {self._names} and {len(self._start)} weights"
+            )
         if not torch.equal(state_dict["mu"].to(self._mu), self._mu):
-            raise ValueError(f"state_dict must be of the same weights mu of {self._names}, got others")
+            raise ValueError(
+                f"state_dict must be of the same weights mu of {self._names}, got others"
+            )
         for name in TENSORS:
             here[name].copy_(state_dict[name])
         self.steps = state_dict["steps"]
@@ -164,8 +173,12 @@ class KernelAverages:
         """row <- theta - theta_t1, tensor by tensor: in one pass, in whatever layout they lie."""
         sizes = [part.numel() for part in parts]
         if sum(sizes) != len(row):
-            raise ValueError(f"weights must be {len(row)} numbers as at the start, got {sum(sizes)}")
-        for part, start, place in zip(parts, self._start.split(sizes), row.split(sizes), strict=True):
+            raise ValueError(
+                f"weights must be {len(row)} numbers as at the start, got {sum(sizes)}"
+            )
+        for part, start, place in zip(
+            parts, self._start.split(sizes), row.split(sizes), strict=True
+        ):
             shape = part.shape
             torch.sub(part.to(row.device), start.view(shape), out=place.view(shape))
 
@@ -176,8 +189,13 @@ class KernelAverages:
         if end > first:
             live = slice(int(np.searchsorted(self._last, first + 1)), None)
             with full_precision():
-                closed = [(rows, self._added(rows, first, stop)) for rows, stop in self._closing(live, end)]
-                self._sums[live].addmm_(self._mu[live, first + 1 : end + 1], self._ring[: end - first])
+                closed = [
+                    (rows, self._added(rows, first, stop))
+                    for rows, stop in self._closing(live, end)
+                ]
+                self._sums[live].addmm_(
+                    self._mu[live, first + 1 : end + 1], self._ring[: end - first]
+                )
             # Behind a window's end mu is 0, and 0 times a weight that diverged is NaN: then the sum
             # of the window alone counts. Chosen on the device, so that no host waits for it.
             for rows, alone in closed:
@@ -186,7 +204,9 @@ class KernelAverages:
         self._summed = self.steps
 
     def _closing(self, live: slice, end: int) -> list[tuple[slice, int]]:
-        """(rows of the sums, their last iterate) of the windows that are over before iterate `end`."""
+        """(rows of the sums, their last iterate) of the windows that are over before iterate
+        `end`.
+        """
         stops = self._last[live]
         stops = stops[stops < end]
         ends = np.unique(stops)
@@ -209,19 +229,27 @@ def _parts(weights: Weights) -> list[Tensor]:
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    """A copy of the tensors as one vector. Raises ValueError unless they are float32 or float64 alike."""
+    """A copy of the tensors as one vector.
+
+    Raises ValueError unless they are all float32 or all float64.
+    """
     if not parts:
         raise ValueError("weights must have parameters, got none")
     types = sorted({str(part.dtype) for part in parts})
     if len(types) > 1:
         raise ValueError(f"weights must be of one type, got {' and '.join(types)}")
     if parts[0].dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"weights must be float32 or float64, sums lose digits in less, got {parts[0].dtype}")
+        raise ValueError(
+            f"weights must be float32 or float64, sums lose digits in less, got {parts[0].dtype}"
+        )
     return torch.cat([part.reshape(-1) for part in parts])
 
 
 def _table(kernels: Iterable[np.ndarray]) -> np.ndarray:
-    """The kernels as rows of one matrix, filled up with zeros. Raises ValueError if one is not a kernel."""
+    """The kernels as rows of one matrix, filled up with zeros.
+
+    Raises ValueError if one is not a kernel.
+    """
     kernels = list(kernels)
     table = np.zeros((len(kernels), max(map(len, kernels))))
     for row, mu in zip(table, kernels, strict=True):

@@ -1,4 +1,4 @@
-"""lambda'(i) = lambda(i) w_{i - start}: the schedule that leads to an average, as torch knows schedules."""
+"""lambda'(i) = lambda(i) w_{i - start}: the schedule that leads to an average, in torch's form."""
 
 from collections.abc import Callable
 
@@ -38,14 +38,17 @@ class EquivalentLR(LRScheduler):
         base: Callable[[int], float] | None = None,
         last_epoch: int = -1,
     ):
-        """mu: (k + 1,); start: the step of theta_t1, counted from the scheduler's first; base: step -> rate.
+        """mu: (k + 1,); start: the step of theta_t1, counted from the scheduler's first; base: step
+        -> rate.
 
-        base None means each group's own rate, as in all of torch's schedulers; last_epoch is theirs.
-        Raises ValueError if mu is no kernel or start is negative.
+        base None means each group's own rate, as in all of torch's schedulers; last_epoch is
+        theirs. Raises ValueError if mu is no kernel or start is negative.
         """
         if start < 0:
             raise ValueError(f"start must be at least 0, got {start}")
-        self.tail_sums = kernel_weights(mu).tolist()  # numbers, so that a state loads with weights_only
+        self.tail_sums = kernel_weights(
+            mu
+        ).tolist()  # numbers, so that a state loads with weights_only
         self.mu = np.asarray(mu, dtype=np.float64).tolist()
         self.start = start
         self.base = base
@@ -54,7 +57,11 @@ class EquivalentLR(LRScheduler):
     def get_lr(self) -> list[float]:
         """The rate of each group for the update that comes next."""
         weight = self._weight(self.last_epoch - self.start)
-        rates = self.base_lrs if self.base is None else [self.base(self.last_epoch)] * len(self.base_lrs)
+        rates = (
+            self.base_lrs
+            if self.base is None
+            else [self.base(self.last_epoch)] * len(self.base_lrs)
+        )
         return [rate * weight for rate in rates]
 
     def state_dict(self) -> dict:

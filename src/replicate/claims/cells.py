@@ -51,14 +51,14 @@ class Cells:
 
         filled: fields in which a cell must not be blank, as it would agree with every value there.
         """
-        found: dict[tuple, dict] = {}
+        distinct: dict[tuple, dict] = {}
         for key in self._rows:
             cell = dict(zip(self.fields, key, strict=True))
             agrees = all(_agree(value, cell[name]) for name, value in chosen.items() if name in cell)
             if agrees and all(cell[name] is not None for name in filled):
                 case = {name: cell[name] for name in free}
-                found.setdefault(tuple(case.values()), case)
-        return list(found.values())
+                distinct.setdefault(tuple(case.values()), case)
+        return list(distinct.values())
 
     def origin(self, dataset: object) -> dict[str, str]:
         """Commit, device and setting of the rows of a data set."""

@@ -41,29 +41,29 @@ def _check(claim: Claim, experiments: Mapping, presets: Mapping[str, Mapping]) -
     for name in claim.experiments:
         if name not in experiments:
             raise _in("experiment", unknown("experiment", name, experiments))
-    known = _Known([experiments[name] for name in claim.experiments], presets)
-    contrast = _read("contrast", claim.contrast, None, known)
+    names = _Known([experiments[name] for name in claim.experiments], presets)
+    contrast = _read("contrast", claim.contrast, None, names)
     for name, changed in claim.secondary.items():
         _check_shapes(f"secondary.{name}", changed)
         other = {key: value for key, value in changed.items() if key != "control"}
         if not changed:
             raise ValueError(f"secondary.{name}: changes nothing in the contrast")
-        beside = _read(f"secondary.{name}", other, contrast, known)
-        _read_control(f"secondary.{name}.control", changed.get("control", {}), beside, known)
-    _read_control("control", claim.control, contrast, known)
+        beside = _read(f"secondary.{name}", other, contrast, names)
+        _read_control(f"secondary.{name}.control", changed.get("control", {}), beside, names)
+    _read_control("control", claim.control, contrast, names)
     for name, changed in claim.controls.items():
-        _read_control(f"controls.{name}", changed or {"what": name}, contrast, known)
+        _read_control(f"controls.{name}", changed or {"what": name}, contrast, names)
     if claim.has_interval and not claim.primary:
         raise ValueError("primary: no preset has a case that is judged")
     for preset, fields in claim.primary.items():
         if PRESETS.index(preset) < PRESETS.index(claim.needs):
             raise ValueError(f"primary.{preset}: the claim needs preset {claim.needs}")
-        known.check_primary(f"primary.{preset}", preset, fields, contrast)
+        names.check_primary(f"primary.{preset}", preset, fields, contrast)
 
 
-def _read_control(place: str, changes: Mapping, contrast: Contrast, known: "_Known") -> None:
+def _read_control(place: str, changes: Mapping, contrast: Contrast, names: "_Known") -> None:
     """A control, which must not be the contrast itself. None is asked for if `changes` is empty."""
-    if changes and _read(place, changes, contrast, known) == contrast:
+    if changes and _read(place, changes, contrast, names) == contrast:
         raise ValueError(f"{place}: changes nothing in the contrast")
 
 
@@ -93,9 +93,9 @@ class _Known:
         if value == []:
             raise ValueError(f"{place}.{name}: names no value")
         for each in value if isinstance(value, list) else [value]:
-            known = self._values(name, settings)
-            if not any(_allows(values, each) for values in known):
-                listed = {str(value) for values in known if not isinstance(values, type) for value in values}
+            vocabularies = self._values(name, settings)
+            if not any(_allows(values, each) for values in vocabularies):
+                listed = {str(value) for values in vocabularies if not isinstance(values, type) for value in values}
                 hint = unknown("value", str(each), listed) if listed else f"must be a number, got {each!r}"
                 raise _in(f"{place}.{name}", hint)
 
@@ -132,43 +132,43 @@ class _Known:
                 raise ValueError(f"{place}.{name}: the contrast has {name} = {fixed!r}, got {value!r}")
 
 
-def _read(place: str, asked: Mapping, base: Contrast | None, known: _Known) -> Contrast:
+def _read(place: str, table: Mapping, base: Contrast | None, names: _Known) -> Contrast:
     """The contrast of a table, or a base changed by it, with every name checked."""
-    _check_shapes(place, asked)
-    asked = {key: value for key, value in asked.items() if key != "what"}
+    _check_shapes(place, table)
+    table = {key: value for key, value in table.items() if key != "what"}
     try:
-        contrast = Contrast.read(asked) if base is None else base.changed(asked)
+        contrast = Contrast.read(table) if base is None else base.changed(table)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
-    if contrast.name not in CONTRASTS and contrast.name not in known.measures:
-        raise _in(f"{place}.name", unknown("contrast", str(contrast.name), {*CONTRASTS, *known.measures}))
-    known.check_metric(f"{place}.metric", contrast.metric)
-    known.check_metric(f"{place}.ends", contrast.ends)
+    if contrast.name not in CONTRASTS and contrast.name not in names.measures:
+        raise _in(f"{place}.name", unknown("contrast", str(contrast.name), {*CONTRASTS, *names.measures}))
+    names.check_metric(f"{place}.metric", contrast.metric)
+    names.check_metric(f"{place}.ends", contrast.ends)
     for where, fields in _fields(place, contrast):
         for name, value in fields.items():
             if name == "metric" and where != f"{place}.where":
-                known.check_metric(f"{where}.metric", value)
+                names.check_metric(f"{where}.metric", value)
             else:
-                known.check_value(where, name, value)
-    if contrast.over and contrast.over not in known.fields:
-        raise _in(f"{place}.over", unknown("field", contrast.over, known.fields))
+                names.check_value(where, name, value)
+    if contrast.over and contrast.over not in names.fields:
+        raise _in(f"{place}.over", unknown("field", contrast.over, names.fields))
     if contrast.name in CONTRASTS:
         _check_call(place, contrast)
     return contrast
 
 
-def _check_shapes(place: str, asked: Mapping) -> None:
+def _check_shapes(place: str, table: Mapping) -> None:
     """Texts, lists and tables where they belong."""
-    for name, value in asked.items():
+    for name, value in table.items():
         shape = SHAPES.get(name, OPTION)
         if not isinstance(value, shape):
             raise ValueError(f"{place}.{name}: must be {CALLED[shape]}, got {value!r}")
         if name in ("of", "what") and not value.strip():
             raise ValueError(f"{place}.{name}: must say something, got {value!r}")
-    for number, arm in enumerate(asked.get("arms", ()), 1):
+    for number, arm in enumerate(table.get("arms", ()), 1):
         if not isinstance(arm, str | FIELDS):
             raise ValueError(f"{place}.arms[{number}]: must be a text or a table, got {arm!r}")
-    for fields in [asked.get("base"), *asked.get("arms", ())]:
+    for fields in [table.get("base"), *table.get("arms", ())]:
         if isinstance(fields, FIELDS) and not isinstance(fields.get("metric", ""), str):
             raise ValueError(f"{place}: metric must be a text, got {fields['metric']!r}")
 

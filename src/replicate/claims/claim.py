@@ -148,7 +148,7 @@ def _claim(path: Path, row: dict) -> Claim:
         return Claim(**row)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "str")
+        place = ".".join(str(step) for step in first["loc"] if step != "str")
         message = first["msg"].removeprefix("Value error, ")
         name = row.get("id") if isinstance(row.get("id"), str) else f"with id {str(row.get('id'))[:60]!r}"
         if first["type"] == "string_pattern_mismatch":

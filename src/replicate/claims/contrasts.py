@@ -204,14 +204,14 @@ class Contrast:
     options: Mapping = field(default_factory=dict)
 
     @classmethod
-    def read(cls, asked: Mapping) -> "Contrast":
+    def read(cls, table: Mapping) -> "Contrast":
         """From the table of a claims file; a text among the arms is the value of the field `arm`."""
-        options = {name: value for name, value in asked.items() if name not in OF_THE_CELL}
-        known = {name: value for name, value in asked.items() if name in OF_THE_CELL}
-        known["arms"] = tuple(_arm(each) for each in asked.get("arms", ()))
-        if "base" in asked:
-            known["base"] = _arm(asked["base"])
-        return cls(**known, options=options)
+        options = {name: value for name, value in table.items() if name not in OF_THE_CELL}
+        given = {name: value for name, value in table.items() if name in OF_THE_CELL}
+        given["arms"] = tuple(_arm(each) for each in table.get("arms", ()))
+        if "base" in table:
+            given["base"] = _arm(table["base"])
+        return cls(**given, options=options)
 
     def changed(self, changes: Mapping) -> "Contrast":
         """The same contrast with some fields changed; `where` and options are merged."""
@@ -316,5 +316,5 @@ def _padded(text: str) -> str:
     return re.sub(r"\d+", lambda number: number.group().zfill(6), text)
 
 
-def _arm(asked: object) -> Mapping:
-    return {"arm": asked} if isinstance(asked, str) else dict(asked)
+def _arm(fields: object) -> Mapping:
+    return {"arm": fields} if isinstance(fields, str) else dict(fields)

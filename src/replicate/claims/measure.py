@@ -55,15 +55,15 @@ class Measured:
 
 def measure(claims: list[Claim], decided: Callable[[tuple[str, ...]], Decided | None]) -> list[Measured]:
     """Every case that the tables decide. decided: names of experiments -> their tables, None where nothing has run."""
-    kept: dict[tuple[str, ...], tuple[Decided, Cells] | None] = {}
+    decisions: dict[tuple[str, ...], tuple[Decided, Cells] | None] = {}
     rows: list[Measured] = []
     for claim in claims:
         names = claim.experiments
-        if names and names not in kept:
+        if names and names not in decisions:
             tables = decided(names)
-            kept[names] = None if tables is None else (tables, Cells(tables.table, tables.fields))
-        if names and kept[names] is not None:
-            rows += _of_claim(claim, *kept[names])
+            decisions[names] = None if tables is None else (tables, Cells(tables.table, tables.fields))
+        if names and decisions[names] is not None:
+            rows += _of_claim(claim, *decisions[names])
     return rows
 
 
@@ -72,12 +72,12 @@ def describe(contrast: Contrast) -> str:
     if contrast.of:
         return contrast.of
     arms = ", ".join(_describe_arm(arm) for arm in contrast.arms)
-    parts = [f"{contrast.name} of {contrast.metric}" if contrast.metric else contrast.name, arms and f": {arms}"]
-    parts += [f"; base {_describe_arm(contrast.base)}"] if contrast.base is not None else []
-    parts += [f"; over {contrast.over}"] if contrast.over else []
+    phrases = [f"{contrast.name} of {contrast.metric}" if contrast.metric else contrast.name, arms and f": {arms}"]
+    phrases += [f"; base {_describe_arm(contrast.base)}"] if contrast.base is not None else []
+    phrases += [f"; over {contrast.over}"] if contrast.over else []
     fixed = {**contrast.where, **contrast.options}
-    parts += ["; " + ", ".join(f"{name} {_text(value)}" for name, value in fixed.items())] if fixed else []
-    return "".join(parts)
+    phrases += ["; " + ", ".join(f"{name} {_text(value)}" for name, value in fixed.items())] if fixed else []
+    return "".join(phrases)
 
 
 def _of_claim(claim: Claim, tables: Decided, cells: Cells) -> Iterator[Measured]:

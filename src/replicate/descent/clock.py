@@ -1,10 +1,9 @@
 """Seconds of the stages of a loop, each stage in turn, so that a machine that gets slower slows all of them alike.
 
-They are CPU seconds of the process where jax runs on the CPU, and of the clock on the wall elsewhere. Everything is
+They are those of `numerics.clock`: of the process where jax runs on the CPU, of the device elsewhere. Everything is
 compiled, and its data is on the device, before the first round that counts.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from replicate.descent.least_squares import mean_squared_error
 from replicate.descent.precision import precision
 from replicate.errors import BadParameter
+from replicate.numerics import clock
 
 
 def regression_seconds(
@@ -77,11 +77,5 @@ def bits_of_printed_update(columns: int = 3) -> tuple[int, int]:
 def _in_turn(jobs: Mapping[str, Callable], repeats: int) -> dict[str, np.ndarray]:
     if repeats < 1:
         raise BadParameter(f"repeats must be at least 1, got {repeats}")
-    now = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    seconds = {name: np.empty(repeats + 1) for name in jobs}
-    for i in range(repeats + 1):
-        for name, job in jobs.items():
-            begin = now()
-            jax.block_until_ready(job())
-            seconds[name][i] = now() - begin
-    return {name: taken[1:] for name, taken in seconds.items()}
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    return clock(jobs, repeats, device, wait=jax.block_until_ready)

@@ -1,4 +1,4 @@
-"""(specification, shape of an image, classes, seed) -> network: what a run's settings say about its model."""
+"""(specification, shape of an image, classes, seed) -> network, for what a run's settings say."""
 
 import math
 from collections.abc import Callable
@@ -20,13 +20,18 @@ class Specification:
     """
 
     name: str  # of NETWORKS
-    width: int = 64  # channels of the first stage, or of each of two hidden layers; ResNet-18 and larger have 64
+    # Channels of the first stage, or units of each of two hidden layers. ResNet-18 and larger ones
+    # have He et al.'s 64 (2016, table 1), whatever is said here.
+    width: int = 64
     stem: str = "cifar"  # of the ResNets
     half: bool = False  # whether a ResNet's forward pass is in bfloat16; an MLP's is in float32
 
 
-def build(specification: Specification, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """The network on the CPU, at the weights of a seed, for images of this shape (channels, height, width).
+def build(
+    specification: Specification, shape: tuple[int, ...], classes: int, seed: int
+) -> nn.Module:
+    """The network on the CPU, at the weights of a seed, for images of this shape (channels, height,
+    width).
 
     Raises ValueError if the name is unknown, or for what the network itself refuses.
 
@@ -39,14 +44,18 @@ def build(specification: Specification, shape: tuple[int, ...], classes: int, se
     return NETWORKS[specification.name](specification, shape, classes, seed)
 
 
-def _mlp(specification: Specification, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+def _mlp(
+    specification: Specification, shape: tuple[int, ...], classes: int, seed: int
+) -> nn.Module:
     return mlp(math.prod(shape), (specification.width, specification.width), classes, seed)
 
 
 def _small(network: Callable) -> Callable:
     """A CIFAR ResNet, whose width is the specification's."""
 
-    def build_small(specification: Specification, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    def build_small(
+        specification: Specification, shape: tuple[int, ...], classes: int, seed: int
+    ) -> nn.Module:
         return network(classes, seed, specification.width, specification.stem, specification.half)
 
     return build_small
@@ -55,7 +64,9 @@ def _small(network: Callable) -> Callable:
 def _large(network: Callable) -> Callable:
     """A ResNet of He et al. 2016, table 1, whose widths are the paper's."""
 
-    def build_large(specification: Specification, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    def build_large(
+        specification: Specification, shape: tuple[int, ...], classes: int, seed: int
+    ) -> nn.Module:
         return network(classes, seed, specification.stem, specification.half)
 
     return build_large

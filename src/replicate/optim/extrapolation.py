@@ -10,7 +10,6 @@ thirdOrderExtrapolationBDF.
 """
 
 import math
-import numbers
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +19,7 @@ from torch.optim import SGD, Optimizer
 
 from replicate.errors import BadParameter, unknown
 from replicate.optim.history import add, full_precision, in_ring, ring
+from replicate.optim.method import is_whole
 from replicate.optim.stencils import step_coefficients
 from replicate.optim.wrapper import Wrapper, check_shape
 
@@ -35,8 +35,7 @@ class TaylorExtrapolation(Wrapper):
 
     Its parameter groups are the inner optimizer's, so a rate that is set here holds there. A step
     that a GradScaler leaves out does not count. Not self-starting: a parameter is first
-    extrapolated when `order` of its own steps are known, which is at `first_step` for a gradient
-    from the start on.
+    extrapolated after `order` steps with a gradient, which is at `first_step` if it always has one.
 
     A step takes the time h at every rate: where h is None, s stays dt over the group's first rate,
     and the extrapolation shrinks with the rate as the step does. Displacements at an older rate are
@@ -60,7 +59,7 @@ class TaylorExtrapolation(Wrapper):
     5.0
     """
 
-    PART = "extrapolation"
+    ENTRY = "extrapolation"
     SETTINGS = ("dt", "h", "order", "derivative", "history", "every", "variant")
     COUNTS = ("steps", "did_extrapolate", "eta")
 
@@ -176,35 +175,35 @@ class TaylorExtrapolation(Wrapper):
                 self._extrapolate([(i, p) for i, group in groups for p in group["params"]])
             yield
 
-    def _check(self, part: dict) -> None:
-        _check_settings(part)
-        steps = part["steps"]
-        if not _is_whole(steps) or steps < 0:
+    def _check(self, entry: dict) -> None:
+        _check_settings(entry)
+        steps = entry["steps"]
+        if not is_whole(steps) or steps < 0:
             raise BadParameter(f"state_dict has steps {steps!r}, which must be a whole number")
-        if len(part["eta"]) != len(self.param_groups):
+        if len(entry["eta"]) != len(self.param_groups):
             raise BadParameter(
-                f"state_dict has {len(part['eta'])} first rates for "
+                f"state_dict has {len(entry['eta'])} first rates for "
                 f"{len(self.param_groups)} groups; add the groups before the state is loaded"
             )
-        part["eta"] = [float(rate) for rate in part["eta"]]
+        entry["eta"] = [float(rate) for rate in entry["eta"]]
 
-    def _read(self, parameter: Tensor, saved: dict, part: dict) -> dict:
+    def _read(self, parameter: Tensor, saved: dict, entry: dict) -> dict:
         if not saved:
             return {}
-        if set(saved) != {"ring", "rates", "known"}:
+        if set(saved) != {"ring", "rates", "taken"}:
             raise BadParameter(
-                "state_dict must have 'ring', 'rates' and 'known' for a parameter, "
+                "state_dict must have 'ring', 'rates' and 'taken' for a parameter, "
                 f"got {sorted(map(str, saved))}"
             )
-        check_shape("ring", saved["ring"], (part["order"], *parameter.shape))
+        check_shape("ring", saved["ring"], (entry["order"], *parameter.shape))
         rates = [float(rate) for rate in saved["rates"]]
-        if len(rates) != part["order"] or not _is_whole(saved["known"]) or saved["known"] < 0:
+        if len(rates) != entry["order"] or not is_whole(saved["taken"]) or saved["taken"] < 0:
             raise BadParameter(
-                f"state_dict has {len(rates)} rates and {saved['known']!r} known steps for a "
-                f"history of order {part['order']}"
+                f"state_dict has {len(rates)} rates and {saved['taken']!r} steps taken for a "
+                f"history of order {entry['order']}"
             )
         room = saved["ring"].to(parameter.device, parameter.dtype, copy=True)
-        return {"ring": room, "rates": rates, "known": saved["known"]}
+        return {"ring": room, "rates": rates, "taken": saved["taken"]}
 
     def _join(self) -> None:
         for group in self.param_groups[len(self.eta) :]:
@@ -237,9 +236,9 @@ class TaylorExtrapolation(Wrapper):
     @torch.compiler.disable  # counts and rates would be guards, and every step compiled anew
     @torch.no_grad()
     def _open(self) -> list[tuple[int, Tensor, int]]:
-        """Write what is known before the inner step into the oldest row.
+        """Write what is there before the inner step into the oldest row.
 
-        Gives (group, parameter, steps it has known) of every parameter with a gradient.
+        Gives (group, parameter, steps taken before) of every parameter with a gradient.
         """
         groups = enumerate(self.param_groups)
         places = [(i, p) for i, g in groups for p in g["params"] if p.grad is not None]
@@ -249,47 +248,47 @@ class TaylorExtrapolation(Wrapper):
         for i, p in places:
             state = self.state[p]
             if not state:
-                state.update(ring=ring(p, self.order), rates=[0.0] * self.order, known=0)
+                state.update(ring=ring(p, self.order), rates=[0.0] * self.order, taken=0)
             rate = float(self.param_groups[i]["lr"])
-            known = state["known"] if self._continues(state, rate) else 0
-            if self.variant == "published" and known == 0:
+            taken = state["taken"] if self._continues(state, rate) else 0
+            if self.variant == "published" and taken == 0:
                 state["ring"].copy_(p.grad)
-            row = known % self.order
+            row = taken % self.order
             state["ring"][row].copy_(p if self.history == "weights" else p.grad)
             state["rates"][row] = rate
-            opened.append((i, p, known))
-            state["known"] = 0  # should the inner step break off, the history begins anew
+            opened.append((i, p, taken))
+            state["taken"] = 0  # should the inner step break off, the history begins anew
         return opened
 
     def _continues(self, state: dict, rate: float) -> bool:
         """Whether a step at this rate can stand beside the history."""
         if self.history == "gradient":
             return True
-        newest = state["rates"][(state["known"] - 1) % self.order]
+        newest = state["rates"][(state["taken"] - 1) % self.order]
         return 0 < rate <= RISE * newest
 
     @torch.compiler.disable
     @torch.no_grad()
     def _close(self, opened: list[tuple[int, Tensor, int]]) -> None:
         """Make the newest row what the inner step moved."""
-        for _, p, known in opened:
+        for _, p, taken in opened:
             state = self.state[p]
             if self.history == "weights":
-                row = state["ring"][known % self.order]
+                row = state["ring"][taken % self.order]
                 torch.sub(p, row, out=row)
-            state["known"] = known + 1
+            state["taken"] = taken + 1
 
     def _is_ready(self, i: int, p: Tensor) -> bool:
-        known = self.state[p]["known"] if p in self.state else 0
+        taken = self.state[p]["taken"] if p in self.state else 0
         if not (self.h or self.eta[i]):
             return False
         if self.variant == "published":
-            return known > 1 and self.steps > self.order
-        return known >= self.order
+            return taken > 1 and self.steps > self.order
+        return taken >= self.order
 
     def _scales(self, i: int, state: dict) -> tuple[float, ...]:
         """What makes of each row a displacement at the rate of the newest, (order,)."""
-        newest = state["rates"][(state["known"] - 1) % self.order]
+        newest = state["rates"][(state["taken"] - 1) % self.order]
         if self.history == "weights":
             return tuple(newest / rate for rate in state["rates"])
         eta = self.eta[i] if self.variant == "published" else newest
@@ -304,7 +303,7 @@ class TaylorExtrapolation(Wrapper):
             for i, p in ready:
                 state = self.state[p]
                 s = self.dt / (self.h or self.eta[i])
-                newest = (state["known"] - 1) % self.order
+                newest = (state["taken"] - 1) % self.order
                 dtype = torch.promote_types(p.dtype, torch.float32)
                 c = in_ring(s, self._scales(i, state), self.derivative, newest, dtype, p.device)
                 add(p, state["ring"], c)
@@ -320,10 +319,6 @@ def _refuse_gradient(gradient: Tensor) -> None:
         )
 
 
-def _is_whole(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _check_settings(settings: dict) -> None:
     for name in ("dt", "h"):
         value = settings[name]
@@ -335,7 +330,7 @@ def _check_settings(settings: dict) -> None:
         if settings[name] not in choices:
             raise unknown(name, settings[name], choices)
     every = settings["every"]
-    if every is not None and (not _is_whole(every) or every < 1):
+    if every is not None and (not is_whole(every) or every < 1):
         raise BadParameter(f"every must be a whole number of at least 1, or None, got {every!r}")
     step_coefficients(1.0, settings["order"], settings["derivative"])  # refuses what they cannot be
     got = {name: settings[name] for name in PUBLISHED}

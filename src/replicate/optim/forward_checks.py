@@ -6,14 +6,13 @@ them where the weights have come to. Every forward pass is counted.
 """
 
 import math
-import numbers
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from replicate.errors import BadParameter, Diverged, unknown
-from replicate.optim.method import Method, check_groups
+from replicate.optim.method import Method, check_groups, is_whole
 from replicate.optim.watch import Watch
 
 VARIANTS = ("corrected", "published")
@@ -36,7 +35,7 @@ class ForwardChecks(Method):
     (True, 4, 3)
     """
 
-    PART = "walk"
+    ENTRY = "walk"
     SETTINGS = ("max_steps", "variant")
     COUNTS = ("forwards", "mini_steps", "total_forwards", "total_mini_steps", "steps")
 
@@ -176,15 +175,15 @@ class ForwardChecks(Method):
         replicate.errors.BadParameter: state_dict must be a KeepStepping's, with ...
         """
         state_dict = self._through_hooks(state_dict)
-        part = self._part(state_dict, "state", "param_groups")
+        entry = self._entry(state_dict, "state", "param_groups")
         check_groups(self, state_dict["param_groups"])
-        self._check_settings(part)
+        self._check_settings(entry)
         for name in ForwardChecks.COUNTS:
-            if not _is_whole(part[name]) or part[name] < 0:
-                raise BadParameter(f"state_dict has {name} {part[name]!r}, which must be whole")
+            if not is_whole(entry[name]) or entry[name] < 0:
+                raise BadParameter(f"state_dict has {name} {entry[name]!r}, which must be whole")
         pairs = zip(self.param_groups, state_dict["param_groups"], strict=True)
         groups = [{**group, **saved, "params": group["params"]} for group, saved in pairs]
-        self._loaded({**part, "param_groups": groups})
+        self._loaded({**entry, "param_groups": groups})
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_watch": Watch()}
@@ -192,11 +191,7 @@ class ForwardChecks(Method):
     def _check_settings(self, settings: dict) -> None:
         """Raise BadParameter where a setting is not what it may be."""
         max_steps = settings["max_steps"]
-        if not _is_whole(max_steps) or max_steps < 1:
+        if not is_whole(max_steps) or max_steps < 1:
             raise BadParameter(f"max_steps must be a whole number of at least 1, got {max_steps!r}")
         if settings["variant"] not in VARIANTS:
             raise unknown("variant", settings["variant"], VARIANTS)
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

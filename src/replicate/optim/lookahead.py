@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from replicate.errors import BadParameter, unknown
+from replicate.optim.method import is_whole
 from replicate.optim.wrapper import Wrapper, check_shape, innermost, layers
 
 INNER_STATES = ("maintain", "reset", "interpolate")
@@ -54,7 +55,7 @@ class Lookahead(Wrapper):
     7.0
     """
 
-    PART = "lookahead"
+    ENTRY = "lookahead"
     SETTINGS = ("k", "alpha", "inner_state", "extrapolate")
     COUNTS = ("counter",)
 
@@ -135,15 +136,15 @@ class Lookahead(Wrapper):
                     parameter.copy_(self.state[parameter]["slow"])
             yield
 
-    def _check(self, part: dict) -> None:
-        _check_settings(part)
-        counter = part["counter"]
-        if not _is_whole(counter) or not 0 <= counter < part["k"]:
+    def _check(self, entry: dict) -> None:
+        _check_settings(entry)
+        counter = entry["counter"]
+        if not is_whole(counter) or not 0 <= counter < entry["k"]:
             raise BadParameter(
-                f"state_dict has counter {counter!r}, which must be in [0, k = {part['k']})"
+                f"state_dict has counter {counter!r}, which must be in [0, k = {entry['k']})"
             )
 
-    def _read(self, parameter: Tensor, saved: dict, part: dict) -> dict:
+    def _read(self, parameter: Tensor, saved: dict, entry: dict) -> dict:
         names = {"slow", *(f"slow {name}" for name in MOMENTA)}
         if "slow" not in saved or not set(saved) <= names:
             raise BadParameter(
@@ -155,9 +156,9 @@ class Lookahead(Wrapper):
         kind = _wide(parameter)
         return {name: value.to(parameter.device, kind, copy=True) for name, value in saved.items()}
 
-    def _check_inner(self, part: dict) -> None:
-        super()._check_inner(part)
-        _check_nesting(self.inner, part["k"], part["counter"])
+    def _check_inner(self, entry: dict) -> None:
+        super()._check_inner(entry)
+        _check_nesting(self.inner, entry["k"], entry["counter"])
 
     def _join(self) -> None:
         for parameter in self._parameters():
@@ -208,7 +209,7 @@ class Lookahead(Wrapper):
 def _check_settings(settings: dict) -> None:
     k = settings["k"]
     alpha = settings["alpha"]
-    if not _is_whole(k) or k < 1:
+    if not is_whole(k) or k < 1:
         raise BadParameter(f"k must be a whole number of at least 1, got {k!r}")
     is_number = isinstance(alpha, numbers.Real) and not isinstance(alpha, bool)
     if not is_number or not (math.isfinite(alpha) and alpha > 0):
@@ -232,10 +233,6 @@ def _check_nesting(inner: Optimizer, k: int, counter: int) -> None:
             )
 
 
-def _is_whole(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _wide(tensor: Tensor) -> torch.dtype:
     """float32 for half precision, in which a small pull would be lost to rounding; else its own."""
     return torch.promote_types(tensor.dtype, torch.float32)
@@ -251,6 +248,6 @@ def _interpolate(slow: Tensor, fast: Tensor, alpha: float) -> None:
     pieces = [(slow, fast)]
     if slow.device.type == "cpu" and slow.is_contiguous() and fast.is_contiguous():
         pieces = zip(slow.view(-1).split(PIECE), fast.view(-1).split(PIECE), strict=True)
-    for one, other in pieces:
-        one.lerp_(other.to(one.dtype), alpha)
-        other.copy_(one)
+    for slow_piece, fast_piece in pieces:
+        slow_piece.lerp_(fast_piece.to(slow_piece.dtype), alpha)
+        fast_piece.copy_(slow_piece)

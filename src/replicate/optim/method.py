@@ -1,5 +1,7 @@
 """What every optimizer of a source keeps to: settings and counts in repr, copies and state_dict."""
 
+import numbers
+
 from torch.optim import Optimizer
 
 from replicate.errors import BadParameter
@@ -9,7 +11,7 @@ class Method(Optimizer):
     """A torch optimizer whose settings and counts stand in its `repr`, its copies and its state.
 
     A subclass names them in SETTINGS (constructor arguments, attributes of the same name) and
-    COUNTS, and in PART the key of a state_dict that holds both.
+    COUNTS, and in ENTRY the key of a state_dict that holds both.
 
     >>> import torch
     >>> from replicate.optim import KeepStepping
@@ -18,12 +20,12 @@ class Method(Optimizer):
     (True, 'max_steps', 3)
     """
 
-    PART: str = ""
+    ENTRY: str = ""
     SETTINGS: tuple[str, ...] = ()
     COUNTS: tuple[str, ...] = ()
 
     def state_dict(self) -> dict:
-        """torch's, and in PART the settings and counts.
+        """torch's, and in ENTRY the settings and counts.
 
         >>> import torch
         >>> from replicate.optim import KeepStepping
@@ -31,7 +33,7 @@ class Method(Optimizer):
         >>> sorted(method.state_dict()), method.state_dict()["walk"]["max_steps"]
         (['param_groups', 'state', 'walk'], 3)
         """
-        return {**super().state_dict(), self.PART: self._attributes()}
+        return {**super().state_dict(), self.ENTRY: self._attributes()}
 
     def __getstate__(self) -> dict:
         # torch's version has three attributes only, which leaves a copy without its settings.
@@ -62,16 +64,16 @@ class Method(Optimizer):
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
-    def _part(self, state_dict: dict, *others: str) -> dict:
+    def _entry(self, state_dict: dict, *others: str) -> dict:
         """The settings and counts of a state_dict with all of `others` too, or BadParameter."""
-        part = state_dict.get(self.PART)
+        entry = state_dict.get(self.ENTRY)
         names = {*self.SETTINGS, *self.COUNTS}
-        if not isinstance(part, dict) or set(part) != names or not set(others) <= set(state_dict):
+        if not isinstance(entry, dict) or set(entry) != names or not set(others) <= set(state_dict):
             raise BadParameter(
                 f"state_dict must be a {type(self).__name__}'s, with {sorted(names)} in "
-                f"{self.PART!r}, got {sorted(map(str, state_dict))}"
+                f"{self.ENTRY!r}, got {sorted(map(str, state_dict))}"
             )
-        return dict(part)
+        return dict(entry)
 
 
 def check_groups(optimizer: Optimizer, saved: list[dict]) -> None:
@@ -109,3 +111,12 @@ def _check_names(names: list[str], saved: list[str], i: int) -> None:
                 f"state_dict has a parameter {other!r} in group {i} where the optimizer has "
                 f"{name!r}; rename it by register_load_state_dict_pre_hook, or load the right file"
             )
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, NumPy's too, and no truth value.
+
+    >>> is_whole(3), is_whole(3.0), is_whole(True)
+    (True, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -114,14 +114,14 @@ class Wrapper(Method):
         replicate.errors.BadParameter: state_dict has 'slow' of shape (3,) for ... shape (2,); ...
         """
         state_dict = self._through_hooks(state_dict)
-        part = self._part(state_dict, "state", "param_groups", "inner")
+        entry = self._entry(state_dict, "state", "param_groups", "inner")
         check_groups(self, state_dict["param_groups"])
-        self._check(part)
-        state = self._of_parameters(state_dict, part)
+        self._check(entry)
+        state = self._of_parameters(state_dict, entry)
         # The groups of the outermost layer decide, as somebody who changed a rate in them expects.
         inner = {**state_dict["inner"], "param_groups": state_dict["param_groups"]}
-        self._load_inner(inner, part)
-        self._loaded({**part, "state": state})
+        self._load_inner(inner, entry)
+        self._loaded({**entry, "state": state})
 
     def __getstate__(self) -> dict:
         return {"state": self.state, "inner": self.inner, "loans": 0, **self._attributes()}
@@ -129,11 +129,11 @@ class Wrapper(Method):
     def __repr__(self) -> str:
         return f"{self._signature()}, inner={self.inner!r})"
 
-    def _check(self, part: dict) -> None:
+    def _check(self, entry: dict) -> None:
         """Raise BadParameter where settings and counts that are to be loaded are not allowed."""
         raise NotImplementedError
 
-    def _read(self, parameter: Tensor, saved: dict, part: dict) -> dict:
+    def _read(self, parameter: Tensor, saved: dict, entry: dict) -> dict:
         """What `state` holds for a parameter, by a state_dict; BadParameter if it does not fit."""
         raise NotImplementedError
 
@@ -144,17 +144,17 @@ class Wrapper(Method):
     def _parameters(self) -> Iterator[Tensor]:
         return (parameter for group in self.param_groups for parameter in group["params"])
 
-    def _of_parameters(self, state_dict: dict, part: dict) -> defaultdict:
+    def _of_parameters(self, state_dict: dict, entry: dict) -> defaultdict:
         """The state by parameter; those of which none is saved are left to `_read`, too."""
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         state = defaultdict(dict)
         for index, parameter in zip(indices, self._parameters(), strict=True):
-            read = self._read(parameter, state_dict["state"].get(index, {}), part)
+            read = self._read(parameter, state_dict["state"].get(index, {}), entry)
             if read:
                 state[parameter] = read
         return state
 
-    def _load_inner(self, state_dict: dict, part: dict) -> None:
+    def _load_inner(self, state_dict: dict, entry: dict) -> None:
         """Load the inner optimizer; where it or a check refuses, all layers are as before."""
         # torch's load_state_dict leaves the old dicts alone and puts new ones in their place.
         before = [(layer, dict(vars(layer))) for layer in layers(self.inner)]
@@ -162,7 +162,7 @@ class Wrapper(Method):
         try:
             self.inner.load_state_dict(state_dict)
             self._check_options(options)
-            self._check_inner(part)
+            self._check_inner(entry)
         except Exception as error:
             for layer, attributes in before:
                 vars(layer).clear()
@@ -182,7 +182,7 @@ class Wrapper(Method):
                     f"{type(innermost(self)).__name__} needs; its inner optimizer was another one"
                 )
 
-    def _check_inner(self, part: dict) -> None:
+    def _check_inner(self, entry: dict) -> None:
         """Raise BadParameter where the inner optimizer took what a later step would stumble on."""
         for parameter, saved in innermost(self).state.items():
             for name in SHAPED:

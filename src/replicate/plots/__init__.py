@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
-    from replicate.plots.descent import (
+    from replicate.plots.warmerdam2020descent import (
         against_cost,
         iterations,
         leads,
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         time_shares,
         turning,
     )
-    from replicate.plots.extrapolation import (
+    from replicate.plots.fabi2021extrapolation import (
         arms_over,
         arriving,
         basin_shares,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         toy_paths,
         toy_rates,
     )
-    from replicate.plots.figure import interval
-    from replicate.plots.trajectories import end_points, late_starts, ratios, side_trips
+    from replicate.plots.style import interval
+    from replicate.plots.sandler2023trajectories import end_points, late_starts, ratios, side_trips
 
 lazy.attach(__name__)

@@ -34,7 +34,7 @@ def minimise(
     made = optimizers(theta)
     begins = [0] * len(made) if begins is None else begins
     if len(begins) != len(made):
-        raise ValueError(f"begins must have one entry an optimizer, {len(made)}, got {len(begins)}")
+        raise ValueError(f"begins must have one entry per optimizer, {len(made)}, got {len(begins)}")
     path = np.empty((1 + steps // every, *np.shape(starts)))
     path[0] = starts
     for step in range(steps):
@@ -46,5 +46,5 @@ def minimise(
             if step >= begin:
                 optimizer.step()
         if (step + 1) % every == 0:
-            path[(step + 1) // every] = torch.stack([one.detach() for one in theta]).numpy()
+            path[(step + 1) // every] = torch.stack([parameter.detach() for parameter in theta]).numpy()
     return path

@@ -66,11 +66,11 @@ def stationary_variance(coefficients, x: float, every: int | None = 1) -> np.nda
     if every is None:
         seen = np.array([1.0, *c])
         return np.array([seen @ moments @ seen])
-    found = np.empty(every)
+    variances = np.empty(every)
     for i, (matrix, b) in enumerate(zip(cycle, inputs, strict=True)):
         moments = matrix @ moments @ matrix.T + np.outer(b, b)
-        found[i] = moments[0, 0]
-    return found
+        variances[i] = moments[0, 0]
+    return variances
 
 
 def mean_squares(coefficients, x, steps: int, start=1.0, q=0.0, every: int | None = 1) -> np.ndarray:
@@ -83,16 +83,16 @@ def mean_squares(coefficients, x, steps: int, start=1.0, q=0.0, every: int | Non
     seen, noise = np.array([1.0, *c]), np.broadcast_to(q, np.shape(x))[..., None, None]
     moments = np.zeros_like(plain)
     moments[..., 0, 0] = np.square(start)
-    found = np.empty((steps + 1, *np.shape(x)))
-    found[0] = moments[..., 0, 0]
+    squares = np.empty((steps + 1, *np.shape(x)))
+    squares[0] = moments[..., 0, 0]
     for t in range(1, steps + 1):
-        known = t >= len(c)
-        due = every is not None and t % every == 0 and known
+        is_known = t >= len(c)
+        due = every is not None and t % every == 0 and is_known
         matrix, b = ahead if due else plain, _noise(c, due)
         moments = matrix @ moments @ np.swapaxes(matrix, -1, -2) + noise * np.outer(b, b)
-        looked = np.einsum("i,...ij,j->...", seen, moments, seen) if every is None and known else moments[..., 0, 0]
-        found[t] = looked
-    return found
+        looked = np.einsum("i,...ij,j->...", seen, moments, seen) if every is None and is_known else moments[..., 0, 0]
+        squares[t] = looked
+    return squares
 
 
 def heavy_ball_variance(x, beta: float) -> np.ndarray:

@@ -29,6 +29,7 @@ from replicate.runs.pool import SEEDS
 from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
+SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
 _near: set[float] = set()  # deadlines before which a run of this process had to stop: too near to start another
 
 
@@ -81,9 +82,9 @@ def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
 
     settings: data set -> Settings. A data set that is missing is left out; one line on stderr says so.
     """
-    for dataset, one in settings.items():
+    for dataset, values in settings.items():
         try:
-            produce_or_load(experiment, one)
+            produce_or_load(experiment, values)
         except Missing as error:
             print(f"going on without {dataset}: {error}", file=sys.stderr)
     return cached(experiment, settings)
@@ -91,17 +92,17 @@ def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
 
 def cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
     """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]: fields by key."""
-    parts, of_key = [], {}
-    for dataset, one in settings.items():
-        path = run_folder(experiment, one) / TABLE
+    tables, of_key = [], {}
+    for dataset, values in settings.items():
+        path = run_folder(experiment, values) / TABLE
         if path.exists():
-            about = provenance_of(path)
-            origin = {"dataset": dataset, "commit": about["commit"] + ("+" if about["dirty"] else "")}
+            provenance = provenance_of(path)
+            origin = {"dataset": dataset, "commit": provenance["commit"] + ("+" if provenance["dirty"] else "")}
             table = read_table(path)
             if not table.empty:
-                parts.append(table.assign(**origin, device=about["device"], key=about["key"]))
-                of_key[about["key"]] = about["settings"]
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+                tables.append(table.assign(**origin, device=provenance["device"], key=provenance["key"]))
+                of_key[provenance["key"]] = provenance["settings"]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     rows.attrs["settings"] = of_key  # the settings of each key, by field
     return rows
 
@@ -123,19 +124,19 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     if todo and after is not None:
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
-    told = (device, machine.requested(), deadline(), identity.imported_code())
-    tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *told)
+    context = (device, machine.requested(), deadline(), identity.imported_code())
+    tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
     finished = _finished(tasks, label)
     if finished < len(tasks):
         raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
-    parts = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
+    tables = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
     diverged = [step for step in map(_diverged_at, folders.values()) if step is not None]
     if len(diverged) == len(points):
         first = min(diverged)
         raise Diverged(f"{label}: every run diverged, the first at step {first}; try a smaller rate", first)
-    return Runs(pd.concat(parts, ignore_index=True), folders, run, settings)
+    return Runs(pd.concat(tables, ignore_index=True), folders, run, settings)
 
 
 def _key(point: Mapping) -> tuple:
@@ -223,8 +224,8 @@ def _diverged_at(folder: Path) -> int | None:
 
 def _files(folder: Path) -> dict[str, int]:
     """What a run leaves behind beside its table: path in its folder -> bytes."""
-    left = [path for path in folder.rglob("*") if path.is_file() and path.name not in (TABLE, ROWS, "lock")]
-    return {str(path.relative_to(folder)): path.stat().st_size for path in left}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (TABLE, ROWS, "lock")]
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def _is_whole(folder: Path) -> bool:
@@ -253,7 +254,8 @@ def _found_by_folder(settings) -> dict[str, str]:
 
 def source_of(function: Callable) -> str:
     """The source an experiment or run belongs to, the stem of its notebook and claims file; else its package."""
-    return function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
+    package = function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
+    return SOURCE_OF_BENCHMARKS if package == "benchmarks" else package
 
 
 def _provenance(function: Callable, settings, name: str, seconds: float) -> dict:

@@ -32,9 +32,9 @@ def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
 
 def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
     """`code_digest` of the experiment `name` that this file defines, without importing the file."""
-    own, imported = _reached(_syntax(path), name)
+    statements, imported = _reached(_syntax(path), name)
     modules = _with_imports(imported | {module for module in chosen if _file(module)})
-    text = [ast.dump(node) for node in own] + [f"{name} {_dump(name)}" for name in sorted(modules)]
+    text = [ast.dump(node) for node in statements] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
 
@@ -72,9 +72,9 @@ def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
         node = defined[current]
         nodes.append(node)
         todo += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
-    own = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
+    statements = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    return own, _homes([*imports, *own], seen)
+    return statements, _homes([*imports, *statements], seen)
 
 
 def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
@@ -159,13 +159,14 @@ def _reads(name: str) -> bool:
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of this package, or None for any other name."""
-    parts = name.split(".")
-    if parts[0] != "replicate":
+    """The file of a module of this package or of the checkout's benchmarks; None for another."""
+    names = name.split(".")
+    roots = {"replicate": PACKAGE, "benchmarks": PACKAGE.parents[1] / "benchmarks"}
+    if names[0] not in roots:
         return None
-    path = PACKAGE.joinpath(*parts[1:])
-    found = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
-    return found[0] if found else None
+    path = roots[names[0]].joinpath(*names[1:])
+    files = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
+    return files[0] if files else None
 
 
 def _dump(name: str) -> str:

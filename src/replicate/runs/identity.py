@@ -14,11 +14,16 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 def _stamps(package: Path) -> dict[Path, tuple[int, int]]:
     """Time and size of every file of the package; only those that differ are read again."""
-    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(package.rglob("*.py"))}
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in _files(package)}
 
 
 def _hashes(package: Path) -> dict[Path, str]:
-    return {path: _hash(path) for path in sorted(package.rglob("*.py"))}
+    return {path: _hash(path) for path in _files(package)}
+
+
+def _files(package: Path) -> list[Path]:
+    """Files of the package, and of the folder benchmarks where it lies in a checkout."""
+    return sorted([*package.rglob("*.py"), *(package.parents[1] / "benchmarks").rglob("*.py")])
 
 
 def _hash(path: Path) -> str:
@@ -32,7 +37,7 @@ IMPORTED = _hashes(PACKAGE)
 @functools.cache
 def imported_code() -> str:
     """A hash of the whole package as this process imported it; a worker compares it with its own."""
-    text = "".join(f"{path.relative_to(PACKAGE)} {digest}\n" for path, digest in IMPORTED.items())
+    text = "".join(f"{path.relative_to(PACKAGE.parents[1])} {digest}\n" for path, digest in IMPORTED.items())
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -44,7 +49,7 @@ def check_unchanged(expected: str | None = None) -> None:
     now = _stamps(PACKAGE)
     for path in sorted(now.keys() | IMPORTED.keys()):
         if now.get(path) != IMPORTED_STAMPS.get(path) and (path not in now or _hash(path) != IMPORTED.get(path)):
-            name = path.relative_to(PACKAGE.parent)
+            name = path.relative_to(PACKAGE.parents[1])
             raise Busy(f"{name} has changed since this run began; nothing of it is stored; run the same command again")
     if expected is not None and expected != imported_code():
         raise Busy("the code has changed between this process and its workers; run the same command again")

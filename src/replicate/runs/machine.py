@@ -35,7 +35,8 @@ def device() -> str:
 
     if word == "cuda" and not torch.cuda.is_available():
         raise Unavailable(
-            "device 'cuda' was asked for and this machine has none; leave out --device or say --device cpu"
+            "device 'cuda' was asked for and this machine has none; "
+            "leave out --device or say --device cpu"
         )
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -104,7 +105,10 @@ def commit() -> tuple[str, bool]:
         pass
     if named := os.environ.get("REPLICATE_COMMIT"):
         return named[:12], False
-    raise Missing(f"the commit of the code in {ROOT} is not known: run in a git checkout or set REPLICATE_COMMIT")
+    raise Missing(
+        f"the commit of the code in {ROOT} is not known: "
+        "run in a git checkout or set REPLICATE_COMMIT"
+    )
 
 
 def _git(*words: str) -> str:
@@ -115,13 +119,13 @@ def _git(*words: str) -> str:
 
 def versions() -> dict[str, str]:
     """Exact versions of what computes, and of Python."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = ""
-    return found
+            numbers[package] = ""
+    return numbers
 
 
 @functools.cache

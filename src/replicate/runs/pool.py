@@ -21,11 +21,11 @@ def counted(
     it used; history: commits from the newest on. Code that was carried to today's digest counts as today's; where there
     is none of today's, the newest commit's code counts.
     """
-    parts = []
-    for _, part in table.groupby("dataset", sort=False):
-        keys = _keys_that_count(sorted(part.key.unique()), records, code, history)
-        parts.append(_one_result_per_seed(part[part.key.isin(keys)], keys))
-    return pd.concat(parts).sort_index() if parts else table
+    chosen = []
+    for _, rows in table.groupby("dataset", sort=False):
+        keys = _keys_that_count(sorted(rows.key.unique()), records, code, history)
+        chosen.append(_one_result_per_seed(rows[rows.key.isin(keys)], keys))
+    return pd.concat(chosen).sort_index() if chosen else table
 
 
 def is_of_today(record: Mapping, code: Callable[[Mapping], str]) -> bool:
@@ -55,14 +55,14 @@ def _age(record: Mapping, history: Sequence[str]) -> int:
     return history.index(commit) if commit in history else len(history)
 
 
-def _one_result_per_seed(part: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _one_result_per_seed(results: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The rows of the first key in order, and of further keys those of seeds that are not there yet."""
-    if "seed" not in part:
-        return part[part.key == keys[0]]
+    if "seed" not in results:
+        return results[results.key == keys[0]]
     seen: set = set()
     chosen = []
     for key in keys:
-        rows = part[part.key == key]
+        rows = results[results.key == key]
         new = rows[~rows.seed.isin(seen)] if seen else rows
         seen |= set(rows.seed.dropna())
         chosen.append(new)

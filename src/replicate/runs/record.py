@@ -37,14 +37,14 @@ def export(experiment: Callable, settings: Mapping[str, object], preset: str, fo
         raise BadParameter(
             f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
         )
-    part = folder / f".{path.name}"
-    write_table(part, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
-    if (size := part.stat().st_size) > MOST_BYTES:
-        part.unlink()
+    unfinished = folder / f".{path.name}"
+    write_table(unfinished, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
+    if (size := unfinished.stat().st_size) > MOST_BYTES:
+        unfinished.unlink()
         raise BadParameter(
             f"{path.name} would have {size} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
         )
-    return part.replace(path)
+    return unfinished.replace(path)
 
 
 def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:
@@ -72,14 +72,14 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
 
     table: has a column key; records: key -> what is known of that run. Raises BadData on a run by a changed tree.
     """
-    for key, about in records.items():
-        if about["dirty"]:
-            name = f"{about['source']} {about['experiment']}"
+    for key, record in records.items():
+        if record["dirty"]:
+            name = f"{record['source']} {record['experiment']}"
             raise BadData(f"{name} ({key}) was run by a changed tree; commit the change and run it again to record it")
     if path.exists():
-        old, known = read_table(path), provenance_of(path)["records"]
-        table = pd.concat([old, table[~table.key.isin(known)]], ignore_index=True)
-        records = {**records, **known}
+        old, recorded = read_table(path), provenance_of(path)["records"]
+        table = pd.concat([old, table[~table.key.isin(recorded)]], ignore_index=True)
+        records = {**records, **recorded}
     write_table(path, rounded(table), {"preset": preset, "records": dict(records)})
     return path
 
@@ -136,8 +136,8 @@ def recorded_at(experiment: Callable, preset: str, dataset: str, settings: objec
     path = recorded_path(experiment, preset)
     if not path.exists():
         return False
-    own = json.loads(json.dumps(asdict(settings)))
-    keys = {key for key, about in provenance_of(path)["records"].items() if about["settings"] == own}
+    values = json.loads(json.dumps(asdict(settings)))
+    keys = {key for key, record in provenance_of(path)["records"].items() if record["settings"] == values}
     table = read_table(path)
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
@@ -163,5 +163,5 @@ def _significant(column: pd.Series) -> pd.Series:
 
 def _records(experiment: Callable, settings: Mapping[str, object]) -> dict[str, dict]:
     """Provenance by key of the runs that are on disk."""
-    found = [run_folder(experiment, one) / TABLE for one in settings.values()]
-    return {about["key"]: about for about in map(provenance_of, filter(Path.exists, found))}
+    tables = [run_folder(experiment, one) / TABLE for one in settings.values()]
+    return {record["key"]: record for record in map(provenance_of, filter(Path.exists, tables))}

@@ -22,11 +22,11 @@ FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's meta
 def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Write `table` and a JSON-able provenance to `path`, whole or not at all."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    about = json.dumps(provenance, sort_keys=True).encode()
-    own = {FIELD: about, CHECKSUM: _checksum(arrow, about)}
+    text = json.dumps(provenance, sort_keys=True).encode()
+    metadata = {FIELD: text, CHECKSUM: _checksum(arrow, text)}
     buffer = io.BytesIO()
     pq.write_table(
-        arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own}),
+        arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **metadata}),
         buffer,
         compression="zstd",
         write_page_checksum=True,
@@ -79,8 +79,8 @@ def _read(path: Path) -> pa.Table:
         raise Missing(f"table {path} is not there")
     try:
         arrow = pq.read_table(path, page_checksum_verification=True)
-        own = arrow.schema.metadata or {}
-        whole = own[CHECKSUM] == _checksum(arrow, own[FIELD])
+        metadata = arrow.schema.metadata or {}
+        whole = metadata[CHECKSUM] == _checksum(arrow, metadata[FIELD])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from None
     if not whole:
@@ -93,9 +93,9 @@ def _damaged(path: Path, error: Exception) -> BadData:
     return BadData(f"{path} is damaged ({line}); delete it and run the same command again")
 
 
-def _checksum(arrow: pa.Table, about: bytes) -> bytes:
+def _checksum(arrow: pa.Table, provenance: bytes) -> bytes:
     """SHA-256 of names, types, values and provenance: the same whatever version of parquet wrote them."""
     types = [(field.name, str(field.type)) for field in arrow.schema]
     layout = arrow.schema.metadata or {}
     content = json.dumps([types, arrow.to_pydict(), layout.get(b"pandas", b"").decode()], default=str)
-    return hashlib.sha256(content.encode() + about).hexdigest().encode()
+    return hashlib.sha256(content.encode() + provenance).hexdigest().encode()

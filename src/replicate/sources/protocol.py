@@ -136,8 +136,8 @@ class Source(Mapping):
 
     def entries(self) -> set[str]:
         """Every entry that some preset or some experiment of its own settings has."""
-        own = [set(one.settings or ()) for one in self.values()]
-        return set().union(*self.presets.values(), *own)
+        declared = [set(experiment.settings or ()) for experiment in self.values()]
+        return set().union(*self.presets.values(), *declared)
 
     def setting(self, entry: str, settings: Mapping[str, object]) -> str:
         """ "the source's", or what stands in for it, such as "stand-in: ResNet-8 on CIFAR-10".
@@ -147,8 +147,9 @@ class Source(Mapping):
         return self._presets.setting(entry, settings)
 
     def needs_files(self, entry: str) -> bool:
-        """Whether an entry of the presets is a data set of files, and not drawn from a formula."""
-        return any(one.needs_data and (not one.datasets or entry in one.datasets) for one in self.values())
+        """Whether an entry of the presets is a data set of files, or of no experiment yet, and not made by a formula."""
+        users = [each for each in self.values() if entry in each.chosen({entry: None})]
+        return not users or any(each.needs_data for each in users)
 
 
 def names() -> list[str]:
@@ -157,8 +158,8 @@ def names() -> list[str]:
 
 
 def _modules(package: ModuleType) -> list[str]:
-    found = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    experiments = [name for name in found if name not in NOT_EXPERIMENTS and not name.startswith("_")]
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    experiments = [name for name in names if name not in NOT_EXPERIMENTS and not name.startswith("_")]
     return sorted(experiments, key=_by_number)
 
 

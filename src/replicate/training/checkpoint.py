@@ -1,6 +1,7 @@
 """A checkpoint is one safetensors file with a checksum behind it, written whole or not at all.
 
-A run keeps its newest two, so that one that is damaged costs the steps since the other, and those it gave a name.
+A run keeps its newest two, so that one that is damaged costs the steps since the other, and those
+it gave a name.
 """
 
 import hashlib
@@ -27,9 +28,11 @@ PLAIN = (bool, int, float, str, type(None))  # what JSON gives back as it was
 
 
 def save_tensor_file(path: Path, tensors: dict[str, Tensor], about: dict | None = None) -> None:
-    """Write named tensors and a JSON-able dict. Raises DiskFull; an older file at `path` is then still there.
+    """Write named tensors and a JSON-able dict. Raises DiskFull; an older file at `path` is then
+    still there.
 
-    Tensors that share memory, such as tied weights or views of one buffer, are written each by itself.
+    Tensors that share memory, such as tied weights or views of one buffer, are written each by
+    itself.
     """
     plain = _apart({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     body = save_tensors(plain, metadata={"about": json.dumps(about or {}, sort_keys=True)})
@@ -37,13 +40,22 @@ def save_tensor_file(path: Path, tensors: dict[str, Tensor], about: dict | None 
 
 
 def load_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the dict of `save_tensor_file`. Raises Missing, or BadData if any byte has changed."""
+    """The tensors and the dict of `save_tensor_file`. Raises Missing, or BadData if any byte has
+    changed.
+    """
     if not path.exists():
         raise Missing(f"checkpoint {path} is not there")
     content = path.read_bytes()
-    body, magic, digest = content[: -DIGEST - len(MAGIC)], content[-DIGEST - len(MAGIC) : -DIGEST], content[-DIGEST:]
+    body, magic, digest = (
+        content[: -DIGEST - len(MAGIC)],
+        content[-DIGEST - len(MAGIC) : -DIGEST],
+        content[-DIGEST:],
+    )
     if magic != MAGIC:
-        raise BadData(f"{path} is not a whole checkpoint (cut short or another kind of file, {len(content)} bytes)")
+        raise BadData(
+            f"{path} is not a whole checkpoint "
+            f"(cut short or another kind of file, {len(content)} bytes)"
+        )
     if hashlib.sha256(body).digest() != digest:
         raise BadData(f"{path} fails its checksum (bytes changed after it was written)")
     try:
@@ -51,20 +63,32 @@ def load_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict]:
         length = int.from_bytes(body[:8], "little")
         about = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["about"])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise BadData(f"{path} is damaged or was written by another program ({type(error).__name__})") from None
+        raise BadData(
+            f"{path} is damaged or was written by another program ({type(error).__name__})"
+        ) from None
     return tensors, about
 
 
-def save_state(path: Path, state: State, run: str = "", records: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write model (buffers included), optimizer, averages and step: all from which a run goes on to the same bits.
+def save_state(
+    path: Path, state: State, run: str = "", records: Mapping[str, np.ndarray] | None = None
+) -> None:
+    """Write model (buffers included), optimizer, averages and step: all from which a run goes on to
+    the same bits.
 
-    Optimizer and averages are what their `state_dict` says, nested as it may be: tensors, arrays, numbers of Python
-    and NumPy, which keep their precision, text and None, in dicts, lists and tuples. run: a name of the run, which has
-    to be told again to load the file; records: arrays to keep with it, such as the losses so far.
-    Raises ValueError, naming the place, for what a checkpoint cannot hold, and DiskFull; no file is changed then.
+    Optimizer and averages are what their `state_dict` says, nested as it may be: tensors, arrays,
+    numbers of Python and NumPy, which keep their precision, text and None, in dicts, lists and
+    tuples. run: a name of the run, which has to be told again to load the file; records: arrays to
+    keep with it, such as the losses so far. Raises ValueError, naming the place, for what a
+    checkpoint cannot hold, and DiskFull; no file is changed then.
     """
-    tensors = {f"model/{name}": _tensor(value, f"model/{name}") for name, value in state.model.state_dict().items()}
-    tensors |= {f"records/{name}": _from_numpy(values, f"records/{name}") for name, values in (records or {}).items()}
+    tensors = {
+        f"model/{name}": _tensor(value, f"model/{name}")
+        for name, value in state.model.state_dict().items()
+    }
+    tensors |= {
+        f"records/{name}": _from_numpy(values, f"records/{name}")
+        for name, values in (records or {}).items()
+    }
     optimizer = _split(state.optimizer.state_dict(), "optimizer", tensors)
     averages = _split([average.state_dict() for average in state.averages], "averages", tensors)
     about = {"run": run, "step": int(state.step), "optimizer": optimizer, "averages": averages}
@@ -73,24 +97,28 @@ def save_state(path: Path, state: State, run: str = "", records: Mapping[str, np
 
 @torch.no_grad()
 def load_state(path: Path, state: State, run: str = "") -> State:
-    """Fill model, optimizer and averages of `state` with what `save_state` wrote; returns it with the step of the file.
+    """Fill model, optimizer and averages of `state` with what `save_state` wrote; returns it with
+    the step of the file.
 
-    A state without averages leaves those of the file alone: a branch needs none. Raises Missing or BadData, also if the
-    file belongs to another run, model, optimizer or other averages; the model is then unchanged.
+    A state without averages leaves those of the file alone: a branch needs none. Raises Missing or
+    BadData, also if the file belongs to another run, model, optimizer or other averages; the model
+    is then unchanged.
     """
     tensors, about = load_tensor_file(path)
     if "run" not in about:
         raise BadData(f"{path} holds tensors and no state of a run; load it with load_tensor_file")
     model = _under("model/", tensors)
-    asked = state.model.state_dict()
+    expected = state.model.state_dict()
     if about["run"] != run:
         raise BadData(f"{path} is a checkpoint of another run ({about['run']!r}, not {run!r})")
-    if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in asked.items()}:
+    if {n: t.shape for n, t in model.items()} != {n: t.shape for n, t in expected.items()}:
         raise BadData(f"{path} holds another model than the one asked for")
     try:
         kind = "averages"
         if state.averages:
-            for average, saved in zip(state.averages, _joined(about["averages"], tensors), strict=True):
+            for average, saved in zip(
+                state.averages, _joined(about["averages"], tensors), strict=True
+            ):
                 average.load_state_dict(saved)
         kind = "optimizer"
         state.optimizer.load_state_dict(_joined(about["optimizer"], tensors))
@@ -103,20 +131,29 @@ def load_state(path: Path, state: State, run: str = "") -> State:
 
 def load_records(path: Path) -> dict[str, np.ndarray]:
     """The arrays that `save_state` was given as records. Raises Missing or BadData."""
-    return {name: values.numpy() for name, values in _under("records/", load_tensor_file(path)[0]).items()}
+    return {
+        name: values.numpy()
+        for name, values in _under("records/", load_tensor_file(path)[0]).items()
+    }
 
 
 class Checkpoints:
-    """The states of one run in one folder: `step-<step>.ckpt`, the newest two, and `<name>.ckpt`, for ever."""
+    """The states of one run in one folder: `step-<step>.ckpt`, the newest two, and `<name>.ckpt`,
+    for ever.
+    """
 
     KEPT = 2
 
     def __init__(self, folder: Path, run: str):
-        """run: what tells this run from every other, such as the key of its settings and code, and its seed."""
+        """run: what tells this run from every other, such as the key of its settings and code, and
+        its seed.
+        """
         self.folder, self.run = folder, run
 
     def save(self, state: State, records: Mapping[str, np.ndarray] | None = None) -> None:
-        """Write the state of its step, then remove all but the newest two. Raises DiskFull; the older ones are kept."""
+        """Write the state of its step, then remove all but the newest two. Raises DiskFull; the
+        older ones are kept.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         save_state(self._path(state.step), state, self.run, records)
         for old in self._steps()[: -self.KEPT]:
@@ -128,7 +165,9 @@ class Checkpoints:
         save_state(self.folder / f"{name}.ckpt", state, self.run)
 
     def newest(self) -> int | None:
-        """The step of the newest whole checkpoint, None without one; a line on stderr names each damaged one."""
+        """The step of the newest whole checkpoint, None without one; a line on stderr names each
+        damaged one.
+        """
         for step in reversed(self._steps()):
             try:
                 _, about = load_tensor_file(self._path(step))
@@ -137,7 +176,8 @@ class Checkpoints:
                 continue
             if about.get("run") != self.run:
                 raise BadData(
-                    f"{self._path(step)} is a checkpoint of another run ({about.get('run')!r}, not {self.run!r})"
+                    f"{self._path(step)} is a checkpoint of another run "
+                    f"({about.get('run')!r}, not {self.run!r})"
                 )
             return step
         return None
@@ -154,7 +194,9 @@ class Checkpoints:
         return self.folder / (f"{at}.ckpt" if isinstance(at, str) else f"step-{at:09d}.ckpt")
 
     def _steps(self) -> list[int]:
-        return sorted(int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt"))
+        return sorted(
+            int(path.stem.removeprefix("step-")) for path in self.folder.glob("step-*.ckpt")
+        )
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,7 +205,9 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors, copied where they lie in memory that another one lies in."""
-    places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.numel())
+    places = Counter(
+        tensor.untyped_storage().data_ptr() for tensor in tensors.values() if tensor.numel()
+    )
     return {
         name: tensor.clone() if places[tensor.untyped_storage().data_ptr()] > 1 else tensor
         for name, tensor in tensors.items()
@@ -191,7 +235,10 @@ def _cannot_hold(value, path: str) -> ValueError:
 
 
 def _split(value, path: str, tensors: dict[str, Tensor]):
-    """`value` as JSON, its tensors moved to `tensors` under their path in it. Raises ValueError if it cannot be."""
+    """`value` as JSON, its tensors moved to `tensors` under their path in it.
+
+    Raises ValueError if it cannot be.
+    """
     if isinstance(value, Tensor):
         tensors[path] = value
         return {"tensor": [path, value.stride()]}
@@ -202,7 +249,11 @@ def _split(value, path: str, tensors: dict[str, Tensor]):
         # With its precision: 1 - float32(0.9) is another number than 1 - 0.9.
         return {"number": [value.dtype.str, value.item()]}
     if isinstance(value, dict):
-        return {"dict": [[_key(key, path), _split(v, f"{path}/{key}", tensors)] for key, v in value.items()]}
+        return {
+            "dict": [
+                [_key(key, path), _split(v, f"{path}/{key}", tensors)] for key, v in value.items()
+            ]
+        }
     if isinstance(value, list | tuple):
         return {"list": [_split(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]}
     if not isinstance(value, PLAIN):
@@ -222,8 +273,11 @@ def _joined(value: dict, tensors: dict[str, Tensor]):
     ((kind, content),) = value.items()
     if kind == "tensor":
         path, strides = content
-        # In the layout it had: torch's fused optimizers pair parameter and state by their place in memory.
-        return torch.empty_strided(tensors[path].shape, strides, dtype=tensors[path].dtype).copy_(tensors[path])
+        # In the layout it had: torch's fused optimizers pair parameter and state by their place in
+        # memory.
+        return torch.empty_strided(tensors[path].shape, strides, dtype=tensors[path].dtype).copy_(
+            tensors[path]
+        )
     if kind == "array":
         return tensors[content].numpy()
     if kind == "number":

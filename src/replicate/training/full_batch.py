@@ -1,8 +1,11 @@
 """The plain full-batch training loop in torch, as tutorials print it, and where its time goes.
 
-    zero gradients, loss = L(model(x), y), backward, step        one row of history a step: the loss before it
+    zero gradients, loss = L(model(x), y), backward, step
 
-Seconds are those of `numerics`: of the process, so that a busy machine lengthens nothing, or of the CUDA device.
+One row of history per step: the loss before it.
+
+Seconds are those of `numerics`: of the process, so that a busy machine lengthens nothing, or of the
+CUDA device.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +24,9 @@ def tensors(x: np.ndarray, y: np.ndarray, device: str = "cpu") -> tuple[Tensor, 
     """x and y on the device, floating-point numbers as float32; whole numbers in y are labels."""
     labels = np.issubdtype(y.dtype, np.integer)
     inputs = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)).to(device)
-    return inputs, torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64 if labels else np.float32)).to(device)
+    return inputs, torch.from_numpy(
+        np.ascontiguousarray(y, dtype=np.int64 if labels else np.float32)
+    ).to(device)
 
 
 def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
@@ -31,12 +36,18 @@ def loss_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
 
 
 def train(
-    model: nn.Module, x: Tensor, y: Tensor, optimizer, steps: int, zero: bool = True, walks: bool = False
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    optimizer,
+    steps: int,
+    zero: bool = True,
+    walks: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses before each step and seconds after it by `numerics.stopwatch`, (steps,) each.
 
-    zero: whether gradients are zeroed (the post's loop does not); walks: the optimizer takes a closure, and the loss
-    that the loop has already.
+    zero: whether gradients are zeroed (the post's loop does not); walks: the optimizer takes a
+    closure, and the loss that the loop has already.
     """
     closure = loss_of(model, x, y)
     losses = np.empty(steps)
@@ -89,11 +100,13 @@ def train_on_batches(
     batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
     passes: int,
 ) -> dict[str, np.ndarray]:
-    """Outer steps of a walking optimizer on mini-batches: what each did to its batch and to the whole set.
+    """Outer steps of a walking optimizer on mini-batches: what each did to its batch and to the
+    whole set.
 
-    batches: rows of the gradient and rows of the forward checks (None: the same) of each step; passes: forward passes
-    after which no further step begins, where a gradient counts as three. Returns (steps,) arrays: batch and whole (the
-    drop of their mean losses over the step) and loss (of the whole set after it).
+    batches: rows of the gradient and rows of the forward checks (None: the same) of each step;
+    passes: forward passes after which no further step begins, where a gradient counts as three.
+    Returns (steps,) arrays: batch and whole (the drop of their mean losses over the step) and loss
+    (of the whole set after it).
     """
     whole = torch.no_grad()(loss_of(model, x, y))
     found, before, spent = [], whole().item(), 0
@@ -115,7 +128,9 @@ def train_on_batches(
     return dict(zip(("batch", "whole", "loss"), np.array(found).T, strict=True))
 
 
-def cosines(model: nn.Module, x: Tensor, y: Tensor, optimizer, batches: Iterable[np.ndarray]) -> np.ndarray:
+def cosines(
+    model: nn.Module, x: Tensor, y: Tensor, optimizer, batches: Iterable[np.ndarray]
+) -> np.ndarray:
     """Cosines of the gradients of successive mini-batches on the way of an optimizer, (steps - 1,).
 
     batches: rows of each.

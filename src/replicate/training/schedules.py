@@ -1,4 +1,6 @@
-"""A learning-rate schedule is a function of the absolute step: step -> rate of the update that leaves that step."""
+"""A learning-rate schedule is a function of the absolute step: step -> rate of the update that
+leaves that step.
+"""
 
 import math
 from collections.abc import Callable
@@ -15,7 +17,8 @@ def constant(lr: float) -> Schedule:
 def warmup(base: Schedule, steps: int) -> Schedule:
     """lambda(i) = base(i) (i + 1) / steps for i < steps, then base(i).
 
-    Linear warm-up of Goyal et al. 2017, section 2.2; `steps` = 0 is no warm-up. Raises ValueError if steps < 0.
+    Linear warm-up of Goyal et al. 2017, section 2.2; `steps` = 0 is no warm-up. Raises ValueError
+    if steps < 0.
     """
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
@@ -23,7 +26,9 @@ def warmup(base: Schedule, steps: int) -> Schedule:
 
 
 def cosine(lr: float, steps: int) -> Schedule:
-    """lambda(i) = lr (1 + cos(pi i / steps)) / 2, zero from `steps` on (Loshchilov and Hutter 2016, eq. 5)."""
+    """lambda(i) = lr (1 + cos(pi i / steps)) / 2, zero from `steps` on (Loshchilov and Hutter 2016,
+    eq. 5).
+    """
     _positive("lr", lr)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

@@ -8,7 +8,6 @@ the step in `lost`, and NaN for its losses and accuracies.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 
 from replicate import datasets, runs, training
 from replicate.errors import Diverged
+from replicate.numerics import stopwatch
 from replicate.sources import images as kit
 from replicate.sources.fabi2021extrapolation._arms import ARMS, Arm
 from replicate.sources.fabi2021extrapolation.settings import Settings
@@ -89,13 +89,13 @@ class Data:
         count = round(len(images.train_x) * (1 - settings.validation))
         trained = replace(images, train_x=images.train_x[:count], train_y=images.train_y[:count])
         data = kit.batches(settings, trained, batch, device)
-        some = slice(settings.curve_images)
+        first = slice(settings.curve_images)
         has_norm = settings.model != "mlp"
         return cls(
             images,
             data,
-            data.plain(trained.train_x[some], trained.train_y[some]),
-            data.plain(images.train_x[count:][some], images.train_y[count:][some]),
+            data.plain(trained.train_x[first], trained.train_y[first]),
+            data.plain(images.train_x[count:][first], images.train_y[count:][first]),
             data.plain(images.test_x, images.test_y),
             kit.norm_batches(data, min(NORM_BATCH, count), settings.norm_batches) if has_norm else [],
         )
@@ -127,12 +127,12 @@ def _rows(model, path: Iterator[int], data: Data, marks: list[int], settings: Se
     lost = math.nan
     for mark in marks:
         if math.isnan(lost):
-            start = time.process_time()
+            elapsed = stopwatch(next(model.parameters()).device)
             try:
                 next(path)
             except Diverged as error:
                 lost = float(error.step)
-            seconds += time.process_time() - start
+            seconds += elapsed()
         test = slice(None if mark == marks[-1] else settings.curve_images)
         metrics = dict.fromkeys(METRICS, math.nan) if lost >= 0 else data.metrics(model, test)
         yield {"step": mark, "seconds": seconds, "lost": lost} | metrics

@@ -80,8 +80,8 @@ class Main:
         if settings.noisy_draws:
             train = self.data.draws(0, DRAWS, settings.train_images)
         else:
-            some = slice(settings.train_images)
-            train = self.data.plain(images.train_x[some], images.train_y[some])
+            first = slice(settings.train_images)
+            train = self.data.plain(images.train_x[first], images.train_y[first])
         sets = {"train": train, "test": self.data.plain(images.test_x, images.test_y)}
         norm = kit.norm_batches(self.data, settings.norm_batch, settings.norm_batches)
         return kit.evaluator(kit.network(settings, 0, images, self.device), sets, norm)
@@ -106,8 +106,8 @@ def _with_averages(state: training.State, settings: Settings) -> training.State:
 
 def _stops(settings: Settings, begun: int) -> list[int]:
     """The steps after `begun` at which the main run leaves something behind, and every LOG_EVERY-th."""
-    left = {start + k for start in settings.starts for k in (0, *_marks(settings), settings.longest)}
-    return sorted(stop for stop in left | set(range(0, settings.steps, LOG_EVERY)) if stop > begun)
+    marked = {start + k for start in settings.starts for k in (0, *_marks(settings), settings.longest)}
+    return sorted(stop for stop in marked | set(range(0, settings.steps, LOG_EVERY)) if stop > begun)
 
 
 def _save_branch_point(state: training.State, settings: Settings, folder: Path) -> training.State:

@@ -45,16 +45,16 @@ def _frozen(name: str, mu: np.ndarray, k: int, settings: Settings) -> list[tuple
     return rows
 
 
-def _error(mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, kept: float = 1.0) -> float:
+def _error(mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, factor: float = 1.0) -> float:
     """Relative error of the side-trip's end; `kept`: the factor on the momentum buffer that the side-trip inherits."""
     k = len(w)
     noise = rng(0, "noise", k).standard_normal((k + 200, DIMENSIONS))
     before, start = noise[:200], np.zeros(DIMENSIONS)
     buffer = _buffer(before, beta) * (1.0 if convention == "outside" else -lr)
     main = heavy_ball(noise[200:], np.full(k, lr), beta, start, buffer, convention=convention)
-    side = heavy_ball(noise[200:], lr * w, beta, start, kept * buffer, convention=convention)
+    trip = heavy_ball(noise[200:], lr * w, beta, start, factor * buffer, convention=convention)
     average = mu @ main
-    return float(np.linalg.norm(side[-1] - average) / np.linalg.norm(average - start))
+    return float(np.linalg.norm(trip[-1] - average) / np.linalg.norm(average - start))
 
 
 def _buffer(gradients: np.ndarray, beta: float) -> np.ndarray:

@@ -71,7 +71,7 @@ def time_parts(
 def run_arms(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
     """Every arm on one seed: columns arm, rate, start, lr, loss, and gradients, checks, updates before it."""
     seed = point["seed"]
-    best = best_rates(runs.tables_in(parents))
+    best = choose_rates(runs.tables_in(parents))
     task = _tasks.make_task(settings, seed)
     traces = [_run_arm(arm, "source", settings.lr, task, settings) for arm in settings.arms]
     traces += [_run_arm(arm, "tuned", best.get(arm, settings.lr), task, settings) for arm in settings.tuned]
@@ -94,7 +94,7 @@ def tune(settings: Settings, point: dict, folder: Path, parents: list[Path], dev
     return pd.concat(tables, ignore_index=True)
 
 
-def best_rates(tables: list[pd.DataFrame]) -> dict[str, float]:
+def choose_rates(tables: list[pd.DataFrame]) -> dict[str, float]:
     """The rate with the least mean height over the tuning seeds, of each arm."""
     means = pd.concat(tables).groupby(["arm", "lr"]).height.mean() if tables else pd.Series(dtype=float)
     return {arm: lr for arm, lr in means.groupby(level="arm").idxmin()} if len(means) else {}

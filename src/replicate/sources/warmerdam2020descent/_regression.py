@@ -14,7 +14,7 @@ GRADIENT_ARMS = ("the rate", "half the rate", "rate 1/2")  # the last is the bes
 NEWTON_ARMS = {"newton float32": "float32", "newton float64": "float64"}  # arm -> precision
 NEWTON_STEPS = 3
 BEST = 0.5  # the best rate for isotropic columns: the Hessian of the mean squared error is then 2 I
-FEW = 20  # steps of the arms that gradient descent is compared with
+FEW_STEPS = 20  # steps of the arms that gradient descent is compared with
 LEAST_DROP = -30.0  # a step's log10 loss ratio is clipped to [LEAST_DROP, NOT_FINITE]
 NOT_FINITE = 10.0
 
@@ -31,7 +31,7 @@ def descend(settings: Settings, point: dict, folder: Path, parents: list[Path], 
     data = descent.regression(settings.rows, settings.columns, seed)
     problem = {"start": descent.regression_start(settings.columns, seed), "data": (data.x, data.y)}
     condition = descent.normal_equations(data.x, data.y).condition
-    rates = ((settings.lr, settings.steps), (settings.lr / 2, FEW), (BEST, FEW))
+    rates = ((settings.lr, settings.steps), (settings.lr / 2, FEW_STEPS), (BEST, FEW_STEPS))
     for arm, (lr, steps) in zip(GRADIENT_ARMS, rates, strict=True):
         path = descent.gradient_descent(descent.mean_squared_error, lr=lr, steps=steps, **problem)
         tables.append(_losses(arm, path.losses).assign(condition=condition))

@@ -6,7 +6,7 @@ with L0 and L1 the losses before and after a test step of length lr.
 """
 
 
-def printed_step(before, after, lr):
+def step_as_printed(before, after, lr):
     """The multiple of lr that the printed code jumps by, from the losses around a test step of length lr."""
     f1 = (after - before) / lr
     f2 = (after - f1) / lr
@@ -23,17 +23,17 @@ def vault() -> list[tuple]:
     import sympy as sp
 
     l0, l1, lr, a, s = sp.symbols("L0 L1 lr a s", positive=True)
-    step = printed_step(l0, l1, lr)
+    step = step_as_printed(l0, l1, lr)
     more = l1 / (l0 - l1)
     line = l1 - more * (l0 - l1)  # loss after `more` further steps of the same fall
     half = sp.Rational(1, 2)
     tenth = sp.Rational(1, 10)
-    shifted = printed_step(2, 1 + half, tenth) - printed_step(1, half, tenth)
-    unit = printed_step(1, half, 2 * tenth) / (2 * printed_step(1, half, tenth))
+    shifted = step_as_printed(2, 1 + half, tenth) - step_as_printed(1, half, tenth)
+    unit = step_as_printed(1, half, 2 * tenth) / (2 * step_as_printed(1, half, tenth))
     # The parabola a (s - t)^2 / 2 with its minimum at s, tested at t = lr: slope -a s at 0.
     bowl = [a * (s - t) ** 2 / 2 for t in (0, lr)]
     minimum = parabola_step(bowl[0], bowl[1], -a * s, lr) - s
-    missed = abs(lr * printed_step(*bowl, lr) - s).subs({a: 1, s: 1, lr: tenth})
+    missed = abs(lr * step_as_printed(*bowl, lr) - s).subs({a: 1, s: 1, lr: tenth})
     return [
         ("Y11.net", "sympy", float(sp.simplify(step - 1 - lr * more))),
         ("Y11.meaning", "sympy", float(sp.simplify(line))),
@@ -41,5 +41,5 @@ def vault() -> list[tuple]:
         ("Y11.shift", "L0 = 1, L1 = 1/2", float(abs(shifted))),
         ("Y11.minimum", "parabola", float(missed)),
         ("Y11.parabola", "sympy", float(sp.simplify(minimum))),
-        ("Y11.limit", "L1 = L0 - 1e-12", float(printed_step(1.0, 1 - 1e-12, 1e-3))),
+        ("Y11.limit", "L1 = L0 - 1e-12", float(step_as_printed(1.0, 1 - 1e-12, 1e-3))),
     ]

@@ -29,8 +29,8 @@ CHECKED = 20  # steps of the two printed loops
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def derivations(settings: Settings) -> pd.DataFrame:
     """Every exact statement and erratum: columns claim, case, value, control (NaN where there is none)."""
-    rows = [*calculus(), *bullseye(), *closed_form(), *regression(), *stepping(), *vault()]
-    rows += printed_loop(settings)
+    rows = [*calculus(), *bullseye(), *solve_in_closed_form(), *regression(), *stepping(), *vault()]
+    rows += run_printed_loop(settings)
     return pd.DataFrame([(*row, np.nan)[:4] for row in rows], columns=["claim", "case", "value", "control"])
 
 
@@ -100,7 +100,7 @@ def bullseye() -> list[tuple]:
     ]
 
 
-def closed_form() -> list[tuple]:
+def solve_in_closed_form() -> list[tuple]:
     """KEEP-08: one Newton step against least squares by LAPACK, on random problems."""
     worst = 0.0
     control = np.inf
@@ -119,7 +119,7 @@ def closed_form() -> list[tuple]:
 def regression() -> list[tuple]:
     """KEEP-06.refused, KEEP-10, Y4 and Y5.seed: shapes, counts, types and seeds of the printed regression."""
     share = [np.mean([_singular(*shape) for shape in shapes]) for shapes in (UNDETERMINED, WELL_POSED)]
-    runs = [_printed_block(), _printed_block()]
+    runs = [_draw_printed_block(), _draw_printed_block()]
     x, w = (np.abs(runs[0][i] - runs[1][i]).max() for i in range(2))
     return [
         ("KEEP-06.refused", f"{len(UNDETERMINED)} and {len(WELL_POSED)} shapes", float(share[0] - share[1])),
@@ -153,7 +153,7 @@ def stepping() -> list[tuple]:
     ]
 
 
-def printed_loop(settings: Settings) -> list[tuple]:
+def run_printed_loop(settings: Settings) -> list[tuple]:
     """KEEP-25 and Y13 to Y15: what the printed loop and the printed functions do, run in torch."""
     rows = descent.rows(1000, settings.columns, 0)
     x, y = training.full_batch.tensors(rows.x.T, rows.y[:, None])
@@ -178,10 +178,10 @@ def printed_loop(settings: Settings) -> list[tuple]:
     ]
 
 
-def _agree(left, right) -> bool:
+def _agree(a, b) -> bool:
     import sympy as sp
 
-    return all(sp.cancel(sp.together(entry)) == 0 for entry in left - right)
+    return all(sp.cancel(sp.together(entry)) == 0 for entry in a - b)
 
 
 def _singular(rows: int, columns: int) -> bool:
@@ -189,7 +189,7 @@ def _singular(rows: int, columns: int) -> bool:
     return descent.normal_equations(data.x, data.y).singular
 
 
-def _printed_block(rows: int = 100) -> tuple[np.ndarray, np.ndarray]:
+def _draw_printed_block(rows: int = 100) -> tuple[np.ndarray, np.ndarray]:
     """X and W of the printed block: X from an unseeded generator, W from one seeded with 42."""
     unseeded = np.random.RandomState()
     seeded = np.random.RandomState(42)

@@ -35,7 +35,7 @@ def follow_gradients(
     """SGD at both rates, and the gradient at each of its iterates."""
     task = _tasks.make_task(settings, point["seed"])
     rows = []
-    best = _curves.best_rates(runs.tables_in(parents))["SGD"]
+    best = _curves.choose_rates(runs.tables_in(parents))["SGD"]
     for rate, lr in (("source", settings.lr), ("tuned", best)):
         path = descent.train(
             descent.Sgd(), task.loss, task.data, task.start, lr, settings.steps, path=True, dtype=task.dtype

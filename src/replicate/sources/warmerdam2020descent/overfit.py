@@ -33,7 +33,7 @@ def fit_few_rows(
 ) -> pd.DataFrame:
     """Training and test loss of three methods on one seed's few rows."""
     seed = point["seed"]
-    best = _curves.best_rates(runs.tables_in(parents))
+    best = _curves.choose_rates(runs.tables_in(parents))
     rows = _tasks.draw_rows(settings, seed, settings.rows)
     task = _tasks.make_task(settings, seed)
     test = descent.moments(_tasks.draw_rows(settings, TEST_SEEDS + seed, settings.test_rows))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from replicate import descent, runs
+from replicate.numerics import clock
 from replicate.sources.protocol import experiment
 from replicate.sources.warmerdam2020descent._regression import drop
 from replicate.sources.warmerdam2020descent.settings import Settings
@@ -64,9 +64,9 @@ def time_solvers(
     for dtype in settings.fit_precisions:
         x = data.x.astype(dtype)
         y = data.y.astype(dtype)
-        clock = descent.regression_seconds(x, y, settings.lr, settings.fit_repeats, dtype)
+        seconds = descent.regression_seconds(x, y, settings.lr, settings.fit_repeats, dtype)
         first = np.mean((x @ start.astype(dtype) - y) ** 2, dtype=np.float64)
-        rows = [{"solver": name, "seconds": float(np.median(s))} for name, s in clock.items()]
+        rows = [{"solver": name, "seconds": float(np.median(s))} for name, s in seconds.items()]
         rows += [_time(name, x, y, settings.fit_repeats, first) for name in DIRECT]
         path = descent.newton(descent.mean_squared_error, start, 1, (x, y), dtype=dtype)
         table += [row | {"precision": dtype, "newton drop": drop(path.losses)} for row in rows]
@@ -74,10 +74,7 @@ def time_solvers(
 
 
 def _time(name: str, x: np.ndarray, y: np.ndarray, repeats: int, first: float) -> dict:
-    seconds = []
-    for _ in range(repeats + 1):
-        begin = time.process_time()
-        weights = DIRECT[name](x, y)
-        seconds.append(time.process_time() - begin)
+    seconds = clock({name: lambda: DIRECT[name](x, y)}, repeats)[name]
+    weights = DIRECT[name](x, y)
     after = np.mean((x @ weights - y) ** 2, dtype=np.float64)
-    return {"solver": name, "seconds": float(np.median(seconds[1:])), "drop": drop((first, after))}
+    return {"solver": name, "seconds": float(np.median(seconds)), "drop": drop((first, after))}

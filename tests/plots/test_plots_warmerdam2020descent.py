@@ -92,7 +92,7 @@ def test_leads_are_coloured_by_verdict_and_hollow_where_there_is_none():
             ("B", "three", "contradicted", 1.0, 0.5, 2.0), ("A", "four", "not tested", 0.0, 0.0, 0.0)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["claim", "case", "verdict", "value", "low", "high"])
     ax = plots.leads(table, ("A",))
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["one", "two"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["A, one", "A, two"]
     points = [x for x in ax.lines if x.get_marker() == "o"]
     assert [float(x.get_xdata()[0]) for x in points] == [-1.0, 0.5]
     assert [x.get_fillstyle() for x in points] == ["full", "none"]

@@ -1,4 +1,4 @@
-"""At which sizes speed is measured; the goals are stated for those of preset gpu."""
+"""At which sizes speed is measured on a GPU; the goals are stated for those of preset gpu."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -16,22 +16,27 @@ class Settings:
     dataset: Literal["synthetic"] = "synthetic"
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     images: Count = 50_000  # an epoch, as of CIFAR-10
-    nets: tuple[tuple[str, int], ...] = (("resnet18", 128), ("resnet18", 512), ("resnet34", 512))  # net, batch
+    nets: tuple[tuple[str, int], ...] = (  # network, batch
+        ("resnet18", 128),
+        ("resnet18", 512),
+        ("resnet34", 512),
+    )
     script_batches: tuple[int, ...] = (128, 1024)
-    rounds: Count = 5  # all variants take turns, so that a clock that changes is no variant's advantage
+    rounds: Count = 5  # all variants take turns, so that a clock that changes favours none
     steps: Count = 39  # of a variant in a round; a tenth of an epoch at batch 128
-    epoch: Count = 13  # steps of a round that holds an epoch of its own, augmentation included
+    epoch: Count = 13  # steps of a round that holds an epoch, augmentation included
     workers: Annotated[int, Field(ge=0)] = 2  # of the ordinary script's loader
     small: tuple[str, int] = ("resnet8", 16)  # nets side by side
     large: tuple[str, int] = ("resnet18", 4)
     averages: Count = 64
-    matrix: Count = 8192  # side of the products that the rate is measured on
+    matrix: Count = 8192  # rows of the matrices whose products give the rate
     copied: Count = 2**30  # bytes
     compiled: bool = True  # also what torch.compile takes and gives
 
 
+FULL = Settings()
 TINY = replace(
-    Settings(),
+    FULL,
     images=64,
     nets=(("resnet8", 8),),
     script_batches=(8,),
@@ -46,4 +51,4 @@ TINY = replace(
     copied=2**16,
     compiled=False,
 )
-PRESETS = {"smoke": {"synthetic": TINY}, "gpu": {"synthetic": Settings()}}
+PRESETS = {"smoke": {"synthetic": TINY}, "gpu": {"synthetic": FULL}}

@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.figure import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, unless_empty
 
 KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
@@ -45,8 +45,10 @@ def ratios(verdicts: pd.DataFrame) -> np.ndarray:
     verdicts: rows of the claims RATIOS, others are left out; value, interval and band are theirs. One axes a preset and
     data set, (cases,).
     """
-    told = verdicts[verdicts.claim.isin(RATIOS)] if len(verdicts) else verdicts.assign(case="")
-    return _ratios(told.join(told.case.str.extract(CASE)).dropna(subset=["dataset", "value"]))
+    if verdicts.empty:
+        return _ratios(verdicts)
+    rows = verdicts[verdicts.claim.isin(RATIOS)]
+    return _ratios(rows.join(rows.case.str.extract(CASE)).dropna(subset=["dataset", "value"]))
 
 
 @unless_empty

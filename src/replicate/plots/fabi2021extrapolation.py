@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.figure import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, unless_empty
 
 QUOTIENTS = {
     "taylor": "Taylor series",

@@ -5,23 +5,30 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.figure import FEW, grid, interval, unless_empty
+from replicate.plots.style import FEW, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
-COLOURS = {"SGD": "0.55", "ADAM": "black", "KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4],
-           "KS_10_2": PALETTE[5], "KV_10": PALETTE[6], "KV_50": PALETTE[2], "ARMIJO": PALETTE[3], "EXACT": "tab:cyan",
-           "LBFGS": "tab:olive"}  # fmt: skip
+ALONE = {"SGD": "0.55", "ADAM": "black", "ARMIJO": PALETTE[3], "EXACT": "tab:cyan", "LBFGS": "tab:olive"}
+IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4], "KS_10_2": PALETTE[5],
+               "KV_10": PALETTE[6], "KV_50": PALETTE[2]}  # fmt: skip
 STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
+LOOKS = {arm: {"color": colour, "linestyle": "-"} for arm, colour in ALONE.items()} | {
+    f"{method} {variant}": {"color": colour, "linestyle": style}
+    for method, colour in IN_VARIANTS.items()
+    for variant, style in STYLES.items()
+}  # arm -> colour by method, dashes by variant
 SHOWN = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
-UNITS = {"gradients": "gradients", "forward-equivalents": "forward-equivalents", "seconds": "seconds, one thread"}
-PARTS = {"loss": "loss", "forward": "forward", "backward": "backward", "gradient": "gradient", "step": "update"}
+AXES = ("gradients", "forward-equivalents")
+UNITS = {axis: axis for axis in AXES} | {"seconds": "seconds, one thread"}
+PARTS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {"step": "update"}
 LOSS = "log10(L / L at start)"
+FIRM = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}  # words, with their colours
 
 
 @unless_empty
 def iterations(*tables: pd.DataFrame) -> np.ndarray:
-    """Figures 4 and 5: loss by iteration, a line a method, means over seeds on a logarithmic axis, (tables,).
+    """Figures 4 and 5: loss by iteration, a line per method, means over seeds, (tables,).
 
     tables: what `figure_4` and `figure_5` give.
     """
@@ -29,7 +36,8 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
     for ax, table in zip(axes[0], tables, strict=True):
         for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
             mean = part.groupby("iteration").loss.mean()
-            ax.plot(mean.index, mean, color=colour, marker="o", markersize=3 if len(mean) < 30 else 0, label=arm)
+            size = 3 if len(mean) < 30 else 0
+            ax.plot(mean.index, mean, color=colour, marker="o", markersize=size, label=arm)
         ax.set(yscale="log", xlabel="iteration", ylabel="mean squared error")
         ax.legend(frameon=False, fontsize="x-small")
     return axes[0]
@@ -39,7 +47,8 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
     """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with intervals.
 
-    table: what `figure_9` and its like give. A row of axes a data set, (data sets, 3). Published code is dashed.
+    table: what `figure_9` and its like give. A row of axes per data set, (data sets, 3). Published code is
+    dashed.
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
@@ -56,7 +65,7 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
 
 @unless_empty
 def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
-    """Every figure on one axis: the post's rates above, each method's tuned rate below; means, (2, data sets).
+    """Every figure on one axis: the post's rates above, tuned rates below; means, (2, data sets).
 
     table: what `figure_9` and its like give, one below the other.
     """
@@ -72,40 +81,40 @@ def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] =
         ax.set_xlabel(UNITS[axis], fontsize="small")
     handles = {x.get_label(): x for ax in axes.ravel() for x in ax.lines}
     names = [arm for arm in arms if arm in handles]
-    axes[0, -1].legend([handles[arm] for arm in names], names, frameon=False, fontsize="xx-small", loc="center left",
-                       bbox_to_anchor=(1.0, 0.0))  # fmt: skip
+    look = {"frameon": False, "fontsize": "xx-small", "loc": "center left", "bbox_to_anchor": (1.0, 0.0)}
+    axes[0, -1].legend([handles[arm] for arm in names], names, **look)
     return axes
 
 
 @unless_empty
 def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
-    """The cases of some claims as points with intervals; right of the dashed line the claim fails, hollow: no verdict.
+    """Cases of some claims as points with intervals; right of the dashed line a claim fails; hollow: no word.
 
-    verdicts: rows as `report.judged` gives them, of claims whose band ends at 0.
+    verdicts: rows as `app.verdicts` gives them, of claims whose band ends at 0.
     """
     rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(drop=True)
     _, ((ax,),) = grid(1, 1, (4.4, 0.8 + 0.15 * len(rows)))
     for place, row in rows.iterrows():
-        firm = row.verdict in ("reproduced", "contradicted")
-        colour = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}.get(row.verdict, "0.5")
+        firm = row.verdict in FIRM
+        colour = FIRM.get(row.verdict, "0.5")
         low, high = (bound if np.isfinite(bound) else row.value for bound in (row.low, row.high))
         ax.plot([low, high], [place, place], color=colour, linewidth=1)
         ax.plot(row.value, place, "o", markersize=4, color=colour, fillstyle="full" if firm else "none")
     ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
-    ax.set_yticks(range(len(rows)), rows.case, fontsize="x-small")
-    ax.set(xlabel="difference of heights (below 0: ahead)", ylim=(len(rows) - 0.5, -0.5))
+    ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
+    ax.set(xlabel="difference of mean log losses (below 0: ahead)", ylim=(len(rows) - 0.5, -0.5))
     return ax
 
 
 @unless_empty
 def rate_curves(table: pd.DataFrame) -> np.ndarray:
-    """Mean log loss over the budget against the rate; one axes a data set, (data sets,). table: what `rates` gives."""
+    """Mean log loss against the rate; one axes per data set, (data sets,). table: what `rates` gives."""
     swept = table[table.use == "sweep"]
     datasets = list(swept.dataset.unique())
     _, axes = grid(1, len(datasets), (2.3, 1.8), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
-            _line(ax, part.lr, part.height, **_look(arm))
+            _line(ax, part.lr, part.height, label=arm, **LOOKS[arm])
         ax.set(xscale="log", xlabel="rate", title=dataset, ylabel="mean " + LOSS if ax is axes[0][0] else "")
     axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return axes[0]
@@ -113,7 +122,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def time_shares(table: pd.DataFrame) -> Axes:
-    """Share of a training step by part, a bar a task; dashed: the post's 80 %. table: what `shares` gives."""
+    """Share of a step by part, a bar per task; dashed: the post's 80 %. table: what `shares` gives."""
     mean = table[table.part.isin(PARTS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
     mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PARTS))
     _, ((ax,),) = grid(1, 1, (4.6, 0.8 + 0.25 * len(mean)))
@@ -131,12 +140,12 @@ def time_shares(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def speed_ups(table: pd.DataFrame) -> Axes:
-    """Speed-up over SGD by mini-steps a gradient, measured and by the cost model. table: what `break_even` gives."""
+    """Speed-up over SGD by mini-steps per gradient, measured and predicted. table: what `break_even` gives."""
     _, ((ax,),) = grid(1, 1, (2.8, 1.9))
     for name, style in (("measured", "o-"), ("predicted", "s--")):
         _line(ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"])
     ax.axhline(1, color="0.6", linewidth=1)
-    ax.set(xscale="log", xlabel="mini-steps a gradient", ylabel="speed-up over SGD")
+    ax.set(xscale="log", xlabel="mini-steps per gradient", ylabel="speed-up over SGD")
     ax.set_xticks(sorted(table.walk.unique()), sorted(table.walk.unique()), minor=False)
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize="small")
@@ -145,11 +154,12 @@ def speed_ups(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def turning(table: pd.DataFrame) -> np.ndarray:
-    """Cosine of successive gradients by tenth of the run; one axes a data set. table: what `directions` gives."""
+    """Cosine of successive gradients by tenth; one axes per data set. table: what `directions` gives."""
     datasets = list(table.dataset.unique())
     _, axes = grid(1, len(datasets), (2.1, 1.7), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
-        for (rate, part), colour in zip(table[table.dataset == dataset].groupby("rate"), PALETTE, strict=False):
+        chosen = table[table.dataset == dataset]
+        for (rate, part), colour in zip(chosen.groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
         ax.set(xlabel="tenth of the run", title=dataset)
     axes[0][0].set_ylabel("cosine of g(t), g(t+1)")
@@ -159,7 +169,7 @@ def turning(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def on_batches(table: pd.DataFrame) -> np.ndarray:
-    """Loss at the end and bias of the checks by rows of a mini-batch, (2,). table: what `minibatches` gives."""
+    """Loss at the end and bias of the checks by size of a batch, (2,). table: what `minibatches` gives."""
     _, axes = grid(1, 2, (2.4, 1.8))
     names = {"loss": LOSS, "bias": "fall of batch - of all rows"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
@@ -168,12 +178,6 @@ def on_batches(table: pd.DataFrame) -> np.ndarray:
         ax.set(xscale="log", xlabel="rows of a mini-batch", ylabel=label)
     axes[0][0].legend(frameon=False, fontsize="small")
     return axes[0]
-
-
-def _look(arm: str) -> dict:
-    """Colour by method, dashes by variant."""
-    name, _, variant = arm.partition(" ")
-    return {"color": COLOURS[name], "linestyle": STYLES.get(variant, "-"), "label": arm}
 
 
 def _curves(ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], banded: bool = True) -> None:
@@ -188,9 +192,9 @@ def _curve(ax: Axes, part: pd.DataFrame, arm: str, banded: bool) -> None:
     by_share = part.groupby("share").loss
     x = by_share.mean().index * part.budget.mean()
     low, high = zip(*(interval(values) for _, values in by_share), strict=True)
-    ax.plot(x, by_share.mean(), linewidth=1.4, **_look(arm))
+    ax.plot(x, by_share.mean(), linewidth=1.4, label=arm, **LOOKS[arm])
     if banded and by_share.size().min() >= FEW:
-        ax.fill_between(x, low, high, color=COLOURS[arm.partition(" ")[0]], alpha=0.15, linewidth=0)
+        ax.fill_between(x, low, high, color=LOOKS[arm]["color"], alpha=0.15, linewidth=0)
 
 
 def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:
