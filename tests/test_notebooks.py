@@ -233,7 +233,7 @@ def printed(text: str, name: str = "stdout"):
     return lambda notebook: notebook["cells"][-1]["outputs"].append(stream)
 
 
-def shown(**data: str):
+def show_primary(**data: str):
     """Break a notebook by letting its comparing cell show this alone."""
     return lambda notebook: notebook["cells"][2].update(outputs=[result(**data)])
 
@@ -268,18 +268,18 @@ BROKEN = (
     (ran_once_from_top_to_bottom, count(7)),
     (ran_once_from_top_to_bottom, without_cells),
     (something_is_compared, lambda notebook: notebook["cells"][2].update(outputs=[])),
-    (something_is_compared, shown(text_plain="<Figure size 640x480 with 1 Axes>", image_png="AAAA")),
-    (something_is_compared, shown(text_plain=" \n")),
+    (something_is_compared, show_primary(text_plain="<Figure size 640x480 with 1 Axes>", image_png="AAAA")),
+    (something_is_compared, show_primary(text_plain=" \n")),
     (something_is_compared, metadata("tags", ["nbval-ignore-output"], cell=2)),
     (something_is_compared, metadata("tags", ["nbval-skip"], cell=2)),
     (something_is_compared, lambda notebook: notebook["cells"][2].update(source="# NBVAL_IGNORE_OUTPUT\nverdicts")),
     (the_kernel_is_python3, metadata("kernelspec", {"name": "my-env", "display_name": "Mine"})),
     (the_kernel_is_python3, lambda notebook: notebook["metadata"].pop("kernelspec")),
-    (is_small, shown(image_png="A" * MOST_BYTES)),
+    (is_small, show_primary(image_png="A" * MOST_BYTES)),
     (stores_neither_warnings_nor_errors, printed("UserWarning: mind the gap", name="stderr")),
     (stores_neither_warnings_nor_errors, raised),
     (stores_no_widget, metadata("widgets", {"application/vnd.jupyter.widget-state+json": {}})),
-    (stores_no_widget, shown(**{"application_vnd.jupyter.widget-view+json": "{}"})),
+    (stores_no_widget, show_primary(**{"application_vnd.jupyter.widget-view+json": "{}"})),
     (has_no_trace_of_a_run, metadata("papermill", {})),
     (has_no_trace_of_a_run, metadata("papermill", {}, cell=0)),
     (has_no_trace_of_a_run, metadata("execution", {}, cell=-1)),
@@ -307,8 +307,8 @@ BROKEN = (
     (outputs_name_no_absolute_path, printed("/root/x.parquet")),
     (outputs_name_no_absolute_path, printed("PosixPath('/tmp/x')")),
     (outputs_name_no_absolute_path, printed("C:\\Users\\me")),
-    (outputs_name_no_absolute_path, shown(text_html='<a href="file:///a">')),
-    (outputs_name_no_absolute_path, shown(text_html='<img src="/srv/figure.png">')),
+    (outputs_name_no_absolute_path, show_primary(text_html='<a href="file:///a">')),
+    (outputs_name_no_absolute_path, show_primary(text_html='<img src="/srv/figure.png">')),
 )
 
 

@@ -23,7 +23,7 @@ def frozen(path: Path) -> pd.DataFrame:
 
 def judged_anew(path: Path) -> pd.DataFrame:
     source, preset = registry.source(path.stem), path.parent.name
-    return verdicts.judged(source, registry.recorded_tables(source, preset), preset)
+    return verdicts.judge_tables(source, registry.read_recorded_tables(source, preset), preset)
 
 
 def equal(row: pd.Series, rows: pd.DataFrame) -> np.ndarray:

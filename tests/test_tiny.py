@@ -42,8 +42,8 @@ def test_an_experiment_runs_on_the_device_that_is_asked_for(source, name, tmp_pa
     rows = sum(len(runs.produce_or_load(experiment, each)) for each in settings)
     written = [provenance_of(path) for path in tmp_path.rglob("table.parquet")]
     assert {about["device"] for about in written if about["experiment"] == name} == {backends.name_of(experiment)}
-    if machine.requested() != "auto" and backends.frameworks_of(experiment):
-        assert backends.device_for(experiment) == machine.requested()
+    if machine.read_request() != "auto" and backends.frameworks_of(experiment):
+        assert backends.device_for(experiment) == machine.read_request()
     if not rows:
         pytest.skip("its smallest preset asks for no rows of it")
 

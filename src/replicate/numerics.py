@@ -90,7 +90,7 @@ def stopwatch(device: str | torch.device = "cpu", wall: bool = False) -> Callabl
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
         begin = time.perf_counter()
-        return lambda: _synchronised() - begin
+        return lambda: _synchronise() - begin
     now = time.perf_counter if wall else time.process_time
     begin = now()
     return lambda: now() - begin
@@ -124,20 +124,20 @@ def clock(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     if warm < 0:
         raise ValueError(f"warm must be at least 0, got {warm}")
-    timed = _timed_on_cuda if torch.device(device).type == "cuda" else _timed_on_cpu
+    timed = _time_on_cuda if torch.device(device).type == "cuda" else _time_on_cpu
     seconds = {name: np.empty(warm + rounds) for name in jobs}
     with _no_collection():
         for turn in range(warm + rounds):
             for name, job in jobs.items():
-                seconds[name][turn] = max(timed(_waited(job, wait)), SHORTEST)
+                seconds[name][turn] = max(timed(_wait_for(job, wait)), SHORTEST)
     return {name: taken[warm:] for name, taken in seconds.items()}
 
 
-def _waited(job: Callable[[], object], wait: Callable[[object], object] | None) -> Callable:
+def _wait_for(job: Callable[[], object], wait: Callable[[object], object] | None) -> Callable:
     return job if wait is None else lambda: wait(job())
 
 
-def _timed_on_cpu(job: Callable[[], object]) -> float:
+def _time_on_cpu(job: Callable[[], object]) -> float:
     begin = time.process_time()
     result = job()
     taken = time.process_time() - begin
@@ -145,7 +145,7 @@ def _timed_on_cpu(job: Callable[[], object]) -> float:
     return taken
 
 
-def _timed_on_cuda(job: Callable[[], object]) -> float:
+def _time_on_cuda(job: Callable[[], object]) -> float:
     start = torch.cuda.Event(enable_timing=True)
     end = torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
@@ -157,7 +157,7 @@ def _timed_on_cuda(job: Callable[[], object]) -> float:
     return start.elapsed_time(end) / 1e3  # milliseconds
 
 
-def _synchronised() -> float:
+def _synchronise() -> float:
     torch.cuda.synchronize()
     return time.perf_counter()
 

@@ -8,7 +8,7 @@ from records import GPU, SOURCE, figure_5
 
 from replicate import claims, paths, runs
 from replicate.app import notebooks, registry, verdicts
-from replicate.app.notebooks import Study, shown
+from replicate.app.notebooks import Study, show_primary
 from replicate.errors import BadData, BadParameter, Failure, Killed
 
 
@@ -114,10 +114,10 @@ def test_an_unknown_experiment_is_met_with_the_nearest(study):
 def test_a_study_shows_the_largest_record(study, monkeypatch):
     held = {"gpu": figure_5(), "paper": pd.DataFrame()}
     monkeypatch.setattr(runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame()))
-    assert set(study.recorded("figure_5").device) == {GPU}
-    assert len(study.recorded("figure_5", "last_steps")) == 2 * len(figure_5())
+    assert set(study.read_recorded("figure_5").device) == {GPU}
+    assert len(study.read_recorded("figure_5", "last_steps")) == 2 * len(figure_5())
     held.clear()
-    assert study.recorded("figure_5").empty
+    assert study.read_recorded("figure_5").empty
 
 
 def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
@@ -137,7 +137,7 @@ def test_deviations_have_a_column_a_data_set(study):
 
 def test_shown_are_primary_rows_with_an_interval(study):
     rows = study.verdicts()
-    table = shown(rows, "preset")
+    table = show_primary(rows, "preset")
     assert list(table.columns) == ["preset", *verdicts.SHOWN]
     assert set(table.claim) <= {
         row.id for row in registry.claims_of(registry.source(SOURCE)) if row.has_interval

@@ -45,7 +45,7 @@ def test_nothing_recorded_is_said(one_source, monkeypatch, tmp_path):
 
 def test_every_primary_row_stands_there_with_band_and_setting(one_source):
     lines = readme.tables().splitlines()
-    rows = verdicts.recorded(one_source, "gpu")
+    rows = verdicts.read_recorded(one_source, "gpu")
     primary = claims.primary_rows(rows)
     assert len(primary) > 5
     for row in primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)].itertuples():
@@ -56,7 +56,7 @@ def test_every_primary_row_stands_there_with_band_and_setting(one_source):
 
 
 def test_the_headline_is_that_of_the_rows(one_source):
-    counts = claims.headline(verdicts.recorded(one_source, "gpu")).loc["claims of the source"]
+    counts = claims.headline(verdicts.read_recorded(one_source, "gpu")).loc["claims of the source"]
     (line,) = [
         line for line in readme.tables().splitlines() if line.startswith(f"| {SOURCE} | gpu | claims of")
     ]
@@ -78,7 +78,7 @@ HOSTILE = ("<script>alert(1)</script>", "a | b", "two\nlines", "![x](http://exam
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("column", ["statement", "case", "setting", "reason", "unit", "control"])
 def test_what_a_row_says_is_text_in_one_cell(one_source, monkeypatch, column, text):
-    rows = verdicts.recorded(one_source, "gpu")
+    rows = verdicts.read_recorded(one_source, "gpu")
     first = claims.primary_rows(rows).index[0]
     rows.loc[first, column] = text
     monkeypatch.setattr(

@@ -144,7 +144,7 @@ def recorded(exported, monkeypatch):
     monkeypatch.setattr(
         sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "today"
     )
-    assert runs.older(source["table_1"], "smoke") == ["quadratic"]
+    assert runs.list_older(source["table_1"], "smoke") == ["quadratic"]
     return source
 
 
@@ -153,7 +153,7 @@ def test_results_that_today_s_code_gives_again_are_carried(recorded, tmp_path, m
     assert list(recording.carry(recorded, "smoke")) == [
         f"{SOURCE} table_1 on quadratic: carried to today's code"
     ]
-    assert runs.older(recorded["table_1"], "smoke") == []
+    assert runs.list_older(recorded["table_1"], "smoke") == []
 
 
 def test_results_that_differ_are_not_carried(recorded, tmp_path, monkeypatch):
@@ -163,7 +163,7 @@ def test_results_that_differ_are_not_carried(recorded, tmp_path, monkeypatch):
     )
     (line,) = recording.carry(recorded, "smoke")
     assert "not carried, value of row 1 is 1.5 instead of" in line
-    assert runs.older(recorded["table_1"], "smoke") == ["quadratic"]
+    assert runs.list_older(recorded["table_1"], "smoke") == ["quadratic"]
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -38,9 +38,9 @@ def test_claims_are_checked_when_they_are_read(source, tmp_path, monkeypatch):
 def test_recorded_rows_carry_what_their_settings_are(source, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     write_record(tmp_path / "gpu" / SOURCE / FILE)
-    table = registry.recorded_tables(source, "gpu")(source["figure_5"])
+    table = registry.read_recorded_tables(source, "gpu")(source["figure_5"])
     assert set(table.setting) == {"stand-in: ResNet-18 on cifar10"} and len(table) == len(figure_5())
-    assert registry.recorded_tables(source, "gpu")(source["last_steps"]).empty
+    assert registry.read_recorded_tables(source, "gpu")(source["last_steps"]).empty
 
 
 def test_the_table_that_is_judged_is_derived_by_data_set(source):
@@ -67,23 +67,23 @@ def test_algebra_has_no_name_of_a_data_set(source):
 def test_the_largest_preset_is_shown_beside(source, monkeypatch):
     held = {"gpu": pd.DataFrame({"x": [2]}), "cpu": pd.DataFrame({"x": [1]})}
     monkeypatch.setattr(runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame()))
-    assert registry.beside(source, "figure_5", "smoke").x[0] == 2
+    assert registry.read_largest(source, "figure_5", "smoke").x[0] == 2
     held.pop("gpu")
-    assert registry.beside(source, "figure_5", "cpu").x[0] == 1
-    assert registry.beside(source, "figure_5", "gpu").empty
+    assert registry.read_largest(source, "figure_5", "cpu").x[0] == 1
+    assert registry.read_largest(source, "figure_5", "gpu").empty
 
 
 def test_older_code_is_named_by_experiment_and_data_set(source, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    assert registry.older(source, "gpu") == []
+    assert registry.list_older(source, "gpu") == []
     write_record(tmp_path / "gpu" / SOURCE / FILE)
-    assert registry.older(source, "gpu") == ["figure_5 on cifar10"]
+    assert registry.list_older(source, "gpu") == ["figure_5 on cifar10"]
 
 
 def test_data_sets_that_are_not_at_hand_are_named(source, tmp_path, monkeypatch):
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
-    assert registry.missing(source, "smoke") == [] and registry.missing(source, "cpu") == ["cifar10"]
-    assert registry.missing(source, "paper") == ["imagenet"]  # which nothing here reads
+    assert registry.list_missing(source, "smoke") == [] and registry.list_missing(source, "cpu") == ["cifar10"]
+    assert registry.list_missing(source, "paper") == ["imagenet"]  # which nothing here reads
 
 
 def test_presets_of_every_source_are_known():

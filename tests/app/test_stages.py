@@ -226,8 +226,8 @@ def test_a_record_of_a_gpu_is_merged_once_and_shown(alone, monkeypatch):
     table = pd.read_csv(home / "verdicts.csv")
     row = table[(table.claim == "TRAJ-21.loss") & (table.role == "primary")].iloc[0]
     assert (row.verdict, row.device, row.preset) == ("reproduced", GPU, "gpu")
-    assert set(verdicts.larger(source(), "cpu").preset) == {"gpu"}
-    assert registry.beside(source(), "figure_5", "cpu").device[0] == GPU
+    assert set(verdicts.read_larger(source(), "cpu").preset) == {"gpu"}
+    assert registry.read_largest(source(), "figure_5", "cpu").device[0] == GPU
     page = readme.render(f"{readme.MARKS[0]}\n{readme.MARKS[1]}")
     assert f"| {SOURCE} | gpu |" in page
     assert "| cifar10 swa k=100 | stand-in: ResNet-18 on cifar10 | **reproduced**" in page
@@ -242,7 +242,7 @@ def test_a_record_of_a_gpu_is_merged_once_and_shown(alone, monkeypatch):
 def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, changes, there):
     runs.record_file(write_record(alone / "out" / FILE))
     settings = replace(source().presets["gpu"]["cifar10"], **changes)
-    assert runs.recorded_at(source()["figure_5"], "gpu", dataset, settings) == there
+    assert runs.is_recorded(source()["figure_5"], "gpu", dataset, settings) == there
 
 
 def test_what_is_left_is_named_with_the_command_that_goes_on(monkeypatch, capsys):

@@ -51,7 +51,7 @@ def judged(monkeypatch) -> list:
 
 
 def recorded() -> pd.DataFrame:
-    return verdicts.recorded(SOURCE_OF(SOURCE), "gpu")
+    return verdicts.read_recorded(SOURCE_OF(SOURCE), "gpu")
 
 
 def test_what_was_written_is_read_and_not_judged(path, judged):
@@ -164,21 +164,21 @@ def test_texts_with_commas_quotes_and_lines_survive(path):
 
 
 def test_nothing_recorded_is_an_empty_table_of_the_same_columns(path):
-    assert list(verdicts.recorded(SOURCE_OF(SOURCE), "cpu").columns) == claims.COLUMNS
-    assert verdicts.recorded(SOURCE_OF(SOURCE), "cpu").empty
+    assert list(verdicts.read_recorded(SOURCE_OF(SOURCE), "cpu").columns) == claims.COLUMNS
+    assert verdicts.read_recorded(SOURCE_OF(SOURCE), "cpu").empty
     verdicts.write_recorded(SOURCE_OF(SOURCE), "cpu")
     assert not (paths.RESULTS / "cpu").exists()
 
 
 def test_larger_presets_are_shown_beside(path):
-    rows = verdicts.larger(SOURCE_OF(SOURCE), "cpu")
+    rows = verdicts.read_larger(SOURCE_OF(SOURCE), "cpu")
     assert set(rows.preset) == {"gpu"} and "not tested" not in set(rows.verdict)
-    assert verdicts.larger(SOURCE_OF(SOURCE), "gpu").empty
+    assert verdicts.read_larger(SOURCE_OF(SOURCE), "gpu").empty
 
 
 def test_a_data_set_that_is_missing_is_the_reason(path, monkeypatch):
     monkeypatch.setattr(registry, "missing", lambda source, preset: ["cifar10"])
-    rows = verdicts.judged(SOURCE_OF(SOURCE), lambda experiment: pd.DataFrame(), "gpu")
+    rows = verdicts.judge_tables(SOURCE_OF(SOURCE), lambda experiment: pd.DataFrame(), "gpu")
     row = rows[rows.claim == "TRAJ-21.loss"].iloc[0]
     line = "data set cifar10 is not in REPLICATE_DATA; run make data NAME=cifar10"
     assert (row.verdict, row.reason) == ("not tested", line)
@@ -188,7 +188,7 @@ def test_a_data_set_that_is_missing_is_the_reason(path, monkeypatch):
 def test_verdicts_on_record_are_of_todays_claims_and_tables(source, judged):
     for preset in claims.PRESETS:
         if (paths.RESULTS / preset / source).exists():
-            assert len(verdicts.recorded(SOURCE_OF(source), preset))
+            assert len(verdicts.read_recorded(SOURCE_OF(source), preset))
     assert judged == [], "run make readme and commit data/results"
 
 
@@ -230,7 +230,7 @@ def test_what_every_preset_decides_is_one_line_each():
     table = pd.concat(
         [rows(A="reproduced"), rows("ordering", BB="reproduced"), rows("erratum", CCC="confirmed")]
     )
-    lines = [line.split() for line in verdicts.decided(table.assign(case="k=1")).splitlines()]
+    lines = [line.split() for line in verdicts.list_decided(table.assign(case="k=1")).splitlines()]
     assert lines == [["A", "k=1", "reproduced"], ["CCC", "k=1", "confirmed"]]
 
 

@@ -56,7 +56,7 @@ def test_a_dry_run_is_no_evidence(alone, monkeypatch):
     (path,) = (alone / "out").iterdir()
     assert path.name == "speed-ceilings.parquet" and provenance_of(path)["preset"] == "smoke"
     ceilings = benchmarks.experiments()["ceilings"]
-    assert runs.cached(ceilings, benchmarks.presets()["gpu"]).empty
+    assert runs.load_cached(ceilings, benchmarks.presets()["gpu"]).empty
 
 
 def test_what_was_recorded_is_shown_with_its_goals(alone, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_goal_is_shown_by_its_number_and_range():
 
 def test_the_digest_covers_the_folder(monkeypatch):
     scripts = benchmarks.experiments()["scripts"]
-    reached = digest._with_imports(digest._reached(*_syntax_of(scripts))[1])
+    reached = digest._with_imports(digest._reach(*_syntax_of(scripts))[1])
     assert {"benchmarks.peers", "benchmarks.gpu._jobs", "replicate.datasets.batches"} <= reached
     assert paths.ROOT / "benchmarks" / "peers.py" in identity.IMPORTED
 

@@ -366,7 +366,7 @@ def test_each_number_that_decides_changes_the_words(column, value):
 def test_words_of_recorded_rows_are_told_from_the_row(source, preset):
     if not (paths.RESULTS / preset / source).exists():
         pytest.skip(f"nothing of {source} is recorded at preset {preset}")
-    table = verdicts.recorded(registry.source(source), preset)
+    table = verdicts.read_recorded(registry.source(source), preset)
     assert list(table.columns) == COLUMNS and len(table)
     for row in table.to_dict("records"):
         assert told_again(row) == (row["verdict"], row["control_verdict"]) == tell(row), row["claim"]
@@ -374,7 +374,7 @@ def test_words_of_recorded_rows_are_told_from_the_row(source, preset):
 
 @pytest.mark.parametrize("source", names())
 def test_recorded_rows_have_words_of_the_vocabulary(source):
-    table = verdicts.recorded(registry.source(source), "cpu")
+    table = verdicts.read_recorded(registry.source(source), "cpu")
     firm = {*claims.WORDS, "confirmed", "not confirmed"}
     assert set(table.verdict[table.role == "primary"]) <= firm
     assert set(table.verdict[table.role != "primary"]) <= {"inside", "outside", "across"}

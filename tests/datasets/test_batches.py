@@ -82,20 +82,20 @@ def test_runs_side_by_side_have_the_batches_they_have_alone():
 
 def test_batches_of_another_size_are_those_that_were_made_with_it_and_share_the_pixels():
     data = Batches(X, Y, **ALL)
-    other, fresh = data.resized(12), Batches(X, Y, **(ALL | {"size": 12}))
+    other, fresh = data.resize(12), Batches(X, Y, **(ALL | {"size": 12}))
     assert all(
         torch.equal(a, b) for a, b in zip(other.batch(0, 0, 5), fresh.batch(0, 0, 5), strict=True)
     )
     assert other._x is data._x and data.batch(0, 0, 0)[0].shape[0] == 8
     with pytest.raises(ValueError, match=r"size must be in \[1, 50\], got 51"):
-        data.resized(51)
+        data.resize(51)
 
 
 def test_batches_that_share_pixels_do_not_share_their_place():
     """Each of them may be in another epoch."""
     data = Batches(X, Y, **ALL)
     before = data.batch(0, 0, 0)
-    data.resized(12).batch(5, 1, 20)
+    data.resize(12).batch(5, 1, 20)
     after = data.batch(0, 0, 0)
     assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
 

@@ -120,7 +120,7 @@ def test_end_points_are_in_units_of_the_way(table):
         assert {0.3, 0.35} <= {round(h, 6) for h in heights}
 
 
-@pytest.mark.parametrize("plot", [plots.side_trips, plots.ratios, plots.end_points, plots.late_starts])
+@pytest.mark.parametrize("plot", [plots.side_trips, plots.ratios, plots.end_points, plots.side_trip_starts])
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"
 

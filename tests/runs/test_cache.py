@@ -293,7 +293,7 @@ def test_provenance_says_what_made_the_table(monkeypatch):
     assert about["settings"] == {"dataset": "digits", "lr": 0.1, "precision": "float32"}
     assert (about["commit"], about["dirty"]) == ("abc123", True)
     assert about["versions"]["torch"] == torch.__version__ and about["numerics"]["denormals"] == "flushed"
-    assert runs.cached(squares, {"digits": Settings()}).commit.tolist() == ["abc123+"] * 2
+    assert runs.load_cached(squares, {"digits": Settings()}).commit.tolist() == ["abc123+"] * 2
 
 
 def test_deviations_name_field_and_both_values():

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from replicate.runs.pool import counted, is_of_today, without_seeds
+from replicate.runs.pool import select_counted, is_of_today, without_seeds
 
 HISTORY = ("new", "middle", "old")
 
@@ -23,26 +23,26 @@ def today(record):
 
 
 def keys(table, records):
-    return counted(table, records, today, HISTORY).key.tolist()
+    return select_counted(table, records, today, HISTORY).key.tolist()
 
 
 def test_more_seeds_of_the_same_settings_join():
     table = pd.concat([rows("a", (0, 1), 1), rows("b", (2, 3), 2)], ignore_index=True)
     records = {"a": record(seeds=(0, 1)), "b": record(seeds=(2, 3))}
-    assert sorted(counted(table, records, today, HISTORY).seed) == [0, 1, 2, 3]
+    assert sorted(select_counted(table, records, today, HISTORY).seed) == [0, 1, 2, 3]
 
 
 def test_a_seed_counts_once():
     table = pd.concat([rows("a", (0, 1), 1), rows("b", (1, 2), 2)], ignore_index=True)
     records = {"a": record(seeds=(0, 1)), "b": record(seeds=(1, 2))}
-    chosen = counted(table, records, today, HISTORY)
+    chosen = select_counted(table, records, today, HISTORY)
     assert chosen.seed.tolist() == [0, 1, 2] and chosen.loss.tolist() == [1, 1, 2]
 
 
 def test_the_order_of_recording_changes_nothing():
     parts = {"a": rows("a", (0, 1), 1), "b": rows("b", (1, 2), 2), "c": rows("c", (0, 3), 3)}
     records = {key: record(seeds=part.seed) for key, part in parts.items()}
-    results = [counted(pd.concat([parts[k] for k in order], ignore_index=True), records, today, HISTORY)
+    results = [select_counted(pd.concat([parts[k] for k in order], ignore_index=True), records, today, HISTORY)
                for order in itertools.permutations(parts)]  # fmt: skip
     pairs = [sorted(zip(each.seed, each.loss, strict=True)) for each in results]
     assert all(each == pairs[0] for each in pairs) and len(pairs[0]) == 4

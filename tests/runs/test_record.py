@@ -11,7 +11,7 @@ import pytest
 from replicate import paths, runs
 from replicate.errors import BadData, BadParameter, Missing, Unavailable
 from replicate.runs import machine
-from replicate.runs.record import rounded
+from replicate.runs.record import round_numbers
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def test_recorded_numbers_have_six_digits():
 
 @pytest.mark.parametrize("value", [0.0, -1234567.0, 1e-30, np.inf])
 def test_rounding_keeps_the_size(value):
-    found = rounded(pd.DataFrame({"x": [value]})).x[0]
+    found = round_numbers(pd.DataFrame({"x": [value]})).x[0]
     assert found == pytest.approx(value, rel=5e-6)
 
 
@@ -71,9 +71,9 @@ def test_recording_again_drops_nothing_and_changes_nothing():
 def test_code_that_changed_since_is_older_code(monkeypatch):
     runs.produce_or_load(thirds, Settings())
     runs.record(thirds, {"digits": Settings()}, "cpu")
-    assert runs.older(thirds, "cpu") == []
+    assert runs.list_older(thirds, "cpu") == []
     monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
-    assert runs.older(thirds, "cpu") == ["digits"]
+    assert runs.list_older(thirds, "cpu") == ["digits"]
 
 
 def test_an_exported_file_reads_as_it_was_written(folders):
@@ -98,7 +98,7 @@ def test_carried_results_are_of_today_s_code(monkeypatch):
     runs.record(thirds, {"digits": Settings()}, "cpu")
     monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
     runs.carry(thirds, "cpu", runs.load_recorded(thirds, "cpu").key.unique())
-    assert runs.older(thirds, "cpu") == [] and len(runs.load_recorded(thirds, "cpu")) == 2
+    assert runs.list_older(thirds, "cpu") == [] and len(runs.load_recorded(thirds, "cpu")) == 2
 
 
 # The machine.

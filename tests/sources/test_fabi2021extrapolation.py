@@ -134,11 +134,11 @@ def plain_sgd(theta):
 
 
 def test_a_history_that_a_late_parameter_never_had_is_seen_and_the_corrected_class_has_none(monkeypatch):
-    found = dict((claim, value) for claim, _, value, _ in behaviour._late_and_stale())
+    found = dict((claim, value) for claim, _, value, _ in behaviour._check_late_and_stale())
     assert found["X-10"] == 2 and found["X-11"] == pytest.approx(10, rel=1e-4)
     class_of = optim.TaylorExtrapolation
     monkeypatch.setattr(optim, "TaylorExtrapolation", lambda *args, variant: class_of(*args))
-    found = dict((claim, value) for claim, _, value, _ in behaviour._late_and_stale())
+    found = dict((claim, value) for claim, _, value, _ in behaviour._check_late_and_stale())
     assert found["X-10"] == 3 and found["X-11"] != pytest.approx(10, rel=0.1)
 
 
@@ -306,7 +306,7 @@ def test_a_run_that_diverges_is_a_row_with_its_step_and_its_rate_is_not_chosen(m
     assert table.lost.tolist()[:5] != [17.0] * 5 and table.lost.tolist()[-1] == 17.0
     assert table[table.lost.notna()][list(_networks.METRICS)].isna().all(axis=None)
     assert table[table.seed == 0].lost.isna().all() and table[table.seed == 0].train_loss.notna().all()
-    best = _networks.best_rates(_networks.searched(settings, ("plain",), (64,)), "train_loss")
+    best = _networks.choose_rates(_networks.search_rates(settings, ("plain",), (64,)), "train_loss")
     assert best == {("plain", 64): 0.05}
 
 
@@ -318,7 +318,7 @@ def test_what_arrives_in_the_weights():
     assert own.length[1e-8] / own.length[1e-10] == pytest.approx(100, rel=1e-3)
     # With independent displacements of equal length the prediction is exact on average.
     noise = np.random.Generator(np.random.Philox(3)).standard_normal((3, 400, 500))
-    long = np.mean([np.sum(resolution._combined(list(noise[:, i]), 1.0) ** 2) for i in range(400)])
+    long = np.mean([np.sum(resolution._combine(list(noise[:, i]), 1.0) ** 2) for i in range(400)])
     assert long / (19 * 500) == pytest.approx(1, abs=0.02)
 
 
@@ -366,7 +366,7 @@ def numbers(table: pd.DataFrame, claim: str, changes: dict | None = None):
     """What the contrast of a claim, or that with some fields changed, comes to per unit in its only case."""
     (row,) = [each for each in CLAIMS if each.id == claim]
     experiment = SOURCE[row.experiment]
-    cells = Cells(experiment.judged(table), tuple(experiment.fields))
+    cells = Cells(experiment.derive_table(table), tuple(experiment.fields))
     contrast = Contrast.read(row.contrast).changed({k: v for k, v in (changes or {}).items() if k != "what"})
     (case,) = contrast.cases(cells)
     return contrast.numbers(cells, case)

@@ -103,15 +103,15 @@ def test_a_module_that_declares_no_experiment_is_refused(declared):
     if declared is not None:
         module.figure_3 = declared
     with pytest.raises(TypeError, match="someone2020.figure_3 must declare an experiment called figure_3"):
-        protocol._declared(module, "figure_3")
+        protocol._get_experiment(module, "figure_3")
 
 
 def test_an_experiment_of_another_module_is_refused():
     module = ModuleType("replicate.sources.someone2020.figure_3")
     module.figure_3 = figure_3
     with pytest.raises(TypeError):
-        protocol._declared(module, "figure_3")
-    assert protocol._declared(sys.modules[__name__], "figure_3") is figure_3
+        protocol._get_experiment(module, "figure_3")
+    assert protocol._get_experiment(sys.modules[__name__], "figure_3") is figure_3
 
 
 def test_only_a_data_set_of_files_has_to_be_at_hand():

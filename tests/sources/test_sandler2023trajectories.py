@@ -183,7 +183,7 @@ def test_side_trips_end_where_a_loop_with_that_schedule_ends(run, name, k, arm):
 def test_the_main_schedule_on_its_stream_replays_the_main_run(run):
     """And on another stream it does not."""
     main = _branches.Main.load(SMALL, 1, "cpu")
-    start = main.resumed(run[1] / "branch-0.ckpt")
+    start = main.resume(run[1] / "branch-0.ckpt")
     ends, _ = training.load_tensor_file(run[1] / "branch-0-ends.ckpt")
     rate = schedules.constant(SMALL.lr)
     same, other = (training.branch(start, main.data, rate, 1, stream, start.step + 12) for stream in (0, 1))
@@ -401,7 +401,7 @@ def test_on_cifar10_its_schedule_replays_the_main_run(tmp_path, monkeypatch):
     torch.set_flush_denormal(True)  # as a run has it
     try:
         shared = _branches.Main.load(settings, 0, "cpu")
-        start = shared.resumed(main / "branch-0.ckpt")
+        start = shared.resume(main / "branch-0.ckpt")
         ends, _ = training.load_tensor_file(main / "branch-0-ends.ckpt")
         same, other = (
             training.branch(start, shared.data, shared.rate, 0, stream, start.step + 24) for stream in (0, 1)

@@ -134,8 +134,8 @@ def verdicts(
     tables = []
     for each in sources:
         if recorded:
-            tables.append(rows.recorded(each, preset))
-            for older in registry.older(each, preset):
+            tables.append(rows.read_recorded(each, preset))
+            for older in registry.list_older(each, preset):
                 typer.echo(f"older code: {each.name} {older}; make replicate PRESET={preset} runs it anew", err=True)
         else:
             tables.append(rows.of_runs(each, chosen[each.name], preset))

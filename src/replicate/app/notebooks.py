@@ -32,9 +32,9 @@ class Study:
         tables = [runs.over(each, each.chosen(self.settings)) for each in experiments]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
-    def recorded(self, *names: str) -> pd.DataFrame:
+    def read_recorded(self, *names: str) -> pd.DataFrame:
         """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
-        tables = [registry.beside(self.source, name, self.preset) for name in names]
+        tables = [registry.read_largest(self.source, name, self.preset) for name in names]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
     def deviations(self) -> pd.DataFrame:
@@ -48,12 +48,12 @@ class Study:
         """Every row of the claims file, judged on what has run at these settings."""
         return verdicts.of_runs(self.source, self.settings, self.preset)
 
-    def larger(self) -> pd.DataFrame:
+    def read_larger(self) -> pd.DataFrame:
         """Recorded rows of larger presets."""
-        return verdicts.larger(self.source, self.preset)
+        return verdicts.read_larger(self.source, self.preset)
 
 
-def shown(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
+def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Primary rows with an interval, in the columns that fit a page."""
     primary = claims.primary_rows(rows)
     primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]

@@ -39,7 +39,7 @@ def overridden(source: Source, preset: object, overrides: object) -> dict:
     general = {key: value for key, value in overrides.items() if "." not in key}
     for entry, value in chosen.items():
         particular = {key.partition(".")[2]: new for key, new in overrides.items() if key.startswith(f"{entry}.")}
-        chosen[entry] = _replaced(value, general | particular)
+        chosen[entry] = _replace(value, general | particular)
     return chosen
 
 
@@ -102,7 +102,7 @@ def _at_hand(dataset: str, by_name: bool) -> bool:
     return True
 
 
-def _replaced(value, changes: Mapping[str, object]):
+def _replace(value, changes: Mapping[str, object]):
     try:
         return replace(value, **changes)
     except ValidationError as error:

@@ -30,7 +30,7 @@ def render(text: str) -> str:
 
 def tables() -> str:
     """Headline and primary rows of every source and preset on record, as Markdown."""
-    rows = {(source.name, preset): verdicts.recorded(source, preset)
+    rows = {(source.name, preset): verdicts.read_recorded(source, preset)
             for source in registry.sources() for preset in claims.PRESETS}  # fmt: skip
     rows = {key: table for key, table in rows.items() if not table.empty}
     if not rows:
@@ -60,11 +60,11 @@ def _rows(rows: pd.DataFrame) -> str:
     for row in rows.itertuples():
         verdict = f"**{row.verdict}**" + (f" ({row.reason})" if row.reason else "")
         cells = [row.claim, row.statement, row.case, row.setting, verdict, f"{verdicts.number(row)} {row.unit}"]
-        lines.append(f"| {' | '.join(_escaped(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |")
+        lines.append(f"| {' | '.join(_escape(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |")
     return "\n".join(lines)
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Text that stays text in one cell of a table: no markup, no link, no line of its own."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
 
@@ -83,5 +83,5 @@ def _speed() -> str:
     for row in rows.itertuples():
         number, wanted = benchmarks.goal_in_words(row.goal)
         cells = [number, row.what, wanted, f"{verdicts.number(row)} {row.unit}", row.met]
-        lines.append(f"| {' | '.join(map(_escaped, cells))} |")
-    return f"**Speed on {_escaped(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)
+        lines.append(f"| {' | '.join(map(_escape, cells))} |")
+    return f"**Speed on {_escape(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)

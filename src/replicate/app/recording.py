@@ -37,7 +37,7 @@ def record_folder(folder: Path) -> set[tuple[str, str]]:
         raise Missing(f"{folder} has no tables; write them there with run SOURCE --out {folder}")
     exports = [read(path) for path in files]
     for export in exports:
-        path = runs.recorded_path(export.experiment, export.preset)
+        path = runs.record_path(export.experiment, export.preset)
         runs.merge(path, export.rows, export.records, export.preset)
     return {(export.source, export.preset) for export in exports}
 
@@ -51,7 +51,7 @@ def record_built() -> set[tuple[str, str]]:
     for source in registry.sources():
         for preset, settings in source.presets.items():
             chosen = {name: each.chosen(settings) for name, each in source.items()}
-            ran = any(not runs.cached(source[name], entries).empty
+            ran = any(not runs.load_cached(source[name], entries).empty
                       for name, entries in chosen.items() if source[name].settings is None)  # fmt: skip
             if ran and any([runs.record(source[name], entries, preset) for name, entries in chosen.items()]):
                 touched.add((source.name, preset))
@@ -78,8 +78,8 @@ def read(path: Path) -> Export:
         if lacking := [name for name in NEEDED if name not in record]:
             raise BadData(f"{path}: the record of {str(key)[:40]!r} lacks {lacking[0]}")
     experiment, source = _experiment(path, records)
-    if path.name != runs.recorded_path(experiment, preset).name:
-        raise BadData(f"{path}: a table of {experiment.name} must be called {runs.recorded_path(experiment, preset).name}")
+    if path.name != runs.record_path(experiment, preset).name:
+        raise BadData(f"{path}: a table of {experiment.name} must be called {runs.record_path(experiment, preset).name}")
     _check_rows(path, rows, records)
     for key, entry in rows.groupby("key").dataset.first().items():
         _check_settings(path, source, experiment, preset, str(entry), records[key]["settings"])
@@ -92,7 +92,7 @@ def carry(source: Source, preset: str) -> Iterator[str]:
     One line per experiment. Results of another class of machines, or that differ, stay results of older code.
     """
     for experiment in source.values():
-        for entry in runs.older(experiment, preset):
+        for entry in runs.list_older(experiment, preset):
             yield f"{source.name} {experiment.name} on {entry}: {_carry(source, experiment, preset, entry)}"
 
 
@@ -108,7 +108,7 @@ def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> s
     anew = runs.produce_or_load(experiment, fewer)
     wanted = recorded if not seeds or "seed" not in recorded else recorded[recorded.seed == seeds[0]]
     anew = anew if not seeds or "seed" not in anew else anew[anew.seed == seeds[0]]
-    if difference := differ(experiment.without_clock(wanted), experiment.without_clock(runs.rounded(anew))):
+    if difference := differ(experiment.without_clock(wanted), experiment.without_clock(runs.round_numbers(anew))):
         return f"not carried, {difference}"
     runs.carry(experiment, preset, recorded.key.unique())
     return "carried to today's code"

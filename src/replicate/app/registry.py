@@ -40,12 +40,12 @@ def claims_of(source: Source) -> list[Claim]:
     return claim_list
 
 
-def built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
+def read_built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
     """The tables that runs under these settings left in build/."""
-    return lambda experiment: _with_setting(source, runs.cached(experiment, experiment.chosen(settings)))
+    return lambda experiment: _with_setting(source, runs.load_cached(experiment, experiment.chosen(settings)))
 
 
-def recorded_tables(source: Source, preset: str) -> Tables:
+def read_recorded_tables(source: Source, preset: str) -> Tables:
     """The tables in data/results/ of one preset."""
     return lambda experiment: _with_setting(source, runs.load_recorded(experiment, preset))
 
@@ -56,9 +56,9 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
 
     from replicate.claims import Decided
 
-    def decided(wanted: tuple[str, ...]) -> Decided | None:
+    def decide_tables(wanted: tuple[str, ...]) -> Decided | None:
         experiments = [source[name] for name in wanted]
-        judged = [rows for rows in (_judged(each, tables(each)) for each in experiments) if not rows.empty]
+        judged = [rows for rows in (_derive(each, tables(each)) for each in experiments) if not rows.empty]
         if not judged:
             return None
         fields = dict.fromkeys(name for each in experiments for name in each.fields)
@@ -66,17 +66,17 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
         named = any(each.settings is None for each in experiments)
         return Decided(pd.concat(judged, ignore_index=True), tuple(fields), measures, named)
 
-    return decided
+    return decide_tables
 
 
-def older(source: Source, preset: str) -> list[str]:
+def list_older(source: Source, preset: str) -> list[str]:
     """What is recorded by older code than the code here, such as "figure_5 on digits"."""
     lines = []
     for name in source:
-        path = runs.recorded_file(source.name, name, preset)
+        path = runs.record_file(source.name, name, preset)
         if path.exists():
             code = _todays_code(_file_of(source, name), name)
-            lines += [f"{name} on {entry}" for entry in runs.older_than(code, path)]
+            lines += [f"{name} on {entry}" for entry in runs.list_older_than(code, path)]
     return lines
 
 
@@ -90,7 +90,7 @@ def _file_of(source: Source, name: str) -> Path:
     return Path(importlib.util.find_spec(f"replicate.sources.{source.name}.{name}").origin)
 
 
-def beside(source: Source, name: str, preset: str) -> pd.DataFrame:
+def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
     """The recorded table of the largest preset from this one on; empty if nothing is recorded."""
     import pandas as pd
 
@@ -101,7 +101,7 @@ def beside(source: Source, name: str, preset: str) -> pd.DataFrame:
     return pd.DataFrame()
 
 
-def missing(source: Source, preset: str) -> list[str]:
+def list_missing(source: Source, preset: str) -> list[str]:
     """Data sets of a preset that are not at hand."""
     from replicate import datasets
 
@@ -109,7 +109,7 @@ def missing(source: Source, preset: str) -> list[str]:
     return sorted(name for name in needed if name not in datasets.NAMES or not datasets.at_hand(name))
 
 
-def _judged(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     """The table that is judged, data set by data set, with the columns that say where its rows come from."""
     import pandas as pd
 
@@ -118,7 +118,7 @@ def _judged(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for entry, rows in table.groupby("dataset", sort=False):
         origin = {name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")}
-        tables.append(experiment.judged(rows).assign(dataset=entry, **origin))
+        tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
     return pd.concat(tables, ignore_index=True)
 
 

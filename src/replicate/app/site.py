@@ -94,7 +94,7 @@ def largest_notebook(name: str) -> Path:
 def verdict_page(source: Source) -> str:
     """All rows of a source at every preset that is recorded, or what stands in its claims file if none is."""
     paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title)]
-    tables = {preset: verdicts.recorded(source, preset) for preset in claims.PRESETS}
+    tables = {preset: verdicts.read_recorded(source, preset) for preset in claims.PRESETS}
     tables = {preset: table for preset, table in tables.items() if not table.empty}
     if not tables:
         paragraphs.append("Nothing is recorded yet; these are the claims.")
@@ -102,7 +102,7 @@ def verdict_page(source: Source) -> str:
     anchored: set[str] = set()
     for preset, table in tables.items():
         paragraphs.append(f"## Preset {preset}")
-        paragraphs += [f"Made by older code: {experiment}." for experiment in registry.older(source, preset)]
+        paragraphs += [f"Made by older code: {experiment}." for experiment in registry.list_older(source, preset)]
         untested = table.verdict == "not tested"
         paragraphs.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
     return "\n\n".join(paragraphs) + "\n"
@@ -143,11 +143,11 @@ def setup(app) -> dict:
 def _visit_math(writer, node) -> None:
     from docutils.nodes import SkipNode
 
-    writer.body.append(_drawn(node.astext()))
+    writer.body.append(_draw(node.astext()))
     raise SkipNode
 
 
-def _drawn(formula: str) -> str:
+def _draw(formula: str) -> str:
     """A formula as a picture within the page, or as its source where matplotlib cannot draw it."""
     from matplotlib.mathtext import math_to_image
 

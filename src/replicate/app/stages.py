@@ -51,8 +51,8 @@ class Stage:
     def done(self) -> bool:
         """Whether its table is in build/, or recorded at these settings by whatever code."""
         (settings,) = self.settings.values()
-        recorded = runs.recorded_at(self.experiment, PRESET, self.entry, settings)
-        return recorded or not runs.cached(self.experiment, self.settings).empty
+        recorded = runs.is_recorded(self.experiment, PRESET, self.entry, settings)
+        return recorded or not runs.load_cached(self.experiment, self.settings).empty
 
 
 def stages(only: str = "", dry: bool = False) -> list[Stage]:

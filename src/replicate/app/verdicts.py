@@ -25,37 +25,37 @@ SHOWN = ["claim", "case", "verdict", "value", "low", "high", "unit", "control_ve
 
 def of_runs(source: Source, settings: Mapping[str, object], preset: str) -> pd.DataFrame:
     """The rows of one source from the runs in build/."""
-    return judged(source, registry.built_tables(source, settings), preset)
+    return judge_tables(source, registry.read_built_tables(source, settings), preset)
 
 
-def judged(source: Source, tables: registry.Tables, preset: str) -> pd.DataFrame:
+def judge_tables(source: Source, tables: registry.Tables, preset: str) -> pd.DataFrame:
     """The whole claims file of a source, judged on these tables."""
     claim_list = registry.claims_of(source)
     measured = claims.measure(claim_list, registry.decide(source, tables))
-    absent = registry.missing(source, preset)
-    return claims.judge(source.name, claim_list, measured, preset, lambda claim: _absent(source, claim, preset, absent))
+    absent = registry.list_missing(source, preset)
+    return claims.judge(source.name, claim_list, measured, preset, lambda claim: _explain_absence(source, claim, preset, absent))
 
 
-def recorded(source: Source, preset: str) -> pd.DataFrame:
+def read_recorded(source: Source, preset: str) -> pd.DataFrame:
     """The rows of one source from data/results/, without any row if nothing is recorded.
 
     Read from verdicts.csv where that was made from today's claims and tables, else judged. Raises BadData if the file
     was edited by hand.
     """
-    made_from = _made_from(source, preset)
+    made_from = _hash_inputs(source, preset)
     if not made_from:
         return pd.DataFrame(columns=claims.COLUMNS)
     path = _path(source, preset)
     rows, seal = _read(path) if path.exists() else (None, "")
     if seal == made_from:
         return rows
-    return judged(source, registry.recorded_tables(source, preset), preset)
+    return judge_tables(source, registry.read_recorded_tables(source, preset), preset)
 
 
 def write_recorded(source: Source, preset: str) -> None:
     """Judge what is recorded and write it as verdicts.csv, numbers to six digits."""
-    if made_from := _made_from(source, preset):
-        rows = judged(source, registry.recorded_tables(source, preset), preset)
+    if made_from := _hash_inputs(source, preset):
+        rows = judge_tables(source, registry.read_recorded_tables(source, preset), preset)
         text = _text(rows)
         sealed = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         sealed = sealed.assign(**{SEAL: f"{made_from} {_hash(text.encode())}"})
@@ -63,15 +63,15 @@ def write_recorded(source: Source, preset: str) -> None:
         paths.write_atomic(_path(source, preset), content.encode())
 
 
-def larger(source: Source, preset: str) -> pd.DataFrame:
+def read_larger(source: Source, preset: str) -> pd.DataFrame:
     """Recorded rows of the presets above this one that were tested, largest preset first."""
     above = reversed(claims.PRESETS[claims.PRESETS.index(preset) + 1 :])
-    tables = [recorded(source, each) for each in above]
+    tables = [read_recorded(source, each) for each in above]
     tables = [rows[rows.verdict != "not tested"] for rows in tables if not rows.empty]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=claims.COLUMNS)
 
 
-def decided(verdicts: pd.DataFrame) -> str:
+def list_decided(verdicts: pd.DataFrame) -> str:
     """Claim, case and verdict of the rows that every preset decides, one per line: what strict nbval compares."""
     rows = claims.primary_rows(verdicts)
     rows = rows[rows.kind.isin(claims.WITHOUT_INTERVAL)]
@@ -105,7 +105,7 @@ def plain(table: pd.DataFrame) -> str:
     rows = [("claim", "case", "setting", "verdict", "value [interval]", "band", "control", "reason")]
     rows += [(r.claim, r.case, r.setting, r.verdict, f"{number(r)} {r.unit}", band(r), control(r), r.reason)
              for r in intervals.itertuples()]  # fmt: skip
-    lines = _aligned(rows)
+    lines = _align(rows)
     lines.append(f"exact statements and errata: {words(primary[primary.kind.isin(claims.WITHOUT_INTERVAL)])}")
     beside = int((table.role != "primary").sum())
     lines.append(f"secondary cases and controls: {beside}, all of them with --json")
@@ -134,12 +134,12 @@ def words(exact: pd.DataFrame) -> str:
     return ", ".join(texts)
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _absent(source: Source, claim: Claim, preset: str, absent: Sequence[str]) -> str:
+def _explain_absence(source: Source, claim: Claim, preset: str, absent: Sequence[str]) -> str:
     """Why a claim was not tested, if its primary case needs a data set that is not at hand."""
     entry = claim.primary.get(preset, {}).get("dataset")
     settings = source.presets[preset].get(entry)
@@ -152,7 +152,7 @@ def _path(source: Source, preset: str) -> Path:
     return paths.RESULTS / preset / source.name / "verdicts.csv"
 
 
-def _made_from(source: Source, preset: str) -> str:
+def _hash_inputs(source: Source, preset: str) -> str:
     """Hashes of the claims file and of the recorded tables; "" if nothing is recorded."""
     tables = sorted(_path(source, preset).parent.glob("*.parquet"))
     if not tables:

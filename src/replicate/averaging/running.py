@@ -58,7 +58,7 @@ class KernelAverages:
         if not kernels:
             raise ValueError("kernels must name at least one kernel, got none")
         self._model = weights if isinstance(weights, nn.Module) else None
-        start = _joined(_parts(weights))
+        start = _join(_parts(weights))
         self._start = start if device is None else start.to(device)
         # By length, so that the kernels whose window is not over are the last rows of the sums.
         self._kernels = {
@@ -190,7 +190,7 @@ class KernelAverages:
             live = slice(int(np.searchsorted(self._last, first + 1)), None)
             with full_precision():
                 closed = [
-                    (rows, self._added(rows, first, stop))
+                    (rows, self._sum_block(rows, first, stop))
                     for rows, stop in self._closing(live, end)
                 ]
                 self._sums[live].addmm_(
@@ -214,7 +214,7 @@ class KernelAverages:
         rows = map(slice, [live.start, *edges[:-1]], edges)
         return list(zip(rows, map(int, ends), strict=True))
 
-    def _added(self, rows: slice, first: int, stop: int) -> Tensor:
+    def _sum_block(self, rows: slice, first: int, stop: int) -> Tensor:
         """What the sums of these rows are after the iterates first + 1 .. stop of the ring."""
         mu = self._mu[rows, first + 1 : stop + 1]
         return self._sums[rows].clone().addmm_(mu, self._ring[: stop - first])
@@ -228,7 +228,7 @@ def _parts(weights: Weights) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors]
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _join(parts: list[Tensor]) -> Tensor:
     """A copy of the tensors as one vector.
 
     Raises ValueError unless they are all float32 or all float64.

@@ -137,7 +137,7 @@ def _read(place: str, table: Mapping, base: Contrast | None, names: _Known) -> C
     _check_shapes(place, table)
     table = {key: value for key, value in table.items() if key != "what"}
     try:
-        contrast = Contrast.read(table) if base is None else base.changed(table)
+        contrast = Contrast.read(table) if base is None else base.change(table)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
     if contrast.name not in CONTRASTS and contrast.name not in names.measures:

@@ -213,7 +213,7 @@ class Contrast:
             given["base"] = _arm(table["base"])
         return cls(**given, options=options)
 
-    def changed(self, changes: Mapping) -> "Contrast":
+    def change(self, changes: Mapping) -> "Contrast":
         """The same contrast with some fields changed; `where` and options are merged."""
         new = Contrast.read({"name": self.name, **changes})
         given = {name: getattr(new, name) for name in changes if name in OF_THE_CELL}
@@ -308,10 +308,10 @@ def runs_along(name: str) -> bool:
 
 
 def _by_size(place: object) -> tuple:
-    return (0, float(place), "") if isinstance(place, int | float | np.number) else (1, 0.0, _padded(str(place)))
+    return (0, float(place), "") if isinstance(place, int | float | np.number) else (1, 0.0, _pad(str(place)))
 
 
-def _padded(text: str) -> str:
+def _pad(text: str) -> str:
     """With numbers at equal length, so that figure9 comes before figure10."""
     return re.sub(r"\d+", lambda number: number.group().zfill(6), text)
 

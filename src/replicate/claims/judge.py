@@ -58,7 +58,7 @@ def judge(
         if reason := _why_untested(claim, cases[claim.id], preset, untested):
             rows.append(_row(source, claim, preset) | {"verdict": "not tested", "reason": reason})
         if not _below(preset, claim):
-            rows += [_judged(source, claim, each, preset, adjusted) for each in cases[claim.id]]
+            rows += [_judge_case(source, claim, each, preset, adjusted) for each in cases[claim.id]]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -164,7 +164,7 @@ def _below(preset: str, claim: Claim) -> bool:
     return PRESETS.index(preset) < PRESETS.index(claim.needs)
 
 
-def _judged(source: str, claim: Claim, case: Measured, preset: str, adjusted: Mapping[str, float]) -> dict:
+def _judge_case(source: str, claim: Claim, case: Measured, preset: str, adjusted: Mapping[str, float]) -> dict:
     role = case.role if case.role != "primary" or _is_primary(claim, case, preset) else "secondary"
     row = _row(source, claim, preset) | _numbers(case.estimate) | _control(case)
     row |= {"role": role, "case": case.label, "setting": case.setting, "contrast": case.contrast}

@@ -84,14 +84,14 @@ def _of_claim(claim: Claim, tables: Decided, cells: Cells) -> Iterator[Measured]
     contrast = Contrast.read(claim.contrast)
     if contrast.name == "exact":
         of_claim = {"where": {"claim": claim.id}, "metric": contrast.metric or "value", "arms": [{}]}
-        contrast = contrast.changed(of_claim)
+        contrast = contrast.change(of_claim)
     question = _Question(claim, tables, cells)
-    yield from question.judged("primary", contrast, contrast, claim.control)
+    yield from question.judge_cases("primary", contrast, contrast, claim.control)
     for name, changes in claim.secondary.items():
-        other = contrast.changed(_without(changes, "control"))
-        yield from question.judged("secondary", other, other, changes.get("control", claim.control), name)
+        other = contrast.change(_without(changes, "control"))
+        yield from question.judge_cases("secondary", other, other, changes.get("control", claim.control), name)
     for name, changes in claim.controls.items():
-        yield from question.judged("control", contrast.changed(_without(changes)), contrast, {}, name)
+        yield from question.judge_cases("control", contrast.change(_without(changes)), contrast, {}, name)
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class _Question:
     tables: Decided
     cells: Cells
 
-    def judged(
+    def judge_cases(
         self, role: str, contrast: Contrast, of_cases: Contrast, changes: Mapping, name: str = ""
     ) -> Iterator[Measured]:
         """A contrast in every case of another one (mostly itself), with its control in the same case."""
-        control = contrast.changed(_without(changes)) if changes else None
+        control = contrast.change(_without(changes)) if changes else None
         against = changes.get("what") or (describe(control) if control else "")
         for case in self._cases(of_cases):
             try:

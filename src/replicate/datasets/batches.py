@@ -82,7 +82,7 @@ class Batches:
         values = np.tile(channels, width)
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
-    def resized(self, size: int) -> "Batches":
+    def resize(self, size: int) -> "Batches":
         """The same images and augmentation in batches of another size; the pixels are shared.
 
         Raises ValueError if the size is out of range.

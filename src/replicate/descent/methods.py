@@ -188,11 +188,11 @@ class Vaulting:
 
     def step(self, loss_at: Callable, point: Point, memory: tuple) -> Outcome:
         """See the module."""
-        jump = self._published if self.variant == "published" else self._corrected
+        jump = self._jump_as_published if self.variant == "published" else self._jump_as_corrected
         weights, forwards, count = jump(loss_at, point)
         return Outcome(weights, memory, forwards, count)
 
-    def _published(self, loss_at: Callable, point: Point) -> tuple:
+    def _jump_as_published(self, loss_at: Callable, point: Point) -> tuple:
         def vaulting(state):
             i, _, old, new = state
             return (new < old) & (i <= self.max_steps)
@@ -208,7 +208,7 @@ class Vaulting:
         count, weights, _, _ = jax.lax.while_loop(vaulting, jump, (1, first, point.loss, loss_at(first)))
         return weights, count + 1, count
 
-    def _corrected(self, loss_at: Callable, point: Point) -> tuple:
+    def _jump_as_corrected(self, loss_at: Callable, point: Point) -> tuple:
         norm = jnp.sum(point.gradient**2)
         slope = point.lr * norm
 

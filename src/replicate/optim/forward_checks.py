@@ -130,14 +130,14 @@ class ForwardChecks(Method):
 
     def _before(self, closure: Callable[[], Tensor], loss: Tensor | None) -> Tensor:
         """The loss before the walk, by a forward pass unless it is known."""
-        return self._forward(closure) if loss is None else self._checked(loss.detach())
+        return self._forward(closure) if loss is None else self._check_loss(loss.detach())
 
     def _forward(self, closure: Callable[[], Tensor], end: bool = True) -> Tensor:
         """The closure's loss, counted; it need be finite only if the walk may `end` here."""
         self.forwards += 1
-        return self._checked(self._watch(closure), end)
+        return self._check_loss(self._watch(closure), end)
 
-    def _checked(self, loss: Tensor, end: bool = True) -> Tensor:
+    def _check_loss(self, loss: Tensor, end: bool = True) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise BadParameter(f"the loss must be a tensor with one number, got {got}")
@@ -183,7 +183,7 @@ class ForwardChecks(Method):
                 raise BadParameter(f"state_dict has {name} {entry[name]!r}, which must be whole")
         pairs = zip(self.param_groups, state_dict["param_groups"], strict=True)
         groups = [{**group, **saved, "params": group["params"]} for group, saved in pairs]
-        self._loaded({**entry, "param_groups": groups})
+        self._load_attributes({**entry, "param_groups": groups})
 
     def __getstate__(self) -> dict:
         return super().__getstate__() | {"_watch": Watch()}

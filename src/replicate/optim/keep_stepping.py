@@ -75,7 +75,7 @@ class KeepStepping(ForwardChecks):
         self, moved: list, start: list[Tensor], closure: Callable[[], Tensor], loss: Tensor | None
     ) -> Tensor:
         if self.variant == "published":
-            return self._published(moved, closure)
+            return self._step_as_published(moved, closure)
         old = self._before(closure, loss)
         if not any(gradient.any() for _, gradient, _ in moved):
             return old
@@ -90,7 +90,7 @@ class KeepStepping(ForwardChecks):
             old = new
         return old
 
-    def _published(self, moved: list, closure: Callable[[], Tensor]) -> Tensor:
+    def _step_as_published(self, moved: list, closure: Callable[[], Tensor]) -> Tensor:
         old = self._forward(closure)
         self._mini_step(moved, 1.0)
         new = self._forward(closure)

@@ -84,7 +84,7 @@ class KeepVaulting(ForwardChecks):
         self, moved: list, start: list[Tensor], closure: Callable[[], Tensor], loss: Tensor | None
     ) -> Tensor:
         if self.variant == "published":
-            return self._published(moved, closure)
+            return self._step_as_published(moved, closure)
         before = self._before(closure, loss)
         if self.rule == "polyak" and before < 0:
             raise BadParameter(f'rule "polyak" takes losses of at least 0, got {before.item()}')
@@ -111,14 +111,14 @@ class KeepVaulting(ForwardChecks):
                 lowest = new
             elif best > 0:
                 break
-            longer = self._next(t, new.item(), before.item(), slope, norm, better)
+            longer = self._propose(t, new.item(), before.item(), slope, norm, better)
             if longer == t:
                 break
             t = longer
         self._go(moved, start, best)
         return lowest
 
-    def _next(
+    def _propose(
         self, t: float, new: float, before: float, slope: float, norm: float, better: bool
     ) -> float:
         """The length to try after t, where the loss was `new`."""
@@ -133,7 +133,7 @@ class KeepVaulting(ForwardChecks):
                 return t
         return min(max(wanted, t / self.cap), t * self.cap)
 
-    def _published(self, moved: list, closure: Callable[[], Tensor]) -> Tensor:
+    def _step_as_published(self, moved: list, closure: Callable[[], Tensor]) -> Tensor:
         old = self._forward(closure)
         self._mini_step(moved, 1.0)
         new = self._forward(closure)

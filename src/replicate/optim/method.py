@@ -58,7 +58,7 @@ class Method(Optimizer):
             state_dict = state_dict if changed is None else changed
         return state_dict
 
-    def _loaded(self, attributes: dict) -> None:
+    def _load_attributes(self, attributes: dict) -> None:
         """Take over what has been checked, and call the hooks that torch calls then."""
         self.__setstate__(attributes)
         for hook in self._optimizer_load_state_dict_post_hooks.values():

@@ -121,7 +121,7 @@ class Wrapper(Method):
         # The groups of the outermost layer decide, as somebody who changed a rate in them expects.
         inner = {**state_dict["inner"], "param_groups": state_dict["param_groups"]}
         self._load_inner(inner, entry)
-        self._loaded({**entry, "state": state})
+        self._load_attributes({**entry, "state": state})
 
     def __getstate__(self) -> dict:
         return {"state": self.state, "inner": self.inner, "loans": 0, **self._attributes()}

@@ -95,7 +95,7 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
-def late_starts(table: pd.DataFrame) -> Axes:
+def side_trip_starts(table: pd.DataFrame) -> Axes:
     """Loss of EMA side-trips by how many steps before the end they set in, with the average and the raw end as lines.
 
     table: what `last_steps` gives.

@@ -14,7 +14,7 @@ def unless_empty(plot):
     """The plot, or an axes that says so where its table has no rows: not everything is recorded everywhere."""
 
     @functools.wraps(plot)
-    def drawn(table: pd.DataFrame, *args, **kwargs):
+    def draw(table: pd.DataFrame, *args, **kwargs):
         if not table.empty:
             return plot(table, *args, **kwargs)
         _, ((ax,),) = grid(1, 1, (4, 0.6))
@@ -22,7 +22,7 @@ def unless_empty(plot):
         ax.text(0, 0.5, "nothing recorded yet")
         return ax
 
-    return drawn
+    return draw
 
 
 def interval(values: pd.Series) -> tuple[float, float]:

@@ -17,7 +17,7 @@ FINEST, WIDEST = (
 
 def noise_gain(coefficients) -> float:
     """sum_j c_j^2: variance of what an extrapolation adds over that of a step, where steps are noise alone."""
-    return float(np.sum(np.square(_checked(coefficients))))
+    return float(np.sum(np.square(_check_coefficients(coefficients))))
 
 
 def spectral_radius(coefficients, x, every: int = 1) -> np.ndarray:
@@ -26,7 +26,7 @@ def spectral_radius(coefficients, x, every: int = 1) -> np.ndarray:
     every: N, an extrapolation after each N-th step; the factor is the N-th root of a cycle's. Raises ValueError unless
     there are finite coefficients and every is at least 1.
     """
-    plain, ahead = _matrices(_checked(coefficients, every), x)
+    plain, ahead = _matrices(_check_coefficients(coefficients, every), x)
     cycle = ahead @ np.linalg.matrix_power(plain, every - 1)
     return np.abs(np.linalg.eigvals(cycle)).max(-1) ** (1 / every)
 
@@ -54,7 +54,7 @@ def stationary_variance(coefficients, x: float, every: int | None = 1) -> np.nda
     every = None: nothing is extrapolated but what is looked at, (1,). inf where w grows. For gradient descent it is
     1 / (x (2 - x)). Raises ValueError as `spectral_radius`.
     """
-    c, (plain, ahead) = _checked(coefficients, every), _matrices(coefficients, x)
+    c, (plain, ahead) = _check_coefficients(coefficients, every), _matrices(coefficients, x)
     cycle = [plain] * ((every or 1) - 1) + [ahead if every else plain]
     inputs = [_noise(c, matrix is ahead) for matrix in cycle]
     whole, added = np.eye(len(c) + 1), np.zeros((len(c) + 1,) * 2)
@@ -79,7 +79,7 @@ def mean_squares(coefficients, x, steps: int, start=1.0, q=0.0, every: int | Non
     As the optimizer does it: the first extrapolation is due when all k displacements are known, at a multiple of
     `every`; with every = None only what is looked at is extrapolated. Raises ValueError as `spectral_radius`.
     """
-    c, (plain, ahead) = _checked(coefficients, every), _matrices(coefficients, x)
+    c, (plain, ahead) = _check_coefficients(coefficients, every), _matrices(coefficients, x)
     seen, noise = np.array([1.0, *c]), np.broadcast_to(q, np.shape(x))[..., None, None]
     moments = np.zeros_like(plain)
     moments[..., 0, 0] = np.square(start)
@@ -124,7 +124,7 @@ def _noise(c: np.ndarray, due: bool) -> np.ndarray:
     return np.array([1 + c[0] * due, 1.0, *np.zeros(len(c) - 1)])
 
 
-def _checked(coefficients, every: int | None = 1) -> np.ndarray:
+def _check_coefficients(coefficients, every: int | None = 1) -> np.ndarray:
     c = np.asarray(coefficients, dtype=np.float64)
     if c.ndim != 1 or not len(c) or not np.isfinite(c).all():
         raise ValueError(f"coefficients must be at least one finite number, got {coefficients}")

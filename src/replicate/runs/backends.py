@@ -81,7 +81,7 @@ def _device_of_jax():
 
     Raises BadParameter or Unavailable as `machine.device` does.
     """
-    return _set_device_of_jax(machine.requested())
+    return _set_device_of_jax(machine.read_request())
 
 
 @functools.cache

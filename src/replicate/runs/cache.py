@@ -87,10 +87,10 @@ def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
             produce_or_load(experiment, values)
         except Missing as error:
             print(f"going on without {dataset}: {error}", file=sys.stderr)
-    return cached(experiment, settings)
+    return load_cached(experiment, settings)
 
 
-def cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
+def load_cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
     """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]: fields by key."""
     tables, of_key = [], {}
     for dataset, values in settings.items():
@@ -124,15 +124,15 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     if todo and after is not None:
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
-    context = (device, machine.requested(), deadline(), identity.imported_code())
+    context = (device, machine.read_request(), deadline(), identity.hash_imported())
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    finished = _finished(tasks, label)
+    finished = _finish(tasks, label)
     if finished < len(tasks):
         raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
     tables = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
-    diverged = [step for step in map(_diverged_at, folders.values()) if step is not None]
+    diverged = [step for step in map(_find_divergence, folders.values()) if step is not None]
     if len(diverged) == len(points):
         first = min(diverged)
         raise Diverged(f"{label}: every run diverged, the first at step {first}; try a smaller rate", first)
@@ -148,7 +148,7 @@ def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
     return [read_table(folder / TABLE) for folder in folders]
 
 
-def _finished(tasks: list, label: str) -> int:
+def _finish(tasks: list, label: str) -> int:
     """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was killed."""
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -185,7 +185,7 @@ def _one(
 
     if time.time() > until or until in _near:
         return False
-    if machine.requested() != requested:
+    if machine.read_request() != requested:
         os.environ[machine.DEVICE] = requested
     backends.device_for(run)  # jax computes where it is told from now on
     folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def _one(
 
 
 def _or_diverged(run: Callable, settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    lost = [step for step in map(_diverged_at, parents) if step is not None]
+    lost = [step for step in map(_find_divergence, parents) if step is not None]
     if lost:
         return pd.DataFrame([{"diverged": min(lost)}])
     try:
@@ -216,7 +216,7 @@ def _or_diverged(run: Callable, settings, point: dict, folder: Path, parents: li
         return pd.DataFrame([{"diverged": error.step}])
 
 
-def _diverged_at(folder: Path) -> int | None:
+def _find_divergence(folder: Path) -> int | None:
     """The step at which the run in `folder` diverged, None if it did not."""
     table = read_table(folder / TABLE)
     return int(table.diverged.iloc[0]) if "diverged" in table else None

@@ -32,7 +32,7 @@ def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
 
 def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
     """`code_digest` of the experiment `name` that this file defines, without importing the file."""
-    statements, imported = _reached(_syntax(path), name)
+    statements, imported = _reach(_syntax(path), name)
     modules = _with_imports(imported | {module for module in chosen if _file(module)})
     text = [ast.dump(node) for node in statements] + [f"{name} {_dump(name)}" for name in sorted(modules)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
@@ -41,12 +41,12 @@ def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
 def packages_of(experiment: Callable) -> set[str]:
     """The packages of others, such as torch, that the code which `experiment` reaches imports."""
     path = _file_of(experiment)
-    _, imported = _reached(_syntax(path), experiment.__name__)
+    _, imported = _reach(_syntax(path), experiment.__name__)
     trees = [_syntax(path), *(_syntax(_file(name)) for name in _with_imports(imported) - {CLOCK})]
-    return {name for tree in trees for name in _imported_packages(tree)}
+    return {name for tree in trees for name in _find_packages(tree)}
 
 
-def _imported_packages(tree: ast.Module) -> set[str]:
+def _find_packages(tree: ast.Module) -> set[str]:
     nodes = list(ast.walk(tree))
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names = plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
@@ -57,7 +57,7 @@ def _file_of(experiment: Callable) -> Path:
     return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 
 
-def _reached(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
+def _reach(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
     """Top-level statements that `name` needs, in the order of the module, and the package's modules these name."""
     defined: dict[str, ast.stmt] = {}
     for node in tree.body:
@@ -84,7 +84,7 @@ def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
     for node in inner:
         for bound, target in _targets(node):
             if names is None or bound in names or node not in nodes:
-                homes |= _taken(inner, bound, target)
+                homes |= _find_homes(inner, bound, target)
     return homes
 
 
@@ -93,7 +93,7 @@ def _homes_of_module(tree: ast.Module) -> set[str]:
     return _homes([tree])
 
 
-def _taken(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
+def _find_homes(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
     """The module `target`; or of a package of which only attributes are used, the modules that these come from."""
     if _file(target).name != "__init__.py":
         return {target}
@@ -179,7 +179,7 @@ def _dump_of_module(tree: ast.Module) -> str:
 
 
 @functools.cache
-def _parsed(path: Path, text: str) -> ast.Module:
+def _parse(path: Path, text: str) -> ast.Module:
     tree = ast.parse(text, filename=str(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -203,4 +203,4 @@ def _declares(decorator: ast.expr) -> bool:
 
 def _syntax(path: Path) -> ast.Module:
     """A module's syntax without docstrings; comments are not syntax."""
-    return _parsed(path, path.read_text())
+    return _parse(path, path.read_text())

@@ -15,7 +15,7 @@ DEVICES = ("auto", "cpu", "cuda")
 PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
-def requested() -> str:
+def read_request() -> str:
     """The device that REPLICATE_DEVICE names, "auto" if it is unset. Raises BadParameter."""
     word = os.environ.get(DEVICE) or "auto"
     if word not in DEVICES:
@@ -28,7 +28,7 @@ def device() -> str:
 
     Raises BadParameter on another value and Unavailable if CUDA is asked for and not there.
     """
-    word = requested()
+    word = read_request()
     if word == "cpu":
         return word
     import torch

@@ -12,7 +12,7 @@ import pandas as pd
 SEEDS = "seeds"  # the one setting that a pool leaves open: more seeds of the same settings join it
 
 
-def counted(
+def select_counted(
     table: pd.DataFrame, records: Mapping[str, dict], code: Callable[[Mapping], str], history: Sequence[str]
 ) -> pd.DataFrame:
     """The rows that count, in the order of the file.

@@ -14,7 +14,7 @@ import pandas as pd
 from replicate import paths
 from replicate.errors import BadData, BadParameter
 from replicate.runs import machine, pool
-from replicate.runs.cache import TABLE, cached, run_folder, source_of
+from replicate.runs.cache import TABLE, load_cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
 
@@ -29,16 +29,16 @@ def export(experiment: Callable, settings: Mapping[str, object], preset: str, fo
     if the folder would hold more than one call may carry off, MOST_FILES of MOST_BYTES each; no file is written then.
     """
     machine.commit()
-    table = cached(experiment, settings)
+    table = load_cached(experiment, settings)
     if table.empty:
         return None
-    path = folder / recorded_path(experiment, preset).name
+    path = folder / record_path(experiment, preset).name
     if not path.exists() and len(list(folder.glob("*.parquet"))) >= MOST_FILES:
         raise BadParameter(
             f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
         )
     unfinished = folder / f".{path.name}"
-    write_table(unfinished, rounded(table), {"preset": preset, "records": _records(experiment, settings)})
+    write_table(unfinished, round_numbers(table), {"preset": preset, "records": _records(experiment, settings)})
     if (size := unfinished.stat().st_size) > MOST_BYTES:
         unfinished.unlink()
         raise BadParameter(
@@ -52,10 +52,10 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
 
     Raises BadData if a run was made by a tree that differed from its commit.
     """
-    table = cached(experiment, settings)
+    table = load_cached(experiment, settings)
     if table.empty:
         return None
-    return merge(recorded_path(experiment, preset), table, _records(experiment, settings), preset)
+    return merge(record_path(experiment, preset), table, _records(experiment, settings), preset)
 
 
 def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
@@ -80,7 +80,7 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
         old, recorded = read_table(path), provenance_of(path)["records"]
         table = pd.concat([old, table[~table.key.isin(recorded)]], ignore_index=True)
         records = {**records, **recorded}
-    write_table(path, rounded(table), {"preset": preset, "records": dict(records)})
+    write_table(path, round_numbers(table), {"preset": preset, "records": dict(records)})
     return path
 
 
@@ -89,22 +89,22 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
 
     attrs["settings"]: the fields of the settings by key.
     """
-    path = recorded_path(experiment, preset)
+    path = record_path(experiment, preset)
     if not path.exists():
         return pd.DataFrame()
     table, records = read_table(path), provenance_of(path)["records"]
-    rows = pool.counted(table, records, _todays_code(experiment), machine.history()).reset_index(drop=True)
+    rows = pool.select_counted(table, records, _todays_code(experiment), machine.history()).reset_index(drop=True)
     rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
     return rows
 
 
-def older(experiment: Callable, preset: str) -> list[str]:
+def list_older(experiment: Callable, preset: str) -> list[str]:
     """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
-    path = recorded_path(experiment, preset)
-    return older_than(_todays_code(experiment), path)
+    path = record_path(experiment, preset)
+    return list_older_than(_todays_code(experiment), path)
 
 
-def older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
+def list_older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
     """Data sets whose rows that count, in a recorded file, were made by code of another digest; none without a file.
 
     code: provenance -> today's digest. The values are not verified, for none is used. Raises BadData.
@@ -112,13 +112,13 @@ def older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
     if not path.exists():
         return []
     table, records = read_columns(path, ["dataset", "key"])
-    counted = pool.counted(table.drop_duplicates(), records, code, machine.history())
+    counted = pool.select_counted(table.drop_duplicates(), records, code, machine.history())
     return [row.dataset for row in counted.itertuples() if not pool.is_of_today(records[row.key], code)]
 
 
 def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
     """Let recorded results count as results of today's code too: somebody has seen that the code gives the same."""
-    path, code = recorded_path(experiment, preset), _todays_code(experiment)
+    path, code = record_path(experiment, preset), _todays_code(experiment)
     table, provenance = read_table(path), provenance_of(path)
     for key in keys:
         record = provenance["records"][key]
@@ -131,9 +131,9 @@ def _todays_code(experiment: Callable) -> Callable[[Mapping], str]:
     return lambda record: code_digest(experiment, tuple(sorted(record.get("found_by_folder", {}))))
 
 
-def recorded_at(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
+def is_recorded(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
     """Whether a run of these settings is recorded under this data set's name, by whatever code and machine."""
-    path = recorded_path(experiment, preset)
+    path = record_path(experiment, preset)
     if not path.exists():
         return False
     values = json.loads(json.dumps(asdict(settings)))
@@ -142,17 +142,17 @@ def recorded_at(experiment: Callable, preset: str, dataset: str, settings: objec
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
 
-def recorded_path(experiment: Callable, preset: str) -> Path:
+def record_path(experiment: Callable, preset: str) -> Path:
     """Where one experiment's recorded rows lie."""
-    return recorded_file(source_of(experiment), experiment.__name__, preset)
+    return record_file(source_of(experiment), experiment.__name__, preset)
 
 
-def recorded_file(source: str, name: str, preset: str) -> Path:
+def record_file(source: str, name: str, preset: str) -> Path:
     """Where the recorded rows of the experiment `name` lie."""
     return paths.RESULTS / preset / source / f"{source}-{name}.parquet"
 
 
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
+def round_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its floating-point columns at DIGITS significant digits."""
     return table.assign(**{name: _significant(table[name]) for name in table.select_dtypes("floating")})
 

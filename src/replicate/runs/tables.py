@@ -51,7 +51,7 @@ def checksum_of(path: Path) -> str:
     try:
         return (pq.read_schema(path).metadata or {})[CHECKSUM].decode()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise _damaged(path, error) from None
+        raise _explain_damage(path, error) from None
 
 
 def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
@@ -60,7 +60,7 @@ def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
         arrow = pq.read_table(path, columns=columns)
         return arrow.to_pandas(), json.loads(arrow.schema.metadata[FIELD])["records"]
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from None
+        raise _explain_damage(path, error) from None
 
 
 def kept_rows(folder: Path) -> list[dict]:
@@ -82,13 +82,13 @@ def _read(path: Path) -> pa.Table:
         metadata = arrow.schema.metadata or {}
         whole = metadata[CHECKSUM] == _checksum(arrow, metadata[FIELD])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from None
+        raise _explain_damage(path, error) from None
     if not whole:
         raise BadData(f"{path} is damaged (wrong checksum); delete it and run the same command again")
     return arrow
 
 
-def _damaged(path: Path, error: Exception) -> BadData:
+def _explain_damage(path: Path, error: Exception) -> BadData:
     line = (str(error) or type(error).__name__).splitlines()[0]
     return BadData(f"{path} is damaged ({line}); delete it and run the same command again")
 

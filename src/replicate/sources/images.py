@@ -34,7 +34,7 @@ def batches(settings: ImageSettings, images: datasets.Images, batch: int, device
 
 def norm_batches(data: datasets.Batches, size: int, count: int) -> list:
     """The mini-batches that BatchNorm is re-estimated on, the same for every weight vector."""
-    resized = data.resized(size)
+    resized = data.resize(size)
     return [resized.batch(0, NORM, step)[0] for step in range(count)]
 
 

@@ -74,7 +74,7 @@ class Experiment:
             return self.settings
         return {entry: value for entry, value in settings.items() if not self.datasets or entry in self.datasets}
 
-    def judged(self, table):
+    def derive_table(self, table):
         """The table that is judged, from the table of one data set."""
         return table if self.derive is None else self.derive(table)
 
@@ -119,7 +119,7 @@ class Source(Mapping):
     def __getitem__(self, name: str) -> Experiment:
         if name not in self:
             raise unknown(f"experiment of {self.name}", name, self)
-        return _declared(importlib.import_module(f"replicate.sources.{self.name}.{name}"), name)
+        return _get_experiment(importlib.import_module(f"replicate.sources.{self.name}.{name}"), name)
 
     def __contains__(self, name: object) -> bool:
         return name in list(self)
@@ -169,7 +169,7 @@ def _by_number(name: str) -> tuple:
     return (stem, int(number)) if number.isdecimal() else (name, 0)
 
 
-def _declared(module: ModuleType, name: str) -> Experiment:
+def _get_experiment(module: ModuleType, name: str) -> Experiment:
     declared = getattr(module, name, None)
     if not isinstance(declared, Experiment) or inspect.getmodule(declared.run) is not module:
         raise TypeError(f"{module.__name__} must declare an experiment called {name}")

@@ -117,11 +117,11 @@ def load_state(path: Path, state: State, run: str = "") -> State:
         kind = "averages"
         if state.averages:
             for average, saved in zip(
-                state.averages, _joined(about["averages"], tensors), strict=True
+                state.averages, _join(about["averages"], tensors), strict=True
             ):
                 average.load_state_dict(saved)
         kind = "optimizer"
-        state.optimizer.load_state_dict(_joined(about["optimizer"], tensors))
+        state.optimizer.load_state_dict(_join(about["optimizer"], tensors))
     except (KeyError, ValueError) as error:
         line = str(error).splitlines()[0]
         raise BadData(f"{path} holds another {kind} than the one asked for ({line})") from None
@@ -268,7 +268,7 @@ def _key(key, path: str):
     return key
 
 
-def _joined(value: dict, tensors: dict[str, Tensor]):
+def _join(value: dict, tensors: dict[str, Tensor]):
     """What `_split` was given. Raises KeyError if a tensor is not there."""
     ((kind, content),) = value.items()
     if kind == "tensor":
@@ -284,5 +284,5 @@ def _joined(value: dict, tensors: dict[str, Tensor]):
         dtype, number = content
         return np.dtype(dtype).type(number)
     if kind == "dict":
-        return {key: _joined(item, tensors) for key, item in content}
-    return [_joined(item, tensors) for item in content] if kind == "list" else content
+        return {key: _join(item, tensors) for key, item in content}
+    return [_join(item, tensors) for item in content] if kind == "list" else content

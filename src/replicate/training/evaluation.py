@@ -139,7 +139,7 @@ class Evaluator:
 
     def __call__(self, weights: Tensor | None = None) -> dict[str, float]:
         """The columns at weights (parameters,), by default those that the model has now."""
-        with _restored(self.model, weights is not None):
+        with _restore_model(self.model, weights is not None):
             if weights is not None:
                 load_flat(self.model, weights)
             if self.re_estimate is not None:
@@ -164,7 +164,7 @@ def _has_statistics(model: nn.Module) -> bool:
 
 
 @contextmanager
-def _restored(model: nn.Module, weights: bool) -> Iterator[None]:
+def _restore_model(model: nn.Module, weights: bool) -> Iterator[None]:
     """Buffers, modes and, if asked, the weights of a model as they were before."""
     tensors = [*model.buffers(), *(model.parameters() if weights else ())]
     before = [tensor.detach().clone() for tensor in tensors]

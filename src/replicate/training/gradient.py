@@ -49,7 +49,7 @@ def cuda_graph(compute: Callable[[], None]) -> Callable[[], None]:
 
 
 @contextmanager
-def restored(buffers: Iterable[Tensor]) -> Iterator[None]:
+def restore_buffers(buffers: Iterable[Tensor]) -> Iterator[None]:
     """Puts back what runs that warm up change, also after an error."""
     before = [(buffer, buffer.clone()) for buffer in buffers]
     try:
@@ -79,10 +79,10 @@ class GraphedGradient:
         """As `plain_gradient`."""
         self.place(seed, stream, step)
         if self._replay is None:
-            with restored(self.buffers()):
+            with restore_buffers(self.buffers()):
                 self._replay = self._capture(self.compute)
         self._replay()
-        return self.taken()
+        return self.take_gradient()
 
     def place(self, seed: int, stream: int, step: int) -> None:
         """Say which batch comes next."""
@@ -93,7 +93,7 @@ class GraphedGradient:
             self._epoch = (seed, stream, epoch)
         self._first.fill_(index * self.data.size)
 
-    def taken(self) -> Tensor:
+    def take_gradient(self) -> Tensor:
         """The loss, and the gradients where an optimizer looks for them."""
         # Whoever set a gradient to None took the graph's memory off the parameter, not out of the graph.
         for parameter, gradient in zip(self._model().parameters(), self._gradients, strict=True):
@@ -130,10 +130,10 @@ class GraphedGradients:
         for one, (seed, stream) in zip(self._each, runs, strict=True):
             one.place(seed, stream, step)
         if self._replay is None:
-            with restored([buffer for one in self._each for buffer in one.buffers()]):
+            with restore_buffers([buffer for one in self._each for buffer in one.buffers()]):
                 self._replay = self._capture(self._compute)
         self._replay()
-        return [one.taken() for one in self._each]
+        return [one.take_gradient() for one in self._each]
 
     def _compute(self) -> None:
         if self._each[0].data.device.type != "cuda":

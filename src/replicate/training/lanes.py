@@ -53,7 +53,7 @@ class Lanes(nn.Module):
         """
         if compiled and not any(map(shutil.which, ("g++", "clang++"))):
             raise Unavailable("compiled lanes need a C++ compiler, g++ or clang++; leave out compiled")
-        return self._compiled_gradient(loss) if compiled else self._eager_gradient(loss)
+        return self._compile_gradient(loss) if compiled else self._eager_gradient(loss)
 
     def _eager_gradient(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         loss_of_each = torch.vmap(loss)
@@ -66,7 +66,7 @@ class Lanes(nn.Module):
 
         return gradient
 
-    def _compiled_gradient(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+    def _compile_gradient(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Callable:
         model = self._model[0]
         # One graph of forward and backward pass, half the time of compiling the forward pass alone.
         both = torch.compile(torch.vmap(torch.func.grad_and_value(lambda row, x, y: loss(model.at(row, x), y))))

@@ -46,7 +46,7 @@ def main_runs(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
     return runs.each(main_run, settings, points).table
 
 
-def searched(settings: Settings, arms: Iterable[str], batches: Iterable[int]) -> pd.DataFrame:
+def search_rates(settings: Settings, arms: Iterable[str], batches: Iterable[int]) -> pd.DataFrame:
     """The ends of the tuning seeds' runs at every rate of the grid."""
     grid = [
         {"arm": arm, "lr": lr, "batch": batch} for batch in batches for arm in arms for lr in settings.rates
@@ -54,7 +54,7 @@ def searched(settings: Settings, arms: Iterable[str], batches: Iterable[int]) ->
     return runs.each(tuning_run, settings, grid).table if grid else pd.DataFrame()
 
 
-def best_rates(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], float]:
+def choose_rates(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], float]:
     """(arm, batch) -> the rate with the lowest mean of a loss; a rate at which any seed was lost is out."""
     if table.empty:
         return {}

@@ -23,7 +23,7 @@ FROM = 3  # the published class extrapolates from its fourth call on, and so doe
 def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable, list[int]]:
     """What moves one parameter per lane (rate, dt), and the step from which each does, for `minimise`."""
 
-    def made(theta):
+    def make(theta):
         rates = [rate + dt * (arm == "rate") for rate, dt in lanes]
         groups = [{"params": [p], "lr": rate} for p, rate in zip(theta, rates, strict=True)]
         if arm in ("adam", "rate"):
@@ -39,7 +39,7 @@ def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable
         ]
 
     count = {"adam": 1, "rate": 1, "gradient": 2}.get(arm, len(lanes))
-    return made, [0, FROM] if arm == "gradient" else [0] * count
+    return make, [0, FROM] if arm == "gradient" else [0] * count
 
 
 def run(settings: Settings, arm: str, lanes: list, starts: np.ndarray, every: int = 1) -> np.ndarray:

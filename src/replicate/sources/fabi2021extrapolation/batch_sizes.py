@@ -23,8 +23,8 @@ def batch_sizes(settings: Settings) -> pd.DataFrame:
     """
     if not settings.batches:
         return pd.DataFrame()
-    best = _networks.best_rates(
-        _networks.searched(settings, _networks.COMPARED, settings.batches), "train_loss"
+    best = _networks.choose_rates(
+        _networks.search_rates(settings, _networks.COMPARED, settings.batches), "train_loss"
     )
     grid = pd.DataFrame({"arm": arm, "lr": lr, "batch": batch} for (arm, batch), lr in best.items())
     return _networks.ends(_networks.main_runs(settings, grid))

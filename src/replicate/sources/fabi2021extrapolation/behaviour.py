@@ -27,7 +27,7 @@ ROUNDING = 1e-12  # of a displacement: what is above was moved by more than the 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def behaviour(settings: Settings) -> pd.DataFrame:
     """One row per check: columns claim, case, value, control (NaN where none)."""
-    rows = [*_identities(), *_beginnings(), *_assumption(), *_late_and_stale(), *_gradients(), *_relatives()]
+    rows = [*_identities(), *_beginnings(), *_assumption(), *_check_late_and_stale(), *_gradients(), *_relatives()]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
@@ -141,7 +141,7 @@ def rosenbrock_slope(x: np.ndarray) -> np.ndarray:
     return np.stack([-2 * (1 - x[..., 0]) - 400 * x[..., 0] * bend, 200 * bend], axis=-1)
 
 
-def _late_and_stale() -> Iterator[tuple]:
+def _check_late_and_stale() -> Iterator[tuple]:
     """X-10: a gradient that first comes at call 10; X-11: a rate divided by ten. Gradients are ones."""
     early, late, *_ = models.mlp(2, (2,), 2, seed=0).parameters()
     optimizer = optim.TaylorExtrapolation(optim.SGD([early, late], lr=ETA), S * ETA, variant="published")

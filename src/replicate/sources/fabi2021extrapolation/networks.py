@@ -75,11 +75,11 @@ def networks(settings: Settings) -> pd.DataFrame:
     processor, without evaluation), train_loss, valid_loss, test_loss (nats), valid_top1, top1 (fractions),
     lost (the step at which the loss stopped being finite, else NaN).
     """
-    table = _networks.searched(settings, settings.searched, (settings.batch,))
+    table = _networks.search_rates(settings, settings.searched, (settings.batch,))
     # What is timed by the training loss is tuned by it, and what is compared by accuracy by the validation
     # loss: a rate that another measure has chosen would be compared too.
     by_metric = (("tuned", "train_loss"), ("validated", "valid_loss"))
-    best = {regime: _networks.best_rates(table, metric) for regime, metric in by_metric}
+    best = {regime: _networks.choose_rates(table, metric) for regime, metric in by_metric}
     regimes = pd.DataFrame(_regimes(settings, best), columns=["regime", "arm", "lr"])
     grid = regimes[["arm", "lr"]].drop_duplicates().assign(batch=settings.batch)
     return regimes.merge(_networks.main_runs(settings, grid), on=["arm", "lr"])

@@ -48,9 +48,9 @@ def noise(settings: Settings) -> pd.DataFrame:
     )  # of each batch size, the rate's place
     at_plain = np.take_along_axis(risks[3], plain[None, :, None], axis=2)[..., 0]
     best = {
-        "rate 0.1": _best(small[3]),
-        "plain descent's best rate": _best(at_plain),
-        "a rate for each s": _best(risks[3].min(-1)),
+        "rate 0.1": _choose_share(small[3]),
+        "plain descent's best rate": _choose_share(at_plain),
+        "a rate for each s": _choose_share(risks[3].min(-1)),
     }
     rows = [("", "", np.nan, np.nan, "best", arm, 3, int(batch), s) for arm, shares in best.items()
             for batch, s in zip(BATCHES, shares, strict=True)]  # fmt: skip
@@ -58,19 +58,19 @@ def noise(settings: Settings) -> pd.DataFrame:
              for order, table in small.items() for s, of_batches in zip(SHARES_OF_RISK, table, strict=True)
              for batch, value in zip(BATCHES, of_batches, strict=True) if batch in (1, 16, 256)]  # fmt: skip
     ranks = [
-        float(stats.spearmanr(BATCHES, shares).statistic) for shares in (best["rate 0.1"], _best(small[1]))
+        float(stats.spearmanr(BATCHES, shares).statistic) for shares in (best["rate 0.1"], _choose_share(small[1]))
     ]
     rows.append(("EXTRA-B1.batch", "", *ranks, "claim", "", 3, 0, np.nan))
     rows.append(
         ("EXTRA-B1.best", "", best["plain descent's best rate"].max(), np.nan, "claim", "", 3, 0, np.nan)
     )
-    rows.append(("EXTRA-B1.zero", "", _best_with_its_rate(1), np.nan, "claim", "", 3, 1, np.nan))
+    rows.append(("EXTRA-B1.zero", "", _choose_share_and_rate(1), np.nan, "claim", "", 3, 1, np.nan))
     return pd.DataFrame(
         rows, columns=["claim", "case", "value", "control", "what", "arm", "order", "batch", "s"]
     )
 
 
-def _best(risks: np.ndarray) -> np.ndarray:
+def _choose_share(risks: np.ndarray) -> np.ndarray:
     """The best s of at least 0 for each batch size; risks: (shares, batches)."""
     positive = SHARES_OF_RISK >= 0
     return SHARES_OF_RISK[positive][risks[positive].argmin(0)]
@@ -96,7 +96,7 @@ def _bias_and_variance(s: float, order: int, rates: np.ndarray) -> tuple[np.ndar
         return tuple(0.5 * np.nan_to_num(square @ CURVATURES, nan=np.inf) for square in squares)
 
 
-def _best_with_its_rate(batch: int) -> float:
+def _choose_share_and_rate(batch: int) -> float:
     """The s in [0, 1] with the lowest expected loss, the rate being the best for each s."""
     from scipy.optimize import minimize_scalar
 

@@ -71,7 +71,7 @@ def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
         before = training.flat_weights(model)
         with optimizer.extrapolated():
             changed = (training.flat_weights(model) != before).double().mean()
-        long = np.linalg.norm(_combined(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
+        long = np.linalg.norm(_combine(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
         name = "printed" if dt == settings.dt else "dt"
         yield {
             "what": name,
@@ -87,7 +87,7 @@ def _gain(settings: Settings, seed: int, device: str, name: str, batch: int) -> 
     model = kit.network(settings, seed, data.images, device)
     optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
     squares = [
-        (np.sum(_combined(displacements, 1.0) ** 2), np.sum(displacements[0] ** 2))
+        (np.sum(_combine(displacements, 1.0) ** 2), np.sum(displacements[0] ** 2))
         for displacements in _displacements(settings, model, optimizer, data.batches, seed, settings.steps)
     ]
     extrapolation, step = np.mean(squares[-settings.steps // 4 :], axis=0)
@@ -107,7 +107,7 @@ def _displacements(settings, model, optimizer, data, seed: int, steps: int) -> I
             yield displacements
 
 
-def _combined(displacements: list[np.ndarray], s: float) -> np.ndarray:
+def _combine(displacements: list[np.ndarray], s: float) -> np.ndarray:
     """sum_j c_j(s) d_j of the third order."""
     return sum(c * d for c, d in zip(step_coefficients(s, 3), displacements, strict=True))
 

@@ -25,7 +25,7 @@ def operations(settings: Settings) -> float:
 )
 def search(settings: Settings) -> pd.DataFrame:
     """Ends of the tuning seeds' runs for every arm that has a search of its own, batch size and rate."""
-    tables = [_networks.searched(settings, settings.searched, (settings.batch,))]
+    tables = [_networks.search_rates(settings, settings.searched, (settings.batch,))]
     if settings.batches:
-        tables.append(_networks.searched(settings, _networks.COMPARED, settings.batches))
+        tables.append(_networks.search_rates(settings, _networks.COMPARED, settings.batches))
     return pd.concat(tables, ignore_index=True).drop_duplicates(["arm", "batch", "lr", "seed"])

@@ -29,7 +29,7 @@ def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     """
     main = Main.load(settings, point["seed"], device)
     checkpoints = training.Checkpoints(folder / "checkpoints", f"{folder.parent.name} {folder.name}")
-    state, log = _begun(main, checkpoints)
+    state, log = _begin(main, checkpoints)
 
     def save() -> None:
         checkpoints.save(state, {"losses": log})
@@ -69,7 +69,7 @@ class Main:
         rates = {"lr": self.settings.lr, "momentum": self.settings.momentum, "weight_decay": self.settings.weight_decay}
         return training.State(model, optim.SGD(model.parameters(), fused=True, **rates))
 
-    def resumed(self, path: Path) -> training.State:
+    def resume(self, path: Path) -> training.State:
         """A state that was left. Raises Missing or BadData."""
         return training.load_state(path, self.state())
 
@@ -87,7 +87,7 @@ class Main:
         return kit.evaluator(kit.network(settings, 0, images, self.device), sets, norm)
 
 
-def _begun(main: Main, checkpoints) -> tuple[training.State, np.ndarray]:
+def _begin(main: Main, checkpoints) -> tuple[training.State, np.ndarray]:
     """Where the main run begins or goes on, and the losses of the steps before."""
     state, at = main.state(), checkpoints.newest()
     if at is None:
@@ -161,12 +161,12 @@ def kernel(name: str, k: int) -> np.ndarray:
     return {"two-point": averaging.two_point, "swa": averaging.swa, "ema": averaging.ema}[name](k)
 
 
-def trained(settings: Settings, steps: int) -> float:
+def count_training(settings: Settings, steps: int) -> float:
     """Multiplications and additions of so many steps."""
     return steps * settings.batch * kit.operations_per_image(settings, settings.dataset)[1]
 
 
-def evaluated(settings: Settings, rows: int) -> float:
+def count_evaluation(settings: Settings, rows: int) -> float:
     """Multiplications and additions of so many evaluations: BatchNorm's batches, and the images that are judged."""
     test = datasets.describe(settings.dataset).test_images
     images = settings.norm_batches * settings.norm_batch + settings.train_images + test

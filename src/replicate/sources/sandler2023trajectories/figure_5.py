@@ -33,8 +33,8 @@ def operations(settings: Settings) -> float:
     marks = {1, *(k for _, k in every)}
     rows = 2 + len(marks) + 2 * len(every) + len(controlled) + len(settings.controls)
     steps = _trip_steps(every) + _trip_steps(controlled) + max(settings.controls, default=0)
-    main = _branches.trained(settings, settings.steps)
-    per_branch = _branches.trained(settings, steps) + _branches.evaluated(settings, rows)
+    main = _branches.count_training(settings, settings.steps)
+    per_branch = _branches.count_training(settings, steps) + _branches.count_evaluation(settings, rows)
     return len(settings.seeds) * (main + settings.branches * per_branch)
 
 
@@ -86,7 +86,7 @@ def side_trips(settings: Settings, point: dict, folder: Path, parents: list[Path
     A run that was paused goes on with the first row that it does not have.
     """
     main, branch = _branches.Main.load(settings, point["seed"], device), point["branch"]
-    start = main.resumed(parents[0] / f"branch-{branch}.ckpt")
+    start = main.resume(parents[0] / f"branch-{branch}.ckpt")
     ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
     origin, metrics = training.flat_weights(start.model), main.evaluator()
     plan, rows = _plan(_Trips(main, start), ends), runs.kept_rows(folder)

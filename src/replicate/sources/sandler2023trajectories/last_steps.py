@@ -23,7 +23,7 @@ def operations(settings: Settings) -> float:
     if not settings.last_windows:
         return 0.0
     rows = 2 + len(settings.last_windows)
-    per_branch = _branches.trained(settings, sum(settings.last_windows)) + _branches.evaluated(settings, rows)
+    per_branch = _branches.count_training(settings, sum(settings.last_windows)) + _branches.count_evaluation(settings, rows)
     return len(settings.seeds) * settings.branches * per_branch
 
 
@@ -56,10 +56,10 @@ def last_steps(settings: Settings) -> pd.DataFrame:
         return pd.DataFrame()
     main = runs.each(_branches.main_run, settings, [{"seed": s} for s in settings.seeds])
     grid = [{"seed": s, "branch": b} for s in settings.seeds for b in range(settings.branches)]
-    return runs.each(late_trips, settings, grid, after=main).table
+    return runs.each(run_late_trips, settings, grid, after=main).table
 
 
-def late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def run_late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
     """EMA side-trips from several points before one end, which all of them share with the average."""
     main, branch = _branches.Main.load(settings, point["seed"], device), point["branch"]
     ends, _ = training.load_tensor_file(parents[0] / f"branch-{branch}-ends.ckpt")
@@ -67,7 +67,7 @@ def late_trips(settings: Settings, point: dict, folder: Path, parents: list[Path
 
     def end_of(k: int):
         name = f"branch-{branch}-last-{k}.ckpt" if k < longest else f"branch-{branch}.ckpt"
-        start = main.resumed(parents[0] / name)
+        start = main.resume(parents[0] / name)
         rate = averaging.equivalent_schedule(main.rate, averaging.ema(k, settings.last_delta), start.step)
         return training.flat_weights(training.branch(start, main.data, rate, main.seed, MAIN, start.step + k).model)
 
