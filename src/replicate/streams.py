@@ -11,7 +11,7 @@ import numpy as np
 from replicate.errors import unknown
 
 USES = ("init", "order", "augment", "noise", "dropout", "eval", "bootstrap")  # appended to, never reordered
-SEEDS = 2**32  # torch's CPU generator and jax's keys both keep only 32 bits of a seed
+SEED_LIMIT = 2**32  # torch's CPU generator and jax's keys both keep only 32 bits of a seed
 
 
 def rng(seed: int, use: str, index: int, stream: int = 0) -> np.random.Generator:
@@ -22,9 +22,9 @@ def rng(seed: int, use: str, index: int, stream: int = 0) -> np.random.Generator
     if use not in USES:
         raise unknown("use of randomness", use, USES)
     for name, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value < SEEDS:
+        if not 0 <= value < SEED_LIMIT:
             raise ValueError(f"{name} must be in [0, 2^32), got {value}")
     if index < 0:
         raise ValueError(f"index must be at least 0, got {index}")
-    key = np.array([seed + SEEDS * stream, USES.index(use)], dtype=np.uint64)
+    key = np.array([seed + SEED_LIMIT * stream, USES.index(use)], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, 0, index], dtype=np.uint64)))

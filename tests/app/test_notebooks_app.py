@@ -138,7 +138,7 @@ def test_deviations_have_a_column_a_data_set(study):
 def test_shown_are_primary_rows_with_an_interval(study):
     rows = study.verdicts()
     table = show_primary(rows, "preset")
-    assert list(table.columns) == ["preset", *verdicts.SHOWN]
+    assert list(table.columns) == ["preset", *verdicts.SHORT_COLUMNS]
     assert set(table.claim) <= {
         row.id for row in registry.claims_of(registry.source(SOURCE)) if row.has_interval
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from replicate import descent
-from replicate.descent.least_squares import BLOCK, BLOCKS
+from replicate.descent.least_squares import ROWS_PER_PRODUCT, BLOCKS
 
 
 def test_data_are_what_the_source_draws():
@@ -42,7 +42,7 @@ def test_the_loss_is_the_mean_square():
     np.testing.assert_allclose(path.points[1], at - 0.1 * 2 * one.x.T @ residual / 40, rtol=1e-13)
 
 
-@pytest.mark.parametrize("rows", [3, BLOCK, BLOCKS * BLOCK, BLOCKS * BLOCK + 5])
+@pytest.mark.parametrize("rows", [3, ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT + 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_closed_form_is_the_weights_that_made_y(rows, dtype):
     one = descent.regression(rows, 2, 0)

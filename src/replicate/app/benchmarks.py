@@ -13,18 +13,18 @@ from replicate import paths
 from replicate.sources.protocol import Experiment
 
 SOURCE = "speed"  # under which the records of its experiments are kept, see runs.cache.source_of
-FOLDER = "benchmarks"
+BENCHMARKS = "benchmarks"
 
 
 def are_there() -> bool:
     """Whether this package lies in a checkout with the folder."""
-    return (paths.ROOT / FOLDER / "__init__.py").is_file()
+    return (paths.ROOT / BENCHMARKS / "__init__.py").is_file()
 
 
 def experiments() -> dict[str, Experiment]:
     """Name -> experiment that measures speed on a GPU; empty, with a line on stderr, without it."""
     if not are_there():
-        print(f"going on without speed: no folder {FOLDER} in {paths.ROOT}", file=sys.stderr)
+        print(f"going on without speed: no folder {BENCHMARKS} in {paths.ROOT}", file=sys.stderr)
         return {}
     return _load("harness").load_experiments()
 
@@ -44,4 +44,4 @@ def _load(name: str) -> ModuleType:
     # On the path, not loaded from its file: a worker process imports the experiment by its name.
     if str(paths.ROOT) not in sys.path:
         sys.path.insert(0, str(paths.ROOT))
-    return importlib.import_module(f"{FOLDER}.{name}")
+    return importlib.import_module(f"{BENCHMARKS}.{name}")

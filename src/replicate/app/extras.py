@@ -6,14 +6,14 @@ from importlib.metadata import PackageNotFoundError, requires
 from replicate import paths
 
 # Modules that are not called as the package that brings them.
-PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow", "myst_nb": "myst-nb", "yaml": "pyyaml", "dask": "distributed"}
+INSTALL_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow", "myst_nb": "myst-nb", "yaml": "pyyaml", "dask": "distributed"}
 EXTRA = re.compile(r"""^([\w.-]+)[^;]*; extra == ['"]([\w.-]+)['"]$""")
 
 
 def explain(error: ModuleNotFoundError) -> str | None:
     """The line for a module that an extra brings: what to install. None for any other module."""
     module = (error.name or "").partition(".")[0]
-    package = _canonical(PACKAGES.get(module, module))
+    package = _canonical(INSTALL_NAMES.get(module, module))
     extra = read_extras().get(package)
     if extra is None:
         return None

@@ -57,7 +57,7 @@ def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     """Primary rows with an interval, in the columns that fit a page."""
     primary = claims.primary_rows(rows)
     primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
-    return primary[[*more, *verdicts.SHOWN]].round(4)
+    return primary[[*more, *verdicts.SHORT_COLUMNS]].round(4)
 
 
 def execute(name: str, preset: str, overrides: Mapping[str, object], device: str) -> Path:

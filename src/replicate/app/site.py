@@ -14,7 +14,7 @@ from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import Source
 
-COLUMNS = ("claim", "origin", "where", "statement", "role", "case", "setting", "verdict", "reason", "contrast", "value",
+PAGE_COLUMNS = ("claim", "origin", "where", "statement", "role", "case", "setting", "verdict", "reason", "contrast", "value",
            "band", "unit", "n", "p", "p_adjusted", "control", "device")  # fmt: skip
 OPTIONS = {
     "project": "replicate",
@@ -110,12 +110,12 @@ def verdict_page(source: Source) -> str:
 
 def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
     """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in `anchored`."""
-    head = "".join(f"<th>{column}</th>" for column in COLUMNS)
+    head = "".join(f"<th>{column}</th>" for column in PAGE_COLUMNS)
     rows = []
     for row in table.itertuples():
         anchor = "" if row.claim in anchored else f' id="{html.escape(row.claim)}"'
         anchored.add(row.claim)
-        cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in COLUMNS)
+        cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in PAGE_COLUMNS)
         rows.append(f"<tr{anchor}>{cells}</tr>")
     body = "\n".join(rows)
     return f'<div class="pst-scrollable-table-container"><table class="table">\n<tr>{head}</tr>\n{body}\n</table></div>'

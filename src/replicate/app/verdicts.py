@@ -20,7 +20,7 @@ from replicate.errors import BadData
 from replicate.sources.protocol import Source
 
 SEAL = "made_from"  # column: hashes of claims file, tables and rows
-SHOWN = ["claim", "case", "verdict", "value", "low", "high", "unit", "control_verdict", "reason"]  # where space is short
+SHORT_COLUMNS = ["claim", "case", "verdict", "value", "low", "high", "unit", "control_verdict", "reason"]  # where space is short
 
 
 def of_runs(source: Source, settings: Mapping[str, object], preset: str) -> pd.DataFrame:

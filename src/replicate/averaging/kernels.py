@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SHOWN = 4  # weights of a kernel that has no name, in a `repr`
+SHOWN_WEIGHTS = 4  # weights of a kernel that has no name, in a `repr`
 
 
 def swa(k: int) -> np.ndarray:
@@ -155,8 +155,8 @@ def describe(mu: np.ndarray) -> str:
     delta = float(mu[-1])
     if 0 < delta <= 1 and np.array_equal(mu, ema(k, delta)):
         return f"ema(k={k}, delta={delta:.4g})"
-    first = ", ".join(f"{weight:.4g}" for weight in mu[:SHOWN])
-    return f"mu(k={k}: {first}{', ...' if len(mu) > SHOWN else ''})"
+    first = ", ".join(f"{weight:.4g}" for weight in mu[:SHOWN_WEIGHTS])
+    return f"mu(k={k}: {first}{', ...' if len(mu) > SHOWN_WEIGHTS else ''})"
 
 
 def _check_window(k: int) -> None:

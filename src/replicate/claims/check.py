@@ -16,8 +16,8 @@ from replicate.claims.contrasts import (
 from replicate.errors import BadData, unknown
 
 FIELDS = dict  # names of fields -> values
-SHAPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
-SHAPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
+FIELD_TYPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
+FIELD_TYPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
 OPTION = (str, int, float)
 CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
           OPTION: "a text or a number"}  # fmt: skip
@@ -160,7 +160,7 @@ def _read(place: str, table: Mapping, base: Contrast | None, names: _Known) -> C
 def _check_shapes(place: str, table: Mapping) -> None:
     """Texts, lists and tables where they belong."""
     for name, value in table.items():
-        shape = SHAPES.get(name, OPTION)
+        shape = FIELD_TYPES.get(name, OPTION)
         if not isinstance(value, shape):
             raise ValueError(f"{place}.{name}: must be {CALLED[shape]}, got {value!r}")
         if name in ("of", "what") and not value.strip():

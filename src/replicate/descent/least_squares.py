@@ -15,7 +15,7 @@ from replicate.descent.newton import spectrum
 from replicate.errors import BadParameter
 from replicate.streams import rng
 
-BLOCK = 4096  # rows of a product: at 12 columns the largest that OpenBLAS multiplies without copying it first
+ROWS_PER_PRODUCT = 4096  # rows of a product: at 12 columns the largest that OpenBLAS multiplies without copying it first
 BLOCKS = 4  # products a call, 1.5 MiB in float64 at 12 columns
 
 
@@ -89,7 +89,7 @@ def _gram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """X'[X y], (k + 1, k + 2)."""
     columns = x.shape[1]
     gram = np.zeros((columns, columns + 1))
-    rows = np.zeros((BLOCKS, BLOCK, columns + 1))
+    rows = np.zeros((BLOCKS, ROWS_PER_PRODUCT, columns + 1))
     flat = rows.reshape(-1, columns + 1)
     for first in range(0, len(x), len(flat)):
         block = x[first : first + len(flat)]

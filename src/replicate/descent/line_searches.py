@@ -16,7 +16,7 @@ from replicate.descent.methods import Outcome, Point
 from replicate.errors import BadParameter
 
 # Lengths looked at first, in units of the step to a smallest loss of 0. Far out deep nets have narrow second valleys.
-GRID = np.concatenate([np.logspace(-14, -2, 192, endpoint=False), np.logspace(-2, 2, 256)])
+LENGTHS = np.concatenate([np.logspace(-14, -2, 192, endpoint=False), np.logspace(-2, 2, 256)])
 BATCH = 64  # forward passes at once: with many rows more would not fit into a cache, and hundreds not into memory
 FINER, ROUNDS = 16, 7  # each round narrows the bracket eightfold: to 1e-8 of t, as far as losses can tell
 
@@ -49,7 +49,7 @@ class ExactSearch:
 
         slope = point.lr * jnp.sum(point.gradient**2)
         dtype = point.loss.dtype
-        t = point.loss / slope * jnp.asarray(GRID, dtype)
+        t = point.loss / slope * jnp.asarray(LENGTHS, dtype)
 
         def lowest(t):
             at = losses(t)

@@ -28,7 +28,7 @@ from replicate.errors import BadParameter, unknown
 from replicate.streams import rng
 
 ACTIVATIONS = ("linear", "relu")
-BLOCK = 20_000  # numbers per layer of a block of rows: what a cache holds, by trial
+NUMBERS_PER_LAYER = 20_000  # numbers per layer of a block of rows: what a cache holds, by trial
 LEAST = 500  # rows of a block
 
 QR_ROWS = 4096  # rows a step of the QR decomposition
@@ -129,7 +129,7 @@ def moments(data: Rows) -> Moments:
 @functools.cache
 def rows_loss(net: Net) -> Callable:
     """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives by weights only."""
-    size = max(BLOCK // max(net.dims), LEAST)
+    size = max(NUMBERS_PER_LAYER // max(net.dims), LEAST)
 
     def at_once(weights, data: Rows):
         return _squares(net, weights, data) / data.y.shape[0]

@@ -17,7 +17,7 @@ from replicate.descent.methods import Point, Stepping
 from replicate.descent.precision import precision
 from replicate.errors import BadParameter
 
-DIGITS = 64  # rounding of a mean over many rows, in units of the last place: what counts as a tie
+TIE_ULPS = 64  # rounding of a mean over many rows, in units of the last place: what counts as a tie
 
 
 class Run(NamedTuple):
@@ -133,7 +133,7 @@ def ties(
         arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, path, np.float64(lr)))
         one_by_one, at_once, gap = map(np.asarray, _both(method, loss)(*arrays))
     differ = one_by_one != at_once
-    return Ties(len(path), int(differ.sum()), int((differ & (gap <= DIGITS * np.finfo(dtype).eps)).sum()))
+    return Ties(len(path), int(differ.sum()), int((differ & (gap <= TIE_ULPS * np.finfo(dtype).eps)).sum()))
 
 
 @functools.lru_cache(maxsize=32)

@@ -26,7 +26,7 @@ from replicate.optim.wrapper import Wrapper, check_shape
 HISTORIES = ("weights", "gradient")
 VARIANTS = ("corrected", "published")
 PUBLISHED = {"order": 3, "derivative": "bdf", "history": "gradient", "every": 1}
-PLAIN = {"momentum": 0, "weight_decay": 0, "dampening": 0, "nesterov": False, "maximize": False}
+PLAIN_SGD = {"momentum": 0, "weight_decay": 0, "dampening": 0, "nesterov": False, "maximize": False}
 RISE = 10  # a rate that rises by more makes of a short step's rounding a displacement
 
 
@@ -225,9 +225,9 @@ class TaylorExtrapolation(Wrapper):
                 self._refuse_unless_plain(i, group)
 
     def _refuse_unless_plain(self, i: int, group: dict) -> None:
-        is_plain = all(group.get(name) == value for name, value in PLAIN.items())
+        is_plain = all(group.get(name) == value for name, value in PLAIN_SGD.items())
         if not (isinstance(self.inner, SGD) and is_plain):
-            got = {name: group[name] for name in PLAIN if name in group}
+            got = {name: group[name] for name in PLAIN_SGD if name in group}
             raise BadParameter(
                 "inner must be plain SGD where history is 'gradient' ('weights' takes any "
                 f"optimizer), got {type(self.inner).__name__} with {got} in group {i}"

@@ -13,14 +13,14 @@ QUOTIENTS = {
     "bdf": "four states",
     "central": "central",
 }
-TOYS = {  # colour and line of the arms on toy functions; the figure's two first
+TOY_LOOKS = {  # colour and line of the arms on toy functions; the figure's two first
     "adam": ("0.3", "-"),
     "GD+": ("tab:red", "-"),
     "gradient": ("tab:blue", "--"),
     "weights": ("tab:green", ":"),
     "rate": ("tab:orange", ":"),
 }
-METRICS = {"step": "step (one gradient each)", "seconds": "processor seconds"}
+TIME_LABELS = {"step": "step (one gradient each)", "seconds": "processor seconds"}
 
 
 @unless_empty
@@ -57,10 +57,10 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
         height = np.log10(1 + ground.to_numpy())
         left.contour(ground.columns, ground.index, height, levels=2, colors="0.85", linewidths=0.6)
         own = table[
-            (table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOYS)[:3])
+            (table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOY_LOOKS)[:3])
         ]
         for arm, run in own.groupby("arm", sort=False):
-            colour, style = TOYS[arm]
+            colour, style = TOY_LOOKS[arm]
             left.plot(run.x, run.y, color=colour, linestyle=style, linewidth=1.2, label=arm)
             right.plot(
                 run.step,
@@ -88,7 +88,7 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
         best = own.groupby(["arm", "lr"], sort=False, as_index=False).distance.min()
         ax.axvspan(own[own.source].lr.min(), own[own.source].lr.max(), color="0.9", label="the source's grid")
         for arm, line in best.groupby("arm", sort=False):
-            colour, style = TOYS[arm]
+            colour, style = TOY_LOOKS[arm]
             ax.plot(
                 line.lr,
                 np.maximum(line.distance, 1e-32),
@@ -180,11 +180,11 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
             .groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]]
             .mean()
         )
-        for ax, x in zip(row, METRICS, strict=True):
+        for ax, x in zip(row, TIME_LABELS, strict=True):
             for arm, line in part.groupby("arm", sort=False):
                 ax.plot(line[x], line[y], color=colours[arm], linewidth=1.3, label=arm)
             ax.set(
-                yscale="log" if y.endswith("loss") else "linear", xlabel=METRICS[x], title=f"{name}, {regime}"
+                yscale="log" if y.endswith("loss") else "linear", xlabel=TIME_LABELS[x], title=f"{name}, {regime}"
             )
         row[0].set_ylabel("training loss [nats]" if y == "train_loss" else "test top-1 [fraction]")
         row[1].legend(frameon=False, fontsize="x-small", ncols=2)

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 
 from replicate.plots.style import grid, interval, unless_empty
 
-KERNELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
+KERNEL_LABELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
 RATIOS = ("TRAJ-21.loss", "TRAJ-22.loss", "TRAJ-23.loss")  # the claims that a side-trip gains what its average gains
 CASE = r"^(?P<dataset>\S+) (?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
-COLOURS = dict(zip(KERNELS, sns.color_palette("colorblind", len(KERNELS)), strict=True))
+COLOURS = dict(zip(KERNEL_LABELS, sns.color_palette("colorblind", len(KERNEL_LABELS)), strict=True))
 
 
 @unless_empty
@@ -29,12 +29,12 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     )
     datasets, windows = list(table.dataset.unique()), sorted(part[part.arm == "side-trip"].k.unique())
     colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
-    _, axes = grid(len(datasets), len(KERNELS), (3.4, 2.8), sharey="row")
+    _, axes = grid(len(datasets), len(KERNEL_LABELS), (3.4, 2.8), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         own = part[part.dataset == dataset]
-        for ax, kernel in zip(row, KERNELS, strict=True):
+        for ax, kernel in zip(row, KERNEL_LABELS, strict=True):
             _trips_of_one_kernel(ax, own[own.kernel.isin(["", kernel])], kernel, colours, y)
-            ax.set(title=f"{dataset}, {KERNELS[kernel]}", xlabel="step", ylabel=LABELS[y])
+            ax.set(title=f"{dataset}, {KERNEL_LABELS[kernel]}", xlabel="step", ylabel=LABELS[y])
             ax.legend(frameon=False, fontsize="small")
     return axes
 
@@ -60,10 +60,10 @@ def _ratios(rows: pd.DataFrame) -> np.ndarray:
             ax.axhspan(least, most, color="0.9", label=f"margin [{least:g}, {most:g}]")
         ax.axhline(1, color="0.6", linewidth=1)
         for kernel, line in part.groupby("kernel", sort=False):
-            x = line.k.astype(int) * 1.12 ** (list(KERNELS).index(kernel) - 1)  # side by side, to be told apart
+            x = line.k.astype(int) * 1.12 ** (list(KERNEL_LABELS).index(kernel) - 1)  # side by side, to be told apart
             reach = [line.value - line.low, line.high - line.value]
             ax.errorbar(x, line.value, np.clip(reach, 0, 10), fmt="o-", capsize=3, color=COLOURS[kernel],
-                        label=KERNELS[kernel])  # fmt: skip
+                        label=KERNEL_LABELS[kernel])  # fmt: skip
         ax.set(xscale="log", xlabel="window k [steps]", title=f"{dataset}, preset {preset}")
         ax.set_ylabel("gain of side-trip / gain of average")
         ax.set_ylim(max(0, part.value.min() - 0.5), part.value.max() + 0.5)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
-FEW = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
+FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 
 
 def unless_empty(plot):
@@ -27,7 +27,7 @@ def unless_empty(plot):
 
 def interval(values: pd.Series) -> tuple[float, float]:
     """Student's 95 % interval of the mean, or the range of fewer than five or of equal values: what error bars show."""
-    if len(values) < FEW or values.nunique() == 1:
+    if len(values) < FEW_SEEDS or values.nunique() == 1:
         return values.min(), values.max()
     return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
 

@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import FEW, grid, interval, unless_empty
+from replicate.plots.style import FEW_SEEDS, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
 ALONE = {"SGD": "0.55", "ADAM": "black", "ARMIJO": PALETTE[3], "EXACT": "tab:cyan", "LBFGS": "tab:olive"}
@@ -17,11 +17,11 @@ LOOKS = {arm: {"color": colour, "linestyle": "-"} for arm, colour in ALONE.items
     for method, colour in IN_VARIANTS.items()
     for variant, style in STYLES.items()
 }  # arm -> colour by method, dashes by variant
-SHOWN = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
+SHOWN_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
-AXES = ("gradients", "forward-equivalents")
-UNITS = {axis: axis for axis in AXES} | {"seconds": "seconds, one thread"}
-PARTS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {"step": "update"}
+COUNTED_AXES = ("gradients", "forward-equivalents")
+AXIS_LABELS = {axis: axis for axis in COUNTED_AXES} | {"seconds": "seconds, one thread"}
+PART_LABELS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {"step": "update"}
 LOSS = "log10(L / L at start)"
 FIRM = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}  # words, with their colours
 
@@ -44,7 +44,7 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
-def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
+def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN_ARMS) -> np.ndarray:
     """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with intervals.
 
     table: what `figure_9` and its like give. A row of axes per data set, (data sets, 3). Published code is
@@ -52,9 +52,9 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), len(UNITS), (2.2, 1.7), sharey="row")
+    _, axes = grid(len(datasets), len(AXIS_LABELS), (2.2, 1.7), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
-        for ax, (axis, unit) in zip(row, UNITS.items(), strict=True):
+        for ax, (axis, unit) in zip(row, AXIS_LABELS.items(), strict=True):
             _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.axis == axis)], arms)
             ax.set_xlabel(unit)
         row[0].set_ylabel(LOSS)
@@ -64,7 +64,7 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
 
 
 @unless_empty
-def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN) -> np.ndarray:
+def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN_ARMS) -> np.ndarray:
     """Every figure on one axis: the post's rates above, tuned rates below; means, (2, data sets).
 
     table: what `figure_9` and its like give, one below the other.
@@ -78,7 +78,7 @@ def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] =
             ax.set_title(f"{dataset}, {rate}", fontsize="small")
         row[0].set_ylabel(LOSS, fontsize="x-small")
     for ax in axes[-1]:
-        ax.set_xlabel(UNITS[axis], fontsize="small")
+        ax.set_xlabel(AXIS_LABELS[axis], fontsize="small")
     handles = {x.get_label(): x for ax in axes.ravel() for x in ax.lines}
     names = [arm for arm in arms if arm in handles]
     look = {"frameon": False, "fontsize": "xx-small", "loc": "center left", "bbox_to_anchor": (1.0, 0.0)}
@@ -123,11 +123,11 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
 @unless_empty
 def time_shares(table: pd.DataFrame) -> Axes:
     """Share of a step by part, a bar per task; dashed: the post's 80 %. table: what `shares` gives."""
-    mean = table[table.part.isin(PARTS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
-    mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PARTS))
+    mean = table[table.part.isin(PART_LABELS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
+    mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PART_LABELS))
     _, ((ax,),) = grid(1, 1, (4.6, 0.8 + 0.25 * len(mean)))
     left = np.zeros(len(mean))
-    for (part, label), colour in zip(PARTS.items(), PALETTE, strict=False):
+    for (part, label), colour in zip(PART_LABELS.items(), PALETTE, strict=False):
         width = mean[part].fillna(0).to_numpy()
         ax.barh(mean.index, width, left=left, color=colour, label=label)
         left += width
@@ -193,7 +193,7 @@ def _curve(ax: Axes, part: pd.DataFrame, arm: str, banded: bool) -> None:
     x = by_share.mean().index * part.budget.mean()
     low, high = zip(*(interval(values) for _, values in by_share), strict=True)
     ax.plot(x, by_share.mean(), linewidth=1.4, label=arm, **LOOKS[arm])
-    if banded and by_share.size().min() >= FEW:
+    if banded and by_share.size().min() >= FEW_SEEDS:
         ax.fill_between(x, low, high, color=LOOKS[arm]["color"], alpha=0.15, linewidth=0)
 
 

@@ -12,7 +12,7 @@ from replicate.paths import ROOT
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 DEVICES = ("auto", "cpu", "cuda")
-PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
+REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
 def read_request() -> str:
@@ -120,7 +120,7 @@ def _git(*words: str) -> str:
 def versions() -> dict[str, str]:
     """Exact versions of what computes, and of Python."""
     numbers = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in REPORTED_PACKAGES:
         try:
             numbers[package] = version(package)
         except PackageNotFoundError:

@@ -19,7 +19,7 @@ from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
 
 MOST_FILES, MOST_BYTES = 8, 16 * 2**20  # of what one call hands out: little enough for any way off a lent machine
-DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
+SIGNIFICANT_DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
 
 
 def export(experiment: Callable, settings: Mapping[str, object], preset: str, folder: Path) -> Path | None:
@@ -153,12 +153,12 @@ def record_file(source: str, name: str, preset: str) -> Path:
 
 
 def round_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its floating-point columns at DIGITS significant digits."""
+    """The table with its floating-point columns at SIGNIFICANT_DIGITS significant digits."""
     return table.assign(**{name: _significant(table[name]) for name in table.select_dtypes("floating")})
 
 
 def _significant(column: pd.Series) -> pd.Series:
-    return column.map(lambda v: float(f"{v:.{DIGITS - 1}e}") if np.isfinite(v) else v)
+    return column.map(lambda v: float(f"{v:.{SIGNIFICANT_DIGITS - 1}e}") if np.isfinite(v) else v)
 
 
 def _records(experiment: Callable, settings: Mapping[str, object]) -> dict[str, dict]:

@@ -24,7 +24,7 @@ from replicate.training.loop import State
 
 MAGIC = b"REPLICATE-CKPT-1"
 DIGEST = 32  # bytes of a SHA-256
-PLAIN = (bool, int, float, str, type(None))  # what JSON gives back as it was
+JSON_TYPES = (bool, int, float, str, type(None))  # what JSON gives back as it was
 
 
 def save_tensor_file(path: Path, tensors: dict[str, Tensor], about: dict | None = None) -> None:
@@ -245,7 +245,7 @@ def _split(value, path: str, tensors: dict[str, Tensor]):
     if isinstance(value, np.ndarray):
         tensors[path] = _from_numpy(value, path)
         return {"array": path}
-    if isinstance(value, np.generic) and isinstance(value.item(), PLAIN):
+    if isinstance(value, np.generic) and isinstance(value.item(), JSON_TYPES):
         # With its precision: 1 - float32(0.9) is another number than 1 - 0.9.
         return {"number": [value.dtype.str, value.item()]}
     if isinstance(value, dict):
@@ -256,14 +256,14 @@ def _split(value, path: str, tensors: dict[str, Tensor]):
         }
     if isinstance(value, list | tuple):
         return {"list": [_split(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]}
-    if not isinstance(value, PLAIN):
+    if not isinstance(value, JSON_TYPES):
         raise _cannot_hold(value, path)
     return {"plain": value}
 
 
 def _key(key, path: str):
     """A dict's key as JSON keeps it."""
-    if not isinstance(key, PLAIN):
+    if not isinstance(key, JSON_TYPES):
         raise _cannot_hold(key, f"key {key!r} of {path}")
     return key
 

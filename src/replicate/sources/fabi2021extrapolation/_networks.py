@@ -22,7 +22,7 @@ from replicate.sources.fabi2021extrapolation._arms import ARMS, Arm
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.images import MAIN
 
-DATASETS = ("digits", "cifar10", "tiny-imagenet-10", "imagewoof")  # entries of the presets
+IMAGE_ENTRIES = ("digits", "cifar10", "tiny-imagenet-10", "imagewoof")  # entries of the presets
 COMPARED = ("plain", "s=0.5")  # with batch sizes
 METRICS = ("train_loss", "valid_loss", "valid_top1", "test_loss", "top1")
 NORM_BATCH = 256

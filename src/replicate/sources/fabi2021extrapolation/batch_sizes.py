@@ -12,7 +12,7 @@ from replicate.sources.protocol import experiment
 @experiment(
     fields={"arm": _networks.COMPARED, "batch": lambda settings: settings.batches},
     metrics=("train_loss",),
-    datasets=_networks.DATASETS,
+    datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
 )

@@ -60,7 +60,7 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
 @experiment(
     fields={"regime": ("source", "tuned", "validated", "plain-best"), "arm": tuple(ARMS)},
     metrics=("top1", "train_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
-    datasets=_networks.DATASETS,
+    datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
     operations=operations,

@@ -18,7 +18,7 @@ CURVATURES = np.geomspace(0.01, 1.0, 12)
 HORIZON = 100  # steps
 SIGMA2 = 1.0  # variance of a single example's gradient over the curvature, where weights start at 1
 BATCHES = 2 ** np.arange(10)
-RATES = np.geomspace(0.01, 2.0, 32)
+RATE_CHOICES = np.geomspace(0.01, 2.0, 32)
 SMALL = 0.1  # a rate far below the largest stable one, 2
 SHARES_OF_RISK = np.round(np.arange(-0.6, 2.01, 0.05), 10)  # below 0: Lookahead with k = 1
 
@@ -38,7 +38,7 @@ def noise(settings: Settings) -> pd.DataFrame:
     """
     from scipy import stats
 
-    risks = {order: np.array([_risks(s, order, RATES) for s in SHARES_OF_RISK]) for order in (1, 3)}
+    risks = {order: np.array([_risks(s, order, RATE_CHOICES) for s in SHARES_OF_RISK]) for order in (1, 3)}
     small = {
         order: np.array([_risks(s, order, np.array([SMALL]))[:, 0] for s in SHARES_OF_RISK])
         for order in (1, 3)

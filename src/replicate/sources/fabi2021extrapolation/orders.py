@@ -12,7 +12,7 @@ from replicate.sources.fabi2021extrapolation.presets import ALGEBRA
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.protocol import experiment
 
-STEPS = np.geomspace(
+STEP_SIZES = np.geomspace(
     0.004, 0.04, 8
 )  # small enough for the leading term, large enough for rounding in float64
 PATHS = {
@@ -56,7 +56,7 @@ def _of_path(name: str) -> Iterator[tuple]:
     at = PATHS[name]
     exact = [float(sympy.diff(path, t, m).subs(t, at)) for m in range(4)]
     w = sympy.lambdify(t, path, "math")
-    for step in STEPS:
+    for step in STEP_SIZES:
         series = np.cumsum([exact[m] * step**m / sympy.factorial(m) for m in range(4)]).astype(float)
         for m in (2, 3):
             yield name, "taylor", m, step, abs(w(at + step) - series[m])

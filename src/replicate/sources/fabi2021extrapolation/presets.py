@@ -9,7 +9,7 @@ PAPER = Settings()
 
 ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", arms=(), searched=())}
 
-GRID = tuple(round(0.002 * 10 ** (i / 3), 6) for i in range(10))  # 0.002 to 2, which holds 0.02
+RATE_GRID = tuple(round(0.002 * 10 ** (i / 3), 6) for i in range(10))  # 0.002 to 2, which holds 0.02
 
 TOY = replace(PAPER, arms=("adam", "GD+", "gradient"), searched=(), seeds=(0,))
 TOYS = {  # rate, dt: the post's table; steps and starts: its figures
@@ -22,11 +22,11 @@ TOYS = {  # rate, dt: the post's table; steps and starts: its figures
 # The dt that is drawn; Beale's is the figure's, not the table's.
 DRAWN = {"rosenbrock": 1e-4, "beale": 8e-4, "goldstein-price": 1e-5}
 STRIDES = (1e-10, 1e-6, 1e-4, 8e-4, 3e-3)
-FEW = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
+TOYS_OF_FIGURES = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
 ALL = ("adam", "GD+", "gradient", "weights", "rate")
-MANY = {name: replace(toy, strides=STRIDES, arms=ALL) for name, toy in TOYS.items()}
-MANY["rosenbrock"] = replace(MANY["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3))
-MANY["goldstein-price"] = replace(MANY["goldstein-price"], basin_starts=1000)
+ALL_TOYS = {name: replace(toy, strides=STRIDES, arms=ALL) for name, toy in TOYS.items()}
+ALL_TOYS["rosenbrock"] = replace(ALL_TOYS["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3))
+ALL_TOYS["goldstein-price"] = replace(ALL_TOYS["goldstein-price"], basin_starts=1000)
 
 DIGITS = replace(
     PAPER,
@@ -38,7 +38,7 @@ DIGITS = replace(
     arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4", "s=1 late",
           "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "heavy-ball"),
-    rates=GRID,
+    rates=RATE_GRID,
     curves=True,
     batches=(16, 64, 256, 1024),
     seeds=tuple(range(10)),
@@ -56,19 +56,19 @@ CIFAR = replace(
     arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
           "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
-    rates=GRID[2:9],
+    rates=RATE_GRID[2:9],
     rows=20,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "smoke": {
-        **FEW,
+        **TOYS_OF_FIGURES,
         "digits": replace(
             DIGITS,
             steps=40,
             arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
             searched=("plain", "s=0.5", "heavy-ball"),
-            rates=GRID[3:6],
+            rates=RATE_GRID[3:6],
             batches=(16, 64),
             seeds=(0, 1),
             tuning_seeds=(1000,),
@@ -76,7 +76,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         ),
     },
     "cpu": {
-        **MANY,
+        **ALL_TOYS,
         "digits": DIGITS,
         "cifar10": replace(
             CIFAR,
@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5"),
             searched=("plain", "s=0.5"),
             regimes=("source", "tuned"),
-            rates=GRID[2:7],
+            rates=RATE_GRID[2:7],
             rows=4,
             curve_images=1000,
             norm_batches=5,
@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "paper": {"imagewoof": PAPER},
 }
 
-NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18"}
+MODEL_NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18"}
 OF_NETWORKS = ("dataset", "model", "width", "stem", "batch", "lr", "dt")
 OF_TOYS = ("dataset", "lr", "dt", "steps", "start")
 
@@ -124,7 +124,7 @@ def setting(entry: str, settings: Mapping[str, object]) -> str:
     same = all(_plain(settings[name]) == getattr(reference, name) for name in names)
     if dataset == "quadratic" or same:
         return "the source's"
-    return f"stand-in: {NAMES[settings['model']] if dataset not in TOYS else 'other numbers'} on {dataset}"
+    return f"stand-in: {MODEL_NAMES[settings['model']] if dataset not in TOYS else 'other numbers'} on {dataset}"
 
 
 def _plain(value: object) -> object:

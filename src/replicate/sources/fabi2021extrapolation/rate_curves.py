@@ -28,7 +28,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 @experiment(
     fields={"arm": (*ARMS, "best of plain", "the source's"), "lr": lambda settings: settings.rates},
     metrics=("train_loss", "rate"),
-    datasets=_networks.DATASETS,
+    datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
     derive=derive,

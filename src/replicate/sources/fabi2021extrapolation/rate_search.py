@@ -14,8 +14,8 @@ from replicate.sources.fabi2021extrapolation.presets import TOYS
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.protocol import experiment
 
-GRID = 10  # rates of the source's search, from a hundredth of its upper edge (the lower one is unsaid)
-WIDEST = 3.0  # where the wider grid ends
+GRID_SIZE = 10  # rates of the source's search, from a hundredth of its upper edge (the lower one is unsaid)
+WIDEST_RATE = 3.0  # where the wider grid ends
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -61,12 +61,12 @@ def search_run(
         -1
     ]
     distance = np.nan_to_num(_toys.squared_distance(end, PROBLEMS[settings.dataset]), nan=np.inf)
-    return pd.DataFrame({"lr": rates, "source": np.arange(len(rates)) < GRID, "distance": distance})
+    return pd.DataFrame({"lr": rates, "source": np.arange(len(rates)) < GRID_SIZE, "distance": distance})
 
 
 def _rates(edge: float) -> np.ndarray:
     """The source's grid, ten rates up to `edge`, and its continuation in the same ratio to 3."""
-    within = np.geomspace(edge / 100, edge, GRID)
+    within = np.geomspace(edge / 100, edge, GRID_SIZE)
     ratio = within[1] / within[0]
-    beyond = edge * ratio ** np.arange(1, 1 + int(np.ceil(np.log(WIDEST / edge) / np.log(ratio))))
+    beyond = edge * ratio ** np.arange(1, 1 + int(np.ceil(np.log(WIDEST_RATE / edge) / np.log(ratio))))
     return np.concatenate([within, beyond])

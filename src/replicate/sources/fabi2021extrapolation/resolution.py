@@ -18,22 +18,22 @@ from replicate.sources.images import MAIN
 from replicate.sources.protocol import experiment
 
 AFTER = 50  # steps into a run
-STRIDES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
-BATCHES = {"noise": 16, "quiet": 1024}  # images per batch
+TRIED_DTS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
+BATCH_OF = {"noise": 16, "quiet": 1024}  # images per batch
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """The runs at a batch size as they are, and of the printed dt the largest of the seeds."""
     largest = table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
     return pd.concat(
-        [table[table.what.isin(list(BATCHES))], largest.assign(seed=0, branch=0)], ignore_index=True
+        [table[table.what.isin(list(BATCH_OF))], largest.assign(seed=0, branch=0)], ignore_index=True
     )
 
 
 @experiment(
-    fields={"what": ("printed", *BATCHES)},
+    fields={"what": ("printed", *BATCH_OF)},
     metrics=("changed", "length", "extrapolation", "predicted"),
-    datasets=_networks.DATASETS,
+    datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     derive=derive,
 )
@@ -55,7 +55,7 @@ def resolution_run(
     """One seed; the extrapolations are looked at and not adopted."""
     rows = list(_lengths(settings, point["seed"], device))
     if settings.batches:
-        rows += [_gain(settings, point["seed"], device, name, batch) for name, batch in BATCHES.items()]
+        rows += [_gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()]
     return pd.DataFrame(rows).assign(branch=0)
 
 
@@ -66,7 +66,7 @@ def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
     optimizer = optim.TaylorExtrapolation(inner, settings.dt, every=None)
     run = _displacements(settings, model, optimizer, data.batches, seed, AFTER)
     displacements = deque(run, maxlen=1).pop()
-    for dt in sorted({settings.dt, *STRIDES}):
+    for dt in sorted({settings.dt, *TRIED_DTS}):
         optimizer.dt = dt
         before = training.flat_weights(model)
         with optimizer.extrapolated():

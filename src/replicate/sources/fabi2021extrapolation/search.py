@@ -17,7 +17,7 @@ def operations(settings: Settings) -> float:
 
 
 @experiment(
-    datasets=_networks.DATASETS,
+    datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
     operations=operations,

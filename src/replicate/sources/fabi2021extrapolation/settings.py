@@ -9,7 +9,7 @@ from replicate.sources.settings import STRICT, Count, ImageSettings, Natural, Ra
 
 Stride = Annotated[float, Field(gt=0, le=1)]
 
-DATASETS = Literal[
+DatasetName = Literal[
     "imagewoof",
     "tiny-imagenet-10",
     "cifar10",
@@ -25,7 +25,7 @@ DATASETS = Literal[
 class Settings(ImageSettings):
     """Symbols of the source: eta the rate `lr`, dt the time of an extrapolation, s = dt/h; h is eta."""
 
-    dataset: DATASETS = "imagewoof"  # Experiments
+    dataset: DatasetName = "imagewoof"  # Experiments
     model: Literal["mlp", "resnet8", "resnet18"] = "resnet18"  # Experiments
     batch: Count = 64  # Experiments
     lr: Rate = 0.02  # Experiments; toy functions: the post's table

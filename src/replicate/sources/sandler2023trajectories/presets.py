@@ -62,11 +62,11 @@ CIFAR = replace(
     norm_batch=256,
 )
 
-FEW = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 100, "two_point": (10, 100),
+SMALL = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 100, "two_point": (10, 100),
        "swa": (10, 100), "ema": (10, 100), "controls": (100,), "last_windows": (50, 100), "train_images": 2048}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {"digits": replace(DIGITS, **FEW)},
+    "smoke": {"digits": replace(DIGITS, **SMALL)},
     "cpu": {
         "digits": DIGITS,
         "cifar10": replace(
@@ -93,7 +93,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "paper": {"imagenet": PAPER},
 }
 
-NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18", "resnet34": "ResNet-34"}
+MODEL_NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18", "resnet34": "ResNet-34"}
 OF_THE_SOURCE = ("dataset", "model", "width", "stem", "batch", "lr", "momentum", "pixel_noise", "label_noise")
 
 
@@ -111,4 +111,4 @@ def setting(entry: str, settings: Mapping[str, object]) -> str:
     paper = asdict(PAPER)
     if settings["dataset"] == "quadratic" or all(settings[name] == paper[name] for name in OF_THE_SOURCE):
         return "the source's"
-    return f"stand-in: {NAMES[settings['model']]} on {settings['dataset']}"
+    return f"stand-in: {MODEL_NAMES[settings['model']]} on {settings['dataset']}"

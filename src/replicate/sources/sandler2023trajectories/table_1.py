@@ -11,7 +11,7 @@ from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import rng
 
 DIMENSIONS = 64
-KERNELS = {"two-point": two_point, "swa": swa, "ema": ema}
+KERNEL_FUNCTIONS = {"two-point": two_point, "swa": swa, "ema": ema}
 
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
@@ -24,7 +24,7 @@ def table_1(settings: Settings) -> pd.DataFrame:
     rows = []
     for name, windows in (("two-point", settings.two_point), ("swa", settings.swa), ("ema", settings.ema)):
         for k in windows:
-            rows += _frozen(name, KERNELS[name](k), k, settings)
+            rows += _frozen(name, KERNEL_FUNCTIONS[name](k), k, settings)
     rows += [(*row, np.nan) for row in (*_weights_of_swa(10), *_weights_of_ema(10, 0.5))]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 

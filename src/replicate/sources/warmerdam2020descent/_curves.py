@@ -25,7 +25,7 @@ TARGETS = (-2, -4, -10)  # log losses to which costs are measured
 STILL = -6.0  # rises of the log loss are counted above this
 AXES = ("gradients", "forward-equivalents", "seconds")
 STARTS = ("source", "orthogonal")  # the second without a plateau
-RATES = ("source", "tuned", "enlarged")
+RATE_KINDS = ("source", "tuned", "enlarged")
 LONGEST = [name for name, arm in _arms.ARMS.items() if arm.method == "Stepping" and arm.options[0] == 50]
 WITHOUT_PLATEAU = ("SGD", "ADAM", *LONGEST)  # arms that also run from orthogonal weights
 ENLARGED = 10.0  # times the source's rate: SGD as the plainest step enlarger
@@ -34,7 +34,7 @@ ENLARGED = 10.0  # times the source's rate: SGD as the plainest step enlarger
 def run_curves(settings: Settings) -> pd.DataFrame:
     """Log losses at equal shares of a budget, one row per (seed, arm, rate, start, axis, share).
 
-    Columns: seed, arm, rate (one of RATES), start (one of STARTS), lr, axis (one of AXES), budget, share (of
+    Columns: seed, arm, rate (one of RATE_KINDS), start (one of STARTS), lr, axis (one of AXES), budget, share (of
     the axis's budget), loss (the log loss), rises (sum of the rises of that), and `to -2`, ... (cost to a
     target, in the axis's unit; NaN where it is not reached).
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from replicate.sources.warmerdam2020descent import _curves
-from replicate.sources.warmerdam2020descent._curves import AXES, RATES, STARTS, TARGETS
+from replicate.sources.warmerdam2020descent._curves import AXES, RATE_KINDS, STARTS, TARGETS
 
 KEYS = ["seed", "arm", "rate", "start", "axis"]
 PLACES = {"25 %": 0.25, "50 %": 0.5, "100 %": 1.0}
@@ -28,7 +28,7 @@ METRICS = (
     *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
 )  # fmt: skip
 DECLARED = {  # of every experiment that gives curves
-    "fields": {"arm": lambda settings: settings.arms, "rate": RATES, "start": STARTS, "axis": AXES},
+    "fields": {"arm": lambda settings: settings.arms, "rate": RATE_KINDS, "start": STARTS, "axis": AXES},
     "metrics": METRICS,
     "derive": derive,
 }

@@ -14,7 +14,7 @@ from replicate.sources.warmerdam2020descent.presets import ALGEBRA
 from replicate.sources.warmerdam2020descent.settings import Settings
 from replicate.streams import rng
 
-COLUMNS = 10  # of the printed regression
+PRINTED_COLUMNS = 10  # of the printed regression
 PRINTED_DICT = ("KS_50_0", "KS_50_2", "KS_10_0", "KS_10_2", "KV_10", "KV_50", "SGD")
 IN_THE_PROSE = ("KS_50_2", "SGD", "ADAM")  # what the results are said to compare
 OUTER_STEPS = {"SGD": 1000, "K": 100}
@@ -22,8 +22,8 @@ PRINTED_SIGNATURE = ("n_row", "dim_in", "dim_hidden", "n_layers")
 WELL_POSED = ((200, 3), (2000, 100))  # rows, columns
 UNDETERMINED = ((10, 20), (20, 20), (200, 250))
 PROBLEM = (400, 20)  # rows and columns of the random problems
-PROBLEMS = 5
-CHECKED = 20  # steps of the two printed loops
+PROBLEM_COUNT = 5
+LOOP_STEPS = 20  # steps of the two printed loops
 
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
@@ -56,7 +56,7 @@ def calculus() -> list[tuple]:
         ("KEEP-02", "sympy", float(single)),
         ("KEEP-03", "sympy", float(max(abs(entry) for entry in two))),
         ("Y3.inverse", "quadratic", float(missed)),
-        ("Y3.count", "10 columns", float((COLUMNS + 1) ** 2)),
+        ("Y3.count", "10 columns", float((PRINTED_COLUMNS + 1) ** 2)),
     ]
 
 
@@ -105,7 +105,7 @@ def solve_in_closed_form() -> list[tuple]:
     worst = 0.0
     control = np.inf
     rows, columns = PROBLEM
-    for index in range(PROBLEMS):
+    for index in range(PROBLEM_COUNT):
         data = descent.regression(rows, columns, index)
         ols = np.linalg.lstsq(data.x, data.y, rcond=None)[0]
         problem = {"start": descent.regression_start(columns, index), "data": (data.x, data.y)}
@@ -113,7 +113,7 @@ def solve_in_closed_form() -> list[tuple]:
         step = descent.gradient_descent(descent.mean_squared_error, lr=0.5, steps=1, **problem).points[-1]
         worst = max(worst, np.linalg.norm(end - ols) / np.linalg.norm(ols))
         control = min(control, np.linalg.norm(step - ols) / np.linalg.norm(ols))
-    return [("KEEP-08", f"{PROBLEMS} problems", float(worst), float(control))]
+    return [("KEEP-08", f"{PROBLEM_COUNT} problems", float(worst), float(control))]
 
 
 def regression() -> list[tuple]:
@@ -123,7 +123,7 @@ def regression() -> list[tuple]:
     x, w = (np.abs(runs[0][i] - runs[1][i]).max() for i in range(2))
     return [
         ("KEEP-06.refused", f"{len(UNDETERMINED)} and {len(WELL_POSED)} shapes", float(share[0] - share[1])),
-        ("KEEP-10.example", "10 columns", float((COLUMNS + 1) ** 2)),
+        ("KEEP-10.example", "10 columns", float((PRINTED_COLUMNS + 1) ** 2)),
         ("KEEP-10.network", "2000 weights", float(2000**2)),
         ("Y4.type", "one update", float(descent.bits_of_printed_update()[1])),
         ("Y5.seed", "two runs", float(x - w)),
@@ -162,7 +162,7 @@ def run_printed_loop(settings: Settings) -> list[tuple]:
     ends = []
     for zero in (True, False):
         model = models.chain(settings.dims, 0)
-        losses, _ = training.full_batch.train(model, x, y, optim.SGD(model.parameters(), lr=1e-2), CHECKED + 1, zero=zero)
+        losses, _ = training.full_batch.train(model, x, y, optim.SGD(model.parameters(), lr=1e-2), LOOP_STEPS + 1, zero=zero)
         ends.append(losses[-1])
     a, b = np.split(rng(0, "noise", 4).standard_normal((200, settings.columns)), 2)
     f = [training.full_batch.outputs(model, z) for z in (a + b, a, b, 0 * a)]
@@ -193,4 +193,4 @@ def _draw_printed_block(rows: int = 100) -> tuple[np.ndarray, np.ndarray]:
     """X and W of the printed block: X from an unseeded generator, W from one seeded with 42."""
     unseeded = np.random.RandomState()
     seeded = np.random.RandomState(42)
-    return unseeded.normal(0, 1, (rows, COLUMNS)), seeded.normal(0, 1, COLUMNS + 1)
+    return unseeded.normal(0, 1, (rows, PRINTED_COLUMNS)), seeded.normal(0, 1, PRINTED_COLUMNS + 1)

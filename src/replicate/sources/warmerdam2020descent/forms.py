@@ -11,14 +11,14 @@ from replicate.sources.protocol import experiment
 from replicate.sources.warmerdam2020descent import _arms, _curves, _tasks
 from replicate.sources.warmerdam2020descent.settings import Settings
 
-DTYPES = {"rows float32": "float32", "rows float64": "float64"}  # form -> precision
+PRECISION_OF_FORM = {"rows float32": "float32", "rows float64": "float64"}  # form -> precision
 MOMENTS = "moments"
 FORMS = {"ADAM": ("rows float64", MOMENTS), "KS_50_2 corrected": ("rows float64", MOMENTS),
-         "KV_50 published": tuple(DTYPES), "KV_50 corrected": tuple(DTYPES)}  # fmt: skip
+         "KV_50 published": tuple(PRECISION_OF_FORM), "KV_50 corrected": tuple(PRECISION_OF_FORM)}  # fmt: skip
 
 
 @experiment(
-    fields={"arm": tuple(FORMS), "form": (*DTYPES, MOMENTS)}, metrics=("height",), datasets=("figure9",)
+    fields={"arm": tuple(FORMS), "form": (*PRECISION_OF_FORM, MOMENTS)}, metrics=("height",), datasets=("figure9",)
 )
 def forms(settings: Settings) -> pd.DataFrame:
     """Columns: seed, arm, form, height (mean log loss over the budget in forward-equivalents)."""
@@ -36,7 +36,7 @@ def run_forms(
     for arm, forms_of_arm in FORMS.items():
         for form in forms_of_arm:
             loss = descent.rows_loss(_tasks.net_of(settings))
-            task = by_moments if form == MOMENTS else _arms.Task(loss, rows, by_moments.start, DTYPES[form])
+            task = by_moments if form == MOMENTS else _arms.Task(loss, rows, by_moments.start, PRECISION_OF_FORM[form])
             height = _curves.run_to_mean_log_loss(arm, task, settings.lr, settings)
             heights.append({"arm": arm, "form": form, "height": height})
     return pd.DataFrame(heights)

@@ -16,7 +16,7 @@ from replicate.sources.warmerdam2020descent.settings import Settings
 from replicate.streams import rng
 
 IMPATIENT = {"max_steps": 50, "scale_i": 2.0}  # KS_50_2
-GRADIENTS = 0  # streams of mini-batches
+GRADIENT_STREAM = 0  # streams of mini-batches
 CHECKS = 1
 EARLY = 100  # steps: the first tenth of the post's thousand
 
@@ -47,7 +47,7 @@ def walk_on_batches(
     rows = _tasks.draw_rows(settings, seed, settings.rows)
     x, y = training.full_batch.tensors(rows.x.T, rows.y[:, None], device)
     model = models.chain(settings.dims, seed).to(device)
-    few = (draw_batch(settings.rows, size, seed, GRADIENTS, t) for t in range(min(EARLY, settings.steps)))
+    few = (draw_batch(settings.rows, size, seed, GRADIENT_STREAM, t) for t in range(min(EARLY, settings.steps)))
     cosine = float(training.full_batch.cosines(model, x, y, optim.SGD(model.parameters(), lr=settings.lr), few).mean())
     ends = []
     for checks in ("same", "fresh") if size < settings.rows else ("same",):
@@ -66,7 +66,7 @@ def draw_order(settings: Settings, size: int, seed: int, checks: str) -> Iterato
     """Rows of the gradient and of the checks (None: the same) of each outer step."""
     for t in range(settings.steps):
         fresh = draw_batch(settings.rows, size, seed, CHECKS, t) if checks == "fresh" else None
-        yield draw_batch(settings.rows, size, seed, GRADIENTS, t), fresh
+        yield draw_batch(settings.rows, size, seed, GRADIENT_STREAM, t), fresh
 
 
 def draw_batch(rows: int, size: int, seed: int, stream: int, step: int) -> np.ndarray:

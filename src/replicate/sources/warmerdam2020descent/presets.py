@@ -6,31 +6,31 @@ from dataclasses import replace
 from replicate.sources.warmerdam2020descent.settings import ARMS, Settings
 
 PAPER = Settings()
-LARGE = {"rows": 100_000, "lr": 1e-4}  # Figures 11 to 13
+LARGE_TASK = {"rows": 100_000, "lr": 1e-4}  # Figures 11 to 13
 TASKS = {
     "regression": replace(
         PAPER, dataset="regression", rows=1_000_000, columns=10, maps=1, lr=0.02, steps=100
     ),
     "figure9": PAPER,
     "figure10": replace(PAPER, dataset="figure10", lr=1e-4),
-    "figure11": replace(PAPER, dataset="figure11", columns=100, width=20, **LARGE),
-    "figure12": replace(PAPER, dataset="figure12", columns=10, maps=5, activation="relu", **LARGE),
-    "figure13": replace(PAPER, dataset="figure13", columns=100, maps=1, **LARGE),
-    "figure13code": replace(PAPER, dataset="figure13code", columns=100, width=20, maps=2, **LARGE),
+    "figure11": replace(PAPER, dataset="figure11", columns=100, width=20, **LARGE_TASK),
+    "figure12": replace(PAPER, dataset="figure12", columns=10, maps=5, activation="relu", **LARGE_TASK),
+    "figure13": replace(PAPER, dataset="figure13", columns=100, maps=1, **LARGE_TASK),
+    "figure13code": replace(PAPER, dataset="figure13code", columns=100, width=20, maps=2, **LARGE_TASK),
     "minibatch": replace(PAPER, dataset="minibatch", noise=1.0, batches=(64, 2048, 10_000)),
     "overfit": replace(PAPER, dataset="overfit", rows=60, noise=1.0, batches=(60,)),
     "resnet18": replace(PAPER, dataset="resnet18", rows=32, batches=(32,), tuning_rows=32),
 }
 ALGEBRA = {"algebra": replace(PAPER, dataset="algebra")}
 
-SEEDS = tuple(range(10))
+TEN_SEEDS = tuple(range(10))
 HALF_DECADES = tuple(float(f"{digit}e{k}") for k in range(-5, 2) for digit in (1, 3))[:-1]  # 1e-5 to 10
 # As many rates as the grid has: higher where few maps have less curvature, lower where 100 columns have more.
 SHALLOW = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 WIDE = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNED = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KS_50_2 rollback", "KV_50 published",
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
-FEW = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published")
+FEW_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published")
 FEWEST = ("SGD", "ADAM", "KS_50_2 published", "KS_50_2 corrected")
 FEWER = ("SGD", "ADAM", "KS_50_2 corrected")
 SWEPT = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KV_50 corrected", "ARMIJO")
@@ -42,9 +42,9 @@ def enlarge(task: Settings) -> Settings:
     arms, tuned = (tuple(arm for arm in names if arm != LINEAR_ONLY or task.activation == "linear")
                    for names in (ARMS, TUNED))  # fmt: skip
     grid = WIDE if task.dataset == "figure11" else SHALLOW if task.maps < 3 else task.grid
-    sweep = {"sweep": HALF_DECADES, "sweep_seeds": SEEDS[:8], "sweep_arms": SWEPT}
+    sweep = {"sweep": HALF_DECADES, "sweep_seeds": TEN_SEEDS[:8], "sweep_arms": SWEPT}
     tuning = {"tuned": tuned, "grid": grid, "tuning_rows": min(task.rows, 10_000)}
-    return replace(task, seeds=SEEDS, arms=arms, **tuning, **sweep)
+    return replace(task, seeds=TEN_SEEDS, arms=arms, **tuning, **sweep)
 
 
 def tiny(settings: Settings) -> Settings:
@@ -68,10 +68,10 @@ def change(presets: Mapping[str, Settings], changes: Mapping[str, Mapping]) -> d
 FULL = {name: enlarge(task) for name, task in TASKS.items()}
 AT_CPU = {
     "figure11": {"blocks": 6},
-    "figure12": {"seeds": (0, 1), "arms": FEW, "tuned": FEWER, "tuning_rows": 2000, "blocks": 6},
-    "figure13code": {"arms": FEW, "tuned": FEWER, "blocks": 6},
-    "minibatch": {"seeds": SEEDS[:6], "steps": 400},
-    "regression": {"seeds": SEEDS[:6], "repeats": 2, "blocks": 8},
+    "figure12": {"seeds": (0, 1), "arms": FEW_ARMS, "tuned": FEWER, "tuning_rows": 2000, "blocks": 6},
+    "figure13code": {"arms": FEW_ARMS, "tuned": FEWER, "blocks": 6},
+    "minibatch": {"seeds": TEN_SEEDS[:6], "steps": 400},
+    "regression": {"seeds": TEN_SEEDS[:6], "repeats": 2, "blocks": 8},
     "figure13": {"fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 6},
     "resnet18": {"repeats": 1, "blocks": 8},
 }

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from replicate.sources.settings import STRICT, Count, Rate, Seed
 from replicate.sources.warmerdam2020descent._arms import ARMS
 
-DATASETS = Literal[
+DatasetName = Literal[
     "regression", "figure9", "figure10", "figure11", "figure12", "figure13", "figure13code",
     "minibatch", "overfit", "resnet18", "algebra",
 ]  # fmt: skip
@@ -18,7 +18,7 @@ DATASETS = Literal[
 class Settings:
     """A task and what is run on it. Defaults: Figure 9. A gradient counts as three forward passes."""
 
-    dataset: DATASETS = "figure9"
+    dataset: DatasetName = "figure9"
     rows: Count = 10_000  # Fig. 9
     columns: Count = 20  # Fig. 9; the regression has a constant besides
     width: Count = 10  # Fig. 9
