@@ -63,13 +63,15 @@ def run(
     chosen = overrides.overridden(study, preset, changes)
 
     from replicate import runs
-    from replicate.numerics import stopwatch
 
     if out is not None:
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
     settings = overrides.settings(study, preset, changes, device)
+
+    from replicate.numerics import stopwatch  # opens torch, which no refusal needs
+
     for name in experiments or study:
         experiment, elapsed = study[name], stopwatch(wall=True)
         entries = experiment.chosen(settings)
