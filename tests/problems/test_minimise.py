@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from replicate.problems import minimise
 from replicate.optim import SGD, Adam
-from replicate.problems import rosenbrock
+from replicate.problems import minimise, rosenbrock
 
 
 def slope(x):

@@ -7,8 +7,8 @@ from torch import nn
 
 from replicate.optim import SGD, TaylorExtrapolation
 from replicate.optim.stencils import step_coefficients
-from replicate.problems import heavy_ball
 from replicate.problems import (
+    heavy_ball,
     heavy_ball_variance,
     largest_stable,
     mean_squares,

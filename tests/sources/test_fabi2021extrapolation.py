@@ -252,7 +252,7 @@ def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor
 )
 def test_an_arm_ends_where_a_loop_with_plain_tensors_ends(arm):
     table = _networks.main_run(
-        replace(SMALL, seeds=(1,)), {"arm": arm, "lr": 0.1, "batch": 64}, None, [], "cpu"
+        SMALL, {"arm": arm, "lr": 0.1, "batch": 64, "seed": 1}, None, [], "cpu"
     )
     found, kept = images()
     model = dull_network(arm, 0.1, 1)
@@ -300,7 +300,9 @@ def test_a_run_that_diverges_is_a_row_with_its_step_and_its_rate_is_not_chosen(m
 
     monkeypatch.setattr(_networks.training, "steps", steps)
     settings = replace(SMALL, seeds=(0, 1), tuning_seeds=(1000, 1001))
-    table = _networks.main_run(settings, {"arm": "s=0.5", "lr": 0.2, "batch": 64}, None, [], "cpu")
+    points = [{"arm": "s=0.5", "lr": 0.2, "batch": 64, "seed": seed} for seed in settings.seeds]
+    tables = [_networks.main_run(settings, point, None, [], "cpu").assign(seed=point["seed"]) for point in points]
+    table = pd.concat(tables)
     assert table.lost.tolist()[:5] != [17.0] * 5 and table.lost.tolist()[-1] == 17.0
     assert table[table.lost.notna()][list(_networks.METRICS)].isna().all(axis=None)
     assert table[table.seed == 0].lost.isna().all() and table[table.seed == 0].train_loss.notna().all()

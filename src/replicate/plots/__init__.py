@@ -5,17 +5,6 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
-    from replicate.plots.warmerdam2020descent import (
-        against_cost,
-        iterations,
-        leads,
-        on_batches,
-        overview,
-        rate_curves,
-        speed_ups,
-        time_shares,
-        turning,
-    )
     from replicate.plots.fabi2021extrapolation import (
         arms_over,
         arriving,
@@ -28,7 +17,18 @@ if TYPE_CHECKING:
         toy_paths,
         toy_rates,
     )
-    from replicate.plots.style import interval
     from replicate.plots.sandler2023trajectories import end_points, late_starts, ratios, side_trips
+    from replicate.plots.style import interval
+    from replicate.plots.warmerdam2020descent import (
+        against_cost,
+        iterations,
+        leads,
+        on_batches,
+        overview,
+        rate_curves,
+        speed_ups,
+        time_shares,
+        turning,
+    )
 
 lazy.attach(__name__)

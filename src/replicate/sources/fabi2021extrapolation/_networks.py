@@ -29,8 +29,8 @@ NORM_BATCH = 256
 
 
 def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """All main seeds of one arm at one rate and batch size."""
-    return _runs(settings, point, settings.seeds, settings.rows, device)
+    """One main seed of one arm at one rate and batch size."""
+    return _runs(settings, point, [point["seed"]], settings.rows, device).drop(columns="seed")
 
 
 def tuning_run(
@@ -42,7 +42,8 @@ def tuning_run(
 
 def main_runs(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
     """The rows of the main seeds; grid: columns arm, lr, batch."""
-    return runs.each(main_run, settings, grid.to_dict("records")).table
+    points = [point | {"seed": seed} for point in grid.to_dict("records") for seed in settings.seeds]
+    return runs.each(main_run, settings, points).table
 
 
 def searched(settings: Settings, arms: Iterable[str], batches: Iterable[int]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replicate import averaging, datasets, optim, runs, training
+from replicate import averaging, datasets, optim, training
 from replicate.progress import pieces
 from replicate.sources import images as kit
 from replicate.sources.images import DRAWS, MAIN

@@ -41,18 +41,18 @@ def _frozen(name: str, mu: np.ndarray, k: int, settings: Settings) -> list[tuple
         ("E-14.corrected", case, _error(mu, inside, beta, lr, "inside", factor), np.nan),
     ]
     if k == 10:
-        rows.append(("E-14.reset", case, _error(mu, w, beta, lr, "outside", factor=0.0), np.nan))
+        rows.append(("E-14.reset", case, _error(mu, w, beta, lr, "outside", inherited=0.0), np.nan))
     return rows
 
 
-def _error(mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, factor: float = 1.0) -> float:
-    """Relative error of the side-trip's end; `factor`: the one on the momentum buffer that the side-trip inherits."""
+def _error(mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, inherited: float = 1.0) -> float:
+    """Relative error of the side-trip's end; `inherited`: the factor on the momentum buffer that the side-trip inherits."""
     k = len(w)
     noise = rng(0, "noise", k).standard_normal((k + 200, DIMENSIONS))
     before, start = noise[:200], np.zeros(DIMENSIONS)
     buffer = _buffer(before, beta) * (1.0 if convention == "outside" else -lr)
     main = heavy_ball(noise[200:], np.full(k, lr), beta, start, buffer, convention=convention)
-    trip = heavy_ball(noise[200:], lr * w, beta, start, factor * buffer, convention=convention)
+    trip = heavy_ball(noise[200:], lr * w, beta, start, inherited * buffer, convention=convention)
     average = mu @ main
     return float(np.linalg.norm(trip[-1] - average) / np.linalg.norm(average - start))
 
