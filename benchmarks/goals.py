@@ -216,10 +216,10 @@ def choose(key: str, is_stated: bool) -> str:
 
 
 def list_goals(topics: Collection[str]) -> str:
-    """A line per goal of these topics, and where the number is to be had of those of none."""
+    """A line per goal of these topics; "" is the topic of goals that none measures."""
     lines = []
     for key, goal in GOALS.items():
-        if goal.topic in topics or not goal.topic:
+        if goal.topic in topics:
             note = f" ({goal.note})" if goal.note else ""
             lines.append(f"goal {key}: {goal.label}: {goal.bounds}{note}")
     return "\n".join(lines)

@@ -189,6 +189,8 @@ def run_topics(names: Sequence[str], say: Callable[[str], None]) -> None:
         say(f"going on without {', '.join(list_gpu_topics())}: they are of a GPU; name one to try")
     for name in names or (topics if device == "cuda" else list_topics()):
         run_topic(name, device, say)
+    if not names:
+        say(list_goals([""]))
 
 
 def run_topic(name: str, device: str, say: Callable[[str], None]) -> None:

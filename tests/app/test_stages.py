@@ -240,7 +240,9 @@ def test_a_record_of_a_gpu_is_merged_once_and_shown(alone, monkeypatch):
     [("cifar10", {}, True), ("cifar10", {"lr": 0.1}, False), ("other", {}, False)],
 )
 def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, changes, there):
-    runs.record_file(write_record(alone / "out" / FILE))
+    rows, provenance = runs.read_export(write_record(alone / "out" / FILE))
+    path = runs.recorded_path(source()["figure_5"], "gpu")
+    runs.merge(path, rows, provenance["records"], "gpu")
     settings = replace(source().presets["gpu"]["cifar10"], **changes)
     assert runs.is_recorded(source()["figure_5"], "gpu", dataset, settings) == there
 

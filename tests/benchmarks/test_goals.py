@@ -68,7 +68,8 @@ def test_readme_says_every_goal_of_its_table_as_the_table_of_goals_does():
     text = (paths.ROOT / "README.md").read_text().partition("\n## Speed\n")[2].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
     stated = {(goal.what, goal.against): goal for goal in goals.GOALS.values()}
-    what, seen = "", set()
+    what = ""
+    seen = set()
     for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines):
         what = cells[0] or what
         goal = stated[what, cells[1]]

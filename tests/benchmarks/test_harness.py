@@ -110,9 +110,11 @@ def test_a_topic_is_said_and_written_and_a_wrong_one_refused(tmp_path, monkeypat
 
 def test_without_a_gpu_its_topics_are_left_out_in_one_line(monkeypatch):
     monkeypatch.setattr(harness.runs, "device", lambda: "cpu")
-    measured, said = [], []
+    measured = []
+    said = []
     monkeypatch.setattr(harness, "run_topic", lambda name, device, say: measured.append(name))
     harness.run_topics([], said.append)
     assert measured == harness.list_topics()
-    (line,) = said
-    assert line.startswith("going on without ceilings, host, scripts")
+    before, after = said
+    assert before.startswith("going on without ceilings, host, scripts")
+    assert after.startswith("goal G10: ") and "provenance" in after
