@@ -45,8 +45,11 @@ def measure(size: Size) -> Iterator[harness.Table]:
             jobs,
             lambda: {name: job() / np.linalg.norm(exact) for name, job in jobs.items()},
             (0, 1e-4),  # float32 has these digits
-            {"C7 eager": (EAGER, OURS), "C7 compiled": (COMPILED, OURS),
-             "C7 lapack": (LAPACK, OURS)},  # fmt: skip
+            {
+                "C7 eager": (EAGER, OURS),
+                "C7 compiled": (COMPILED, OURS),
+                "C7 lapack": (LAPACK, OURS),
+            },  # fmt: skip
             size.rounds,
             is_stated=size == FULL,
         )

@@ -1,4 +1,6 @@
-"""Tests that need CUDA are marked `gpu` by the reason with which they are skipped elsewhere; no list names them."""
+"""Tests that need CUDA are marked `gpu` by the reason with which they are skipped elsewhere; no
+list names them.
+"""
 
 import pytest
 

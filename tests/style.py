@@ -1,4 +1,5 @@
-"""How the package is written, counted: `python tests/style.py` prints the numbers that tests/test_style.py bounds.
+"""How the package is written, counted: `python tests/style.py` prints the numbers that
+tests/test_style.py bounds.
 
 They are symptoms. A number that is met by a trick is a defect, not a success.
 """
@@ -11,9 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "replicate"
-# Words that do not say what they hold. Terms of the field (`inner`, `outer`, `lower`) are none of them.
-VAGUE = set("one own about found part parts what known left kept side worth asked said told got much some".split())
-# First words of functions that are participles or adjectives and do not end in "ed"; a function does something.
+# Words that do not say what they hold. Terms of the field (`inner`, `outer`, `lower`) are none of
+# them.
+VAGUE = set(
+    "one own about found part parts what known left kept side worth asked said told got much some".split()
+)
+# First words of functions that are participles or adjectives and do not end in "ed"; a function
+# does something.
 NOT_VERBS = set("made drawn known beside larger older newer firm noisy due seen begun taken held shown lost whole "
                 "missing absent printed own late early last next best".split())  # fmt: skip
 VERBS_IN_ED = set("need seed feed speed embed exceed proceed".split())
@@ -29,7 +34,9 @@ def modules(package: Path = PACKAGE) -> dict[Path, ast.Module]:
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
     """Every function and method."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def bound_names(tree: ast.AST) -> Iterator[str]:
@@ -59,7 +66,9 @@ def constants(trees: dict[Path, ast.Module]) -> dict[str, set[str]]:
     values: dict[str, set[str]] = defaultdict(set)
     for tree in trees.values():
         for node in tree.body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            targets = (
+                node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            )
             for target in ast.walk(ast.Tuple(elts=[each for each in targets if each is not None])):
                 if isinstance(target, ast.Name) and target.id.isupper() and len(target.id) > 1:
                     values[target.id].add(ast.dump(node.value) if node.value else "")
@@ -75,17 +84,25 @@ def measure(package: Path = PACKAGE) -> dict[str, float]:
     """Every count by its name; shares in percent."""
     trees = modules(package)
     names = [name for tree in trees.values() for name in bound_names(tree)]
-    assignments = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Assign)]
+    assignments = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Assign)
+    ]
     lines = [line for path in trees for line in path.read_text().splitlines() if line.strip()]
     every = [node for tree in trees.values() for node in functions(tree)]
     lengths = [node.end_lineno - node.lineno + 1 for node in every]
-    ambiguous = {name for name, values in constants(trees).items() if len(values) > 1 and name not in SHARED}
+    ambiguous = {
+        name for name, values in constants(trees).items() if len(values) > 1 and name not in SHARED
+    }
     return {
         "files at the root": len([path for path in trees if path.parent == package]),
-        "packages at the root": len([path for path in package.iterdir() if (path / "__init__.py").exists()]),
+        "packages at the root": len(
+            [path for path in package.iterdir() if (path / "__init__.py").exists()]
+        ),
         "vague names, percent": 100 * sum(name in VAGUE for name in names) / len(names),
         "packed assignments, percent": 100 * sum(map(is_packed, assignments)) / len(assignments),
-        f"lines over {WIDE} columns, percent": 100 * sum(len(line) > WIDE for line in lines) / len(lines),
+        f"lines over {WIDE} columns, percent": 100
+        * sum(len(line) > WIDE for line in lines)
+        / len(lines),
         "functions that are no verb": sum(is_no_verb(node.name) for node in every),
         "constants with several meanings": len(ambiguous),
         "function lines, median": statistics.median(lengths),

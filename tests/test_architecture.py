@@ -1,7 +1,8 @@
-"""Ground, then leaves, then sources, then what composes them: who may import whom, and what belongs together.
+"""Ground, then leaves, then sources, then what composes them: who may import whom, and what belongs
+together.
 
-The rules go by folder. A check takes `modules` (name -> text) and yields its complaints; each is seen to complain about
-a broken example.
+The rules go by folder. A check takes `modules` (name -> text) and yields its complaints; each is
+seen to complain about a broken example.
 """
 
 import ast
@@ -20,8 +21,15 @@ PACKAGE = paths.ROOT / "src" / "replicate"
 GROUND = {"errors", "paths", "streams", "progress", "numerics", "lazy"}
 COMPOSING = {"app", "__main__"}
 NOT_LEAVES = GROUND | COMPOSING | {"sources", ""}
-SHARED = {"sources", "sources.protocol", "sources.settings", "sources.images"}  # what every source may import
-LEAVES = set("optim averaging models datasets training problems descent curvature claims runs plots".split())
+SHARED = {
+    "sources",
+    "sources.protocol",
+    "sources.settings",
+    "sources.images",
+}  # what every source may import
+LEAVES = set(
+    "optim averaging models datasets training problems descent curvature claims runs plots".split()
+)
 OF_THE_GROUND = set(sys.stdlib_module_names) | {"numpy", "tqdm"}
 DEVICE_QUESTIONS = (
     "is_available",
@@ -32,11 +40,17 @@ DEVICE_QUESTIONS = (
 )
 MOST_LINES = 400
 # Claims without an experiment, per file: a change may only make it smaller.
-WITHOUT_EXPERIMENT = {"fabi2021extrapolation": 1, "sandler2023trajectories": 134, "warmerdam2020descent": 0}
+WITHOUT_EXPERIMENT = {
+    "fabi2021extrapolation": 1,
+    "sandler2023trajectories": 134,
+    "warmerdam2020descent": 0,
+}
 
 
 def name_of(path: Path) -> str:
-    """`datasets.vision` of src/replicate/datasets/vision.py; a package by its folder, the root as ""."""
+    """`datasets.vision` of src/replicate/datasets/vision.py; a package by its folder, the root as
+    "".
+    """
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -49,7 +63,9 @@ def top(name: str) -> str:
 
 
 def imported(text: str, modules: dict[str, str]) -> set[str]:
-    """Everything a module imports anywhere in it: third-party names as `/torch`, our own modules by their name."""
+    """Everything a module imports anywhere in it: third-party names as `/torch`, our own modules by
+    their name.
+    """
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -78,7 +94,12 @@ def ground_rests_on_nothing(modules):
     for name in GROUND & set(modules):
         for other in imported(modules[name], modules):
             allowed = OF_THE_GROUND | ({"torch"} if name == "numerics" else set())
-            if other.startswith("/") and other[1:] not in allowed or other[:1] != "/" and other not in GROUND:
+            if (
+                other.startswith("/")
+                and other[1:] not in allowed
+                or other[:1] != "/"
+                and other not in GROUND
+            ):
                 yield f"{name} imports {other}"
 
 
@@ -104,12 +125,16 @@ def a_source_imports_leaves_and_what_sources_share(modules):
 
 def packages_are_those_of_the_house(modules):
     packages = {top(name) for name in modules if "." in name}
-    yield from (f"{name} is no package of the house" for name in packages - LEAVES - COMPOSING - {"sources"})
+    yield from (
+        f"{name} is no package of the house" for name in packages - LEAVES - COMPOSING - {"sources"}
+    )
 
 
 def a_source_opens_no_framework(modules):
     for name in modules:
-        if name.startswith("sources.") and (opened := imported(modules[name], modules) & {"/torch", "/jax"}):
+        if name.startswith("sources.") and (
+            opened := imported(modules[name], modules) & {"/torch", "/jax"}
+        ):
             yield f"{name} imports {opened}"
 
 
@@ -120,7 +145,8 @@ def a_module_speaks_torch_or_jax(modules):
 
 
 def imports_have_no_cycle(modules):
-    # A package's `__init__` collects its parts and parts import each other by their own names, so both are nodes.
+    # A package's `__init__` collects its parts and parts import each other by their own names, so
+    # both are nodes.
     try:
         list(TopologicalSorter({n: ours(n, modules) - {n, ""} for n in modules}).static_order())
     except CycleError as error:
@@ -130,16 +156,19 @@ def imports_have_no_cycle(modules):
 def only_runs_asks_for_the_device(modules):
     for name, text in modules.items():
         if top(name) not in {"runs", "numerics"}:
-            asked = {n.attr for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)} & set(
-                DEVICE_QUESTIONS
-            )
+            asked = {
+                n.attr for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)
+            } & set(DEVICE_QUESTIONS)
             if asked:
                 yield f"{name} asks {asked}"
 
 
 def versions_come_from_metadata(modules):
     for name, text in modules.items():
-        if any(isinstance(n, ast.Attribute) and n.attr == "__version__" for n in ast.walk(ast.parse(text))):
+        if any(
+            isinstance(n, ast.Attribute) and n.attr == "__version__"
+            for n in ast.walk(ast.parse(text))
+        ):
             yield f"{name} reads __version__"
 
 
@@ -165,13 +194,19 @@ CHECKS = [
 ]
 BROKEN = {
     ground_rests_on_nothing: ("streams", "import torch"),
-    a_leaf_imports_no_other_leaf: ("training.loop", "def f():\n    from replicate.averaging import swa"),
+    a_leaf_imports_no_other_leaf: (
+        "training.loop",
+        "def f():\n    from replicate.averaging import swa",
+    ),
     a_source_imports_leaves_and_what_sources_share: (
         "sources.other2020",
         "from replicate.sources.sandler2023trajectories import PAPER",
     ),
     packages_are_those_of_the_house: ("kitchen.sink", "x = 1"),
-    a_source_opens_no_framework: ("sources.sandler2023trajectories.figure_5", "from torch import nn"),
+    a_source_opens_no_framework: (
+        "sources.sandler2023trajectories.figure_5",
+        "from torch import nn",
+    ),
     a_module_speaks_torch_or_jax: ("descent.nets", "import torch\nimport jax.numpy as jnp"),
     imports_have_no_cycle: ("training.weights", "from replicate.training.loop import steps"),
     only_runs_asks_for_the_device: ("averaging", "import torch\nx = torch.cuda.is_available()"),
@@ -232,7 +267,9 @@ def test_a_source_is_one_stem_of_package_notebook_and_claims():
 @pytest.mark.parametrize("source", names())
 def test_no_more_claims_are_without_experiment_than_before(source):
     without = sum(not claim.experiments for claim in registry.claims_of(registry.source(source)))
-    assert without == WITHOUT_EXPERIMENT[source], "write a smaller number down; a larger one is a step back"
+    assert without == WITHOUT_EXPERIMENT[source], (
+        "write a smaller number down; a larger one is a step back"
+    )
 
 
 @pytest.mark.parametrize("source", names())
@@ -242,7 +279,10 @@ def test_a_public_module_declares_the_experiment_of_its_name(source):
     declared = Source(source)
     assert set(declared) == files
     for name, experiment in declared.items():
-        assert isinstance(experiment, Experiment) and experiment.name == name == experiment.run.__name__
+        assert (
+            isinstance(experiment, Experiment)
+            and experiment.name == name == experiment.run.__name__
+        )
         assert experiment.__doc__
 
 
@@ -264,9 +304,13 @@ def test_every_experiment_stands_in_the_notebook_of_its_source(source):
 @pytest.mark.parametrize("source", names())
 def test_every_claim_with_an_experiment_is_judged_on_its_table(source):
     """What a claim names is the experiment's: a field, a metric, or a measure of its file."""
-    used = {name for claim in registry.claims_of(registry.source(source)) for name in claim.experiments}
+    used = {
+        name for claim in registry.claims_of(registry.source(source)) for name in claim.experiments
+    }
     assert used <= set(Source(source))
-    assert [name for name in used if not (Source(source)[name].metrics or Source(source)[name].measures)] == []
+    assert [
+        name for name in used if not (Source(source)[name].metrics or Source(source)[name].measures)
+    ] == []
 
 
 @pytest.mark.parametrize("name", names())

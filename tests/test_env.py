@@ -1,4 +1,6 @@
-"""pyproject.toml, environment.yml, requirements.lock and the Makefile describe one and the same environment."""
+"""pyproject.toml, environment.yml, requirements.lock and the Makefile describe one and the same
+environment.
+"""
 
 import re
 import tomllib
@@ -15,7 +17,16 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 LIGHT = {"torch", "numpy", "safetensors"}  # what the package itself needs
-BROUGHT = {"jax", "pandas", "jupyterlab", "papermill", "nbval", "pytest", "sphinx", "playwright"}  # by conda and make env
+BROUGHT = {
+    "jax",
+    "pandas",
+    "jupyterlab",
+    "papermill",
+    "nbval",
+    "pytest",
+    "sphinx",
+    "playwright",
+}  # by conda and make env
 UNLOCKED_EXTRAS = {"peers", "gpu"}
 UNLOCKED = r"torch|triton|nvidia-.*|optax|pytorch-optimizer|schedulefree"  # builds by machine, and peers for benchmarks
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -25,7 +36,8 @@ PIN = re.compile(
 )
 
 
-# Versions with which `python -m replicate` was seen not to start, to misread a list, or to break at --help.
+# Versions with which `python -m replicate` was seen not to start, to misread a list, or to break at
+# --help.
 BROKEN_VERSIONS = {"typer": ("0.12.0", "0.12.3", "0.12.5", "0.13.1", "0.15.4"), "click": ("8.1.8",)}
 
 
@@ -40,7 +52,13 @@ class Texts(NamedTuple):
 
 
 def read() -> Texts:
-    names = ("pyproject.toml", "environment.yml", "requirements.lock", "lock-override.txt", "Makefile")
+    names = (
+        "pyproject.toml",
+        "environment.yml",
+        "requirements.lock",
+        "lock-override.txt",
+        "Makefile",
+    )
     return Texts(*((ROOT / name).read_text() for name in names))
 
 
@@ -60,12 +78,19 @@ def light_requirements(texts: Texts) -> list[Requirement]:
 
 def direct_requirements(texts: Texts) -> list[Requirement]:
     """The dependencies and those of the extras that are locked."""
-    locked = [each for name, lines in extras(texts).items() if name not in UNLOCKED_EXTRAS for each in lines]
+    locked = [
+        each
+        for name, lines in extras(texts).items()
+        if name not in UNLOCKED_EXTRAS
+        for each in lines
+    ]
     return light_requirements(texts) + locked
 
 
 def extras_of_conda(texts: Texts) -> set[str]:
-    """The extras that environment.yml has pip install; none if it does not install this project alone."""
+    """The extras that environment.yml has pip install; none if it does not install this project
+    alone.
+    """
     entries = yaml.safe_load(texts.environment)["dependencies"]
     lines = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
     match = re.fullmatch(r"-e \.\[([\w,]+)\]", lines[0]) if len(lines) == 1 else None
@@ -82,7 +107,11 @@ def extras_of_make(texts: Texts, variable: str = "EXTRAS") -> set[str]:
 def lock_lines(lock: str) -> list[str]:
     """The lock's logical lines, without comments."""
     lines = lock.replace("\\\n", " ").splitlines()
-    return [re.sub(r"\s+", " ", line).strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [
+        re.sub(r"\s+", " ", line).strip()
+        for line in lines
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 def pins(lock: str) -> list[re.Match]:
@@ -91,7 +120,9 @@ def pins(lock: str) -> list[re.Match]:
 
 def conda_packages(environment: str) -> dict[str, str]:
     """Name to version range of what conda itself installs."""
-    lines = [entry for entry in yaml.safe_load(environment)["dependencies"] if isinstance(entry, str)]
+    lines = [
+        entry for entry in yaml.safe_load(environment)["dependencies"] if isinstance(entry, str)
+    ]
     return {name: line[len(name) :] for line in lines for name in re.findall(r"^[\w.-]+", line)}
 
 
@@ -99,7 +130,10 @@ def conda_packages(environment: str) -> dict[str, str]:
 
 
 def conda_brings_only_python_and_pip(texts: Texts) -> list[str]:
-    return [f"conda installs {name}" for name in set(conda_packages(texts.environment)) ^ {"python", "pip"}]
+    return [
+        f"conda installs {name}"
+        for name in set(conda_packages(texts.environment)) ^ {"python", "pip"}
+    ]
 
 
 def python_is_3_11_or_newer_in_both(texts: Texts) -> list[str]:
@@ -111,7 +145,10 @@ def python_is_3_11_or_newer_in_both(texts: Texts) -> list[str]:
 
 
 def the_package_itself_is_light(texts: Texts) -> list[str]:
-    return [f"{name} is in or out" for name in {found.name for found in light_requirements(texts)} ^ LIGHT]
+    return [
+        f"{name} is in or out"
+        for name in {found.name for found in light_requirements(texts)} ^ LIGHT
+    ]
 
 
 def conda_and_make_env_name_the_same_extras(texts: Texts) -> list[str]:
@@ -126,7 +163,10 @@ def conda_and_make_env_name_the_same_extras(texts: Texts) -> list[str]:
 
 def both_bring_what_the_two_commands_need(texts: Texts) -> list[str]:
     complaints = []
-    for file, names in (("environment.yml", extras_of_conda(texts)), ("make env", extras_of_make(texts))):
+    for file, names in (
+        ("environment.yml", extras_of_conda(texts)),
+        ("make env", extras_of_make(texts)),
+    ):
         brought = {each.name for name in names for each in extras(texts).get(name, [])}
         complaints += [f"{file} does not bring {package}" for package in BROUGHT - brought]
     return complaints
@@ -148,20 +188,30 @@ def every_dependency_is_pinned_once_within_its_range(texts: Texts) -> list[str]:
 
 
 def wrongly_pinned(requirement: Requirement, locked: list[re.Match]) -> list[str]:
-    """Complaints about one requirement: pins outside its range, and places where not just one pin holds."""
+    """Complaints about one requirement: pins outside its range, and places where not just one pin
+    holds.
+    """
     name = canonicalize_name(requirement.name)
     own = [pin for pin in locked if canonicalize_name(pin["name"]) == name]
-    outside = [pin["version"] for pin in own if Version(pin["version"]) not in requirement.specifier]
+    outside = [
+        pin["version"] for pin in own if Version(pin["version"]) not in requirement.specifier
+    ]
     places = [(python, platform) for python in PYTHONS for platform in PLATFORMS]
     holding = {place: sum(holds(pin, *place) for pin in own) for place in places}
     return [f"{version} is outside {requirement}" for version in outside] + [
-        f"{name} is pinned {times} times for {place}" for place, times in holding.items() if times != 1
+        f"{name} is pinned {times} times for {place}"
+        for place, times in holding.items()
+        if times != 1
     ]
 
 
 def holds(pin: re.Match, python: str, platform: str) -> bool:
     """Whether a pin's marker is true on this Python and platform."""
-    place = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": platform}
+    place = {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "sys_platform": platform,
+    }
     return pin["marker"] is None or Marker(pin["marker"]).evaluate(place)
 
 
@@ -179,7 +229,9 @@ def every_pin_has_a_hash(texts: Texts) -> list[str]:
 
 def the_lock_has_nothing_but_pins(texts: Texts) -> list[str]:
     lines = [line for line in lock_lines(texts.lock) if not PIN.fullmatch(line)]
-    return [f"not a pin: {line[:80]}" for line in lines] + ([] if pins(texts.lock) else ["the lock is empty"])
+    return [f"not a pin: {line[:80]}" for line in lines] + (
+        [] if pins(texts.lock) else ["the lock is empty"]
+    )
 
 
 def the_lock_names_no_host(texts: Texts) -> list[str]:
@@ -231,29 +283,69 @@ BROKEN = (  # check, file, pattern, what replaces its first occurrence
     (python_is_3_11_or_newer_in_both, "environment", r"python>=3\.11", "python"),
     (python_is_3_11_or_newer_in_both, "pyproject", r'">=3\.11"', '">=3.10"'),
     (the_package_itself_is_light, "pyproject", r'\n  "numpy>=2\.0",', ""),
-    (the_package_itself_is_light, "pyproject", r'\n  "numpy>=2\.0",', '\n  "numpy>=2.0",\n  "pandas>=2.2",'),
+    (
+        the_package_itself_is_light,
+        "pyproject",
+        r'\n  "numpy>=2\.0",',
+        '\n  "numpy>=2.0",\n  "pandas>=2.2",',
+    ),
     (conda_and_make_env_name_the_same_extras, "environment", r",browser", ""),
     (conda_and_make_env_name_the_same_extras, "environment", r"-e \.", "replicate"),
     (conda_and_make_env_name_the_same_extras, "environment", r"\Z", "      - numpy\n"),
     (conda_and_make_env_name_the_same_extras, "pyproject", r"\nbrowser = ", "\nbrowsers = "),
     (conda_and_make_env_name_the_same_extras, "makefile", r"\nEXTRAS := sources ", "\nEXTRAS := "),
-    (conda_and_make_env_name_the_same_extras, "makefile", r"\$\(EXTRAS:%=--extra %\)", "--extra sources"),
+    (
+        conda_and_make_env_name_the_same_extras,
+        "makefile",
+        r"\$\(EXTRAS:%=--extra %\)",
+        "--extra sources",
+    ),
     (conda_and_make_env_name_the_same_extras, "makefile", r"--constraint requirements\.lock", ""),
     (both_bring_what_the_two_commands_need, "environment", r"\[sources,", "["),
     (both_bring_what_the_two_commands_need, "environment", r",notebooks", ""),
-    (both_bring_what_the_two_commands_need, "makefile", r"\nEXTRAS := sources notebooks", "\nEXTRAS := sources"),
+    (
+        both_bring_what_the_two_commands_need,
+        "makefile",
+        r"\nEXTRAS := sources notebooks",
+        "\nEXTRAS := sources",
+    ),
     (both_bring_what_the_two_commands_need, "pyproject", r'"papermill>=2\.6", ', ""),
     (both_bring_what_the_two_commands_need, "pyproject", r'\n  "jax>=0\.8",', ""),
     (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"(?m)(LOCKED := .*) keras", r"\1"),
-    (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"(?m)(LOCKED := .*)$", r"\1 peers"),
-    (make_lock_names_every_extra_but_peers_and_gpu, "makefile", r"\$\(LOCKED:%=--extra %\)", "--extra sources"),
+    (
+        make_lock_names_every_extra_but_peers_and_gpu,
+        "makefile",
+        r"(?m)(LOCKED := .*)$",
+        r"\1 peers",
+    ),
+    (
+        make_lock_names_every_extra_but_peers_and_gpu,
+        "makefile",
+        r"\$\(LOCKED:%=--extra %\)",
+        "--extra sources",
+    ),
     (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"tqdm>=4\.66"', '"tqdm>=99"'),
-    (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"tqdm>=4\.66"', '"tqdm>=4", "attrs2"'),
-    (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"keras>=3\.5"', '"keras>=99"'),
+    (
+        every_dependency_is_pinned_once_within_its_range,
+        "pyproject",
+        r'"tqdm>=4\.66"',
+        '"tqdm>=4", "attrs2"',
+    ),
+    (
+        every_dependency_is_pinned_once_within_its_range,
+        "pyproject",
+        r'"keras>=3\.5"',
+        '"keras>=99"',
+    ),
     (every_dependency_is_pinned_once_within_its_range, "pyproject", r'"sphinx>=8"', '"sphinx>=99"'),
     (every_dependency_is_pinned_once_within_its_range, "lock", r"\ntqdm==\S+", "\ntqdm==4.1"),
     (every_dependency_is_pinned_once_within_its_range, "lock", r"\nplaywright==", "\nplaywrong=="),
-    (every_dependency_is_pinned_once_within_its_range, "lock", r"\nnumpy==(\S+) ; [^\\]+", r"\nnumpy==\1 "),
+    (
+        every_dependency_is_pinned_once_within_its_range,
+        "lock",
+        r"\nnumpy==(\S+) ; [^\\]+",
+        r"\nnumpy==\1 ",
+    ),
     (torch_and_peers_are_not_in_the_lock, "lock", r"\Z", f"torch==2.13.0 {HASH}\n"),
     (torch_and_peers_are_not_in_the_lock, "lock", r"\Z", f"nvidia-cublas==13.0 {HASH}\n"),
     (torch_and_peers_are_not_in_the_lock, "lock", r"\Z", f"pytorch_optimizer==3.3 {HASH}\n"),
@@ -282,7 +374,9 @@ def test_the_files_agree(check):
     assert check(read()) == []
 
 
-@pytest.mark.parametrize("check, file, pattern, replacement", BROKEN, ids=lambda part: getattr(part, "__name__", None))
+@pytest.mark.parametrize(
+    "check, file, pattern, replacement", BROKEN, ids=lambda part: getattr(part, "__name__", None)
+)
 def test_a_broken_file_is_noticed(check, file, pattern, replacement):
     texts = read()
     broken, places = re.subn(pattern, replacement, getattr(texts, file), count=1)

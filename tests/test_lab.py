@@ -1,6 +1,8 @@
-"""Each notebook, opened in a real JupyterLab in a real browser, runs to its end, shows its figures and calls nobody.
+"""Each notebook, opened in a real JupyterLab in a real browser, runs to its end, shows its figures
+and calls nobody.
 
-Needs chromium (from the system, or named by CHROMIUM) and the extra `browser`; skipped, with the reason, without them.
+Needs chromium (from the system, or named by CHROMIUM) and the extra `browser`; skipped, with the
+reason, without them.
 """
 
 import importlib.util
@@ -49,8 +51,8 @@ NO_BROWSER = (
 )
 needs_browser = pytest.mark.skipif(NO_BROWSER is not None, reason=str(NO_BROWSER))
 
-# JupyterLab shows these to scripts in the page when expose_app_in_browser is set. The kernel's own status is asked for,
-# not a spinner on the page.
+# JupyterLab shows these to scripts in the page when expose_app_in_browser is set. The kernel's own
+# status is asked for, not a spinner on the page.
 KERNEL_IS_IDLE = """() => {
   const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
   return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
@@ -85,7 +87,11 @@ class Lab(NamedTuple):
 def on_loopback(url: str) -> bool:
     """Whether a request for `url` stays on this machine."""
     parts = urlsplit(url)
-    return parts.scheme in ("data", "blob", "about") or parts.hostname in ("127.0.0.1", "localhost", "::1")
+    return parts.scheme in ("data", "blob", "about") or parts.hostname in (
+        "127.0.0.1",
+        "localhost",
+        "::1",
+    )
 
 
 def free_port() -> int:
@@ -165,7 +171,9 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     lab, log = Lab(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16)), home / "server.log"
     with log.open("w") as stream:
         command = server_command(lab, home / "copy")
-        process = subprocess.Popen(command, env=server_environment(home), stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            command, env=server_environment(home), stdout=stream, stderr=stream
+        )
     try:
         wait_for_answer(lab, process, log)
         yield lab
@@ -174,7 +182,9 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
 
 
 class Seen(NamedTuple):
-    """What a page did that it should not: addresses asked for outside this machine, and errors in its scripts."""
+    """What a page did that it should not: addresses asked for outside this machine, and errors in
+    its scripts.
+    """
 
     outside: list[str]
     errors: list[str]
@@ -202,7 +212,10 @@ def browser_page(profile: Path):
         try:
             context.route("**/*", admit)
             page = context.pages[0] if context.pages else context.new_page()
-            page.on("websocket", lambda opened: on_loopback(opened.url) or seen.outside.append(opened.url))
+            page.on(
+                "websocket",
+                lambda opened: on_loopback(opened.url) or seen.outside.append(opened.url),
+            )
             page.on("pageerror", lambda error: seen.errors.append(str(error)))
             yield page, seen
         finally:
@@ -212,7 +225,9 @@ def browser_page(profile: Path):
 def run_all_cells(page, address: str) -> dict:
     """Open a notebook, run it, and return the errors, the cells' counts and the number of figures."""
     page.goto(address, wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START_SECONDS * 1000)
+    page.wait_for_selector(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell", timeout=START_SECONDS * 1000
+    )
     page.wait_for_function(KERNEL_IS_IDLE, timeout=START_SECONDS * 1000)
     page.evaluate(RUN_ALL_CELLS)
     return page.wait_for_function(OUTCOME, timeout=RUN_SECONDS * 1000, polling=250).json_value()
@@ -239,7 +254,9 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_figures(lab, path, tmp_path
 def test_a_request_to_the_outside_is_aborted_and_counted(lab, tmp_path):
     with browser_page(tmp_path) as (page, seen):
         page.goto(lab.url("lab"), wait_until="domcontentloaded")
-        refused = page.evaluate("() => fetch('http://192.0.2.1/news').then(() => 'answered', () => 'refused')")
+        refused = page.evaluate(
+            "() => fetch('http://192.0.2.1/news').then(() => 'answered', () => 'refused')"
+        )
     assert (refused, seen.outside) == ("refused", ["http://192.0.2.1/news"])
 
 

@@ -15,7 +15,9 @@ from replicate import lazy
 
 HOME = Path(replicate.__file__).parent
 NOT_LEAVES = {"app", "sources"}
-LEAVES = sorted(path.parent.name for path in HOME.glob("*/__init__.py") if path.parent.name not in NOT_LEAVES)
+LEAVES = sorted(
+    path.parent.name for path in HOME.glob("*/__init__.py") if path.parent.name not in NOT_LEAVES
+)
 PACKAGE = '''"""A package of a test."""
 
 from typing import TYPE_CHECKING
@@ -56,7 +58,9 @@ def test_a_name_is_looked_up_once(shapes):
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_the_package(shapes):
-    with pytest.raises(AttributeError, match=f"module '{shapes.__name__}' has no attribute 'volume'"):
+    with pytest.raises(
+        AttributeError, match=f"module '{shapes.__name__}' has no attribute 'volume'"
+    ):
         shapes.volume  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'volume'"):
         importlib.import_module(shapes.__name__)
@@ -98,7 +102,12 @@ def test_a_leaf_is_lazy_and_lists_its_names_once(leaf):
     text = (HOME / leaf / "__init__.py").read_text()
     listed = lazy.read_imports(ast.parse(text))
     assert listed and "__all__" not in text and text.rstrip().endswith("lazy.attach(__name__)")
-    imported = {alias.name for node in ast.parse(text).body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert imported == {"TYPE_CHECKING", "lazy"}
 
 
@@ -109,8 +118,12 @@ def test_every_name_of_a_leaf_is_there(leaf):
 
 
 def test_importing_every_leaf_loads_nothing_but_what_reads_their_texts():
-    code = "; ".join(["import sys", *(f"import replicate.{leaf}" for leaf in LEAVES), "print(*sys.modules)"])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    code = "; ".join(
+        ["import sys", *(f"import replicate.{leaf}" for leaf in LEAVES), "print(*sys.modules)"]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ
+    )
     loaded = set(done.stdout.split())
     ours = {name for name in loaded if name.startswith("replicate.")}
     assert ours == {"replicate.lazy", *(f"replicate.{leaf}" for leaf in LEAVES)}, done.stderr

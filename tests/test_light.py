@@ -1,4 +1,6 @@
-"""Optimizers, averages and training work where nothing is installed but torch, numpy and safetensors."""
+"""Optimizers, averages and training work where nothing is installed but torch, numpy and
+safetensors.
+"""
 
 import os
 import subprocess
@@ -110,7 +112,9 @@ WRONG = "import pandas"
 
 def alone(code: str, *words: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", BLOCKED + code, *words]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""What strict nbval cannot see in the stored notebooks: without these checks it passes where nothing is compared."""
+"""What strict nbval cannot see in the stored notebooks: without these checks it passes where
+nothing is compared.
+"""
 
 import ast
 import json
@@ -17,7 +19,9 @@ MOST_LINES = 12
 STATEMENTS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.AsyncFor, ast.While)
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 # A slash after a blank, a quote or a bracket, then two names; or a drive letter; or a file address.
-ABSOLUTE_PATH = re.compile(r"""(?:(?<=[\s"'(=\[])|^)/[\w.~-]+/[\w.~-]+|\b[A-Za-z]:\\\w|file://""", re.MULTILINE)
+ABSOLUTE_PATH = re.compile(
+    r"""(?:(?<=[\s"'(=\[])|^)/[\w.~-]+/[\w.~-]+|\b[A-Za-z]:\\\w|file://""", re.MULTILINE
+)
 SANITIZED = re.compile(r"^<Figure size [\d.]+x[\d.]+ with \d+ Axes>$")
 
 
@@ -35,12 +39,19 @@ def outputs(notebook: dict) -> list[dict]:
 
 def texts(output: dict) -> list[str]:
     """What can be read in an output: its stream, or its data except the images."""
-    data = [value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")]
-    return [output.get("text", ""), *(value if isinstance(value, str) else json.dumps(value) for value in data)]
+    data = [
+        value for mime, value in output.get("data", {}).items() if not mime.startswith("image/")
+    ]
+    return [
+        output.get("text", ""),
+        *(value if isinstance(value, str) else json.dumps(value) for value in data),
+    ]
 
 
 def syntax_tree(cell: dict) -> ast.Module:
-    """The cell as Python; an empty module where it is not, which `cells_are_plain_python` complains about."""
+    """The cell as Python; an empty module where it is not, which `cells_are_plain_python` complains
+    about.
+    """
     try:
         return ast.parse(cell["source"])
     except SyntaxError:
@@ -60,7 +71,11 @@ def is_valid(notebook: dict) -> list[str]:
 
 def ran_once_from_top_to_bottom(notebook: dict) -> list[str]:
     counts = [cell["execution_count"] for cell in code_cells(notebook)]
-    return [] if counts and counts == list(range(1, len(counts) + 1)) else [f"execution counts are {counts}"]
+    return (
+        []
+        if counts and counts == list(range(1, len(counts) + 1))
+        else [f"execution counts are {counts}"]
+    )
 
 
 def something_is_compared(notebook: dict) -> list[str]:
@@ -87,29 +102,47 @@ def is_small(notebook: dict) -> list[str]:
 
 
 def stores_neither_warnings_nor_errors(notebook: dict) -> list[str]:
-    bad = [output for output in outputs(notebook) if output.get("name") == "stderr" or output["output_type"] == "error"]
+    bad = [
+        output
+        for output in outputs(notebook)
+        if output.get("name") == "stderr" or output["output_type"] == "error"
+    ]
     return [f"stored: {str(output)[:200]}" for output in bad]
 
 
 def stores_no_widget(notebook: dict) -> list[str]:
     state = ["widget state"] if "widgets" in notebook["metadata"] else []
-    mimes = [mime for output in outputs(notebook) for mime in output.get("data", {}) if "widget" in mime]
+    mimes = [
+        mime for output in outputs(notebook) for mime in output.get("data", {}) if "widget" in mime
+    ]
     return state + mimes
 
 
 def has_no_trace_of_a_run(notebook: dict) -> list[str]:
-    """Neither papermill's record and injected cell nor the times of a run: they change with every run."""
+    """Neither papermill's record and injected cell nor the times of a run: they change with every
+    run.
+    """
     holders = [notebook, *notebook["cells"]]
-    traces = [key for holder in holders for key in ("papermill", "execution") if key in holder["metadata"]]
-    return traces + [tag for cell in notebook["cells"] for tag in tags(cell) if tag.startswith("injected")]
+    traces = [
+        key for holder in holders for key in ("papermill", "execution") if key in holder["metadata"]
+    ]
+    return traces + [
+        tag for cell in notebook["cells"] for tag in tags(cell) if tag.startswith("injected")
+    ]
 
 
 def cells_are_plain_python(notebook: dict) -> list[str]:
-    """No `%` or `!`: a magic is no Python, so it does not parse; `get_ipython` is the same by another name."""
+    """No `%` or `!`: a magic is no Python, so it does not parse; `get_ipython` is the same by
+    another name.
+    """
     complaints = []
     for cell in code_cells(notebook):
         try:
-            names = {node.id for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Name)}
+            names = {
+                node.id
+                for node in ast.walk(ast.parse(cell["source"]))
+                if isinstance(node, ast.Name)
+            }
         except SyntaxError as error:
             complaints.append(f"not Python: {error.text!r}")
         else:
@@ -119,14 +152,25 @@ def cells_are_plain_python(notebook: dict) -> list[str]:
 
 def defines_and_loops_nowhere(notebook: dict) -> list[str]:
     nodes = [node for cell in code_cells(notebook) for node in ast.walk(syntax_tree(cell))]
-    return [f"{type(node).__name__}, line {node.lineno} of its cell" for node in nodes if isinstance(node, STATEMENTS)]
+    return [
+        f"{type(node).__name__}, line {node.lineno} of its cell"
+        for node in nodes
+        if isinstance(node, STATEMENTS)
+    ]
 
 
 def builds_no_dict_of_tables(notebook: dict) -> list[str]:
     """A dict that names tables is a list of experiments by hand; a study knows which there are."""
     cells = [cell for cell in code_cells(notebook) if "parameters" not in tags(cell)]
-    dicts = [node for cell in cells for node in ast.walk(syntax_tree(cell)) if isinstance(node, ast.Dict)]
-    held = [value for node in dicts for value in node.values if isinstance(value, ast.Name | ast.Call | ast.Subscript)]
+    dicts = [
+        node for cell in cells for node in ast.walk(syntax_tree(cell)) if isinstance(node, ast.Dict)
+    ]
+    held = [
+        value
+        for node in dicts
+        for value in node.values
+        if isinstance(value, ast.Name | ast.Call | ast.Subscript)
+    ]
     return [f"a dict of {ast.unparse(value)}" for value in held]
 
 
@@ -141,7 +185,9 @@ def papermill_sees_the_parameters(notebook: dict) -> list[str]:
     if len(cells) != 1:
         return [f"{len(cells)} cells are tagged parameters"]
     assigned, seen = assigned_names(cells[0]), names_papermill_sees(notebook)
-    return [] if assigned == seen == PARAMETERS else [f"assigned {assigned}, seen by papermill {seen}"]
+    return (
+        [] if assigned == seen == PARAMETERS else [f"assigned {assigned}, seen by papermill {seen}"]
+    )
 
 
 def assigned_names(cell: dict) -> set[str]:
@@ -158,7 +204,12 @@ def names_papermill_sees(notebook: dict) -> set[str]:
 
 
 def outputs_name_no_absolute_path(notebook: dict) -> list[str]:
-    return [found for output in outputs(notebook) for text in texts(output) for found in ABSOLUTE_PATH.findall(text)]
+    return [
+        found
+        for output in outputs(notebook)
+        for text in texts(output)
+        for found in ABSOLUTE_PATH.findall(text)
+    ]
 
 
 CHECKS = (
@@ -186,7 +237,9 @@ def test_a_notebook_is_thin_compared_and_portable(path, check):
 
 
 def test_a_source_has_a_notebook_and_a_notebook_has_a_source():
-    modules = {path.stem for path in (ROOT / "src/replicate/sources").glob("[!_]*") if path.is_dir()}
+    modules = {
+        path.stem for path in (ROOT / "src/replicate/sources").glob("[!_]*") if path.is_dir()
+    }
     assert {path.stem for path in NOTEBOOKS} == modules
 
 
@@ -208,7 +261,9 @@ def good_notebook() -> dict:
         nbformat.v4.new_markdown_cell("# A source, see https://example.org/a/b"),
         nbformat.v4.new_code_cell('preset = "smoke"\noverrides = {}\ndevice = "auto"'),
         nbformat.v4.new_code_cell("verdicts", outputs=[verdicts]),
-        nbformat.v4.new_code_cell("{name: 7 % 4 for name in verdicts}", outputs=[result(image_png="/9j/4AAQ /a/b")]),
+        nbformat.v4.new_code_cell(
+            "{name: 7 % 4 for name in verdicts}", outputs=[result(image_png="/9j/4AAQ /a/b")]
+        ),
     ]
     cells[1]["metadata"]["tags"] = ["parameters"]
     for number, cell in enumerate(cells[1:], start=1):
@@ -245,11 +300,15 @@ def count(value: int | None):
 
 def metadata(key: str, value: object, cell: int | None = None):
     """Break a notebook by an entry in its metadata, or in a cell's."""
-    return lambda notebook: (notebook if cell is None else notebook["cells"][cell])["metadata"].update({key: value})
+    return lambda notebook: (notebook if cell is None else notebook["cells"][cell])[
+        "metadata"
+    ].update({key: value})
 
 
 def raised(notebook: dict) -> None:
-    notebook["cells"][-1]["outputs"].append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[]))
+    notebook["cells"][-1]["outputs"].append(
+        nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+    )
 
 
 def without_cells(notebook: dict) -> None:
@@ -268,11 +327,17 @@ BROKEN = (
     (ran_once_from_top_to_bottom, count(7)),
     (ran_once_from_top_to_bottom, without_cells),
     (something_is_compared, lambda notebook: notebook["cells"][2].update(outputs=[])),
-    (something_is_compared, show_primary(text_plain="<Figure size 640x480 with 1 Axes>", image_png="AAAA")),
+    (
+        something_is_compared,
+        show_primary(text_plain="<Figure size 640x480 with 1 Axes>", image_png="AAAA"),
+    ),
     (something_is_compared, show_primary(text_plain=" \n")),
     (something_is_compared, metadata("tags", ["nbval-ignore-output"], cell=2)),
     (something_is_compared, metadata("tags", ["nbval-skip"], cell=2)),
-    (something_is_compared, lambda notebook: notebook["cells"][2].update(source="# NBVAL_IGNORE_OUTPUT\nverdicts")),
+    (
+        something_is_compared,
+        lambda notebook: notebook["cells"][2].update(source="# NBVAL_IGNORE_OUTPUT\nverdicts"),
+    ),
     (the_kernel_is_python3, metadata("kernelspec", {"name": "my-env", "display_name": "Mine"})),
     (the_kernel_is_python3, lambda notebook: notebook["metadata"].pop("kernelspec")),
     (is_small, show_primary(image_png="A" * MOST_BYTES)),
@@ -300,8 +365,14 @@ BROKEN = (
     (papermill_sees_the_parameters, metadata("tags", [], cell=1)),
     (papermill_sees_the_parameters, metadata("tags", ["parameters"], cell=-1)),
     (papermill_sees_the_parameters, parameters('preset = "smoke"\noverrides = {}')),
-    (papermill_sees_the_parameters, parameters('preset = "smoke"\noverrides = {}\ndevice = "auto"\njobs = 2')),
-    (papermill_sees_the_parameters, parameters('preset = "smoke"\noverrides: dict | None = {}\ndevice = "auto"')),
+    (
+        papermill_sees_the_parameters,
+        parameters('preset = "smoke"\noverrides = {}\ndevice = "auto"\njobs = 2'),
+    ),
+    (
+        papermill_sees_the_parameters,
+        parameters('preset = "smoke"\noverrides: dict | None = {}\ndevice = "auto"'),
+    ),
     (papermill_sees_the_parameters, parameters('preset, overrides, device = "smoke", {}, "auto"')),
     (outputs_name_no_absolute_path, printed("saved in /home/me/replicate")),
     (outputs_name_no_absolute_path, printed("/root/x.parquet")),
@@ -328,7 +399,9 @@ def test_each_check_has_been_seen_to_fail():
     assert {check for check, _ in BROKEN} == set(CHECKS)
 
 
-@pytest.mark.parametrize("text", ["reproduced 0.0512 [0.0498, 0.0526] cpu", "2.13.0+cpu", "12.3 s", "0xdeadbeef"])
+@pytest.mark.parametrize(
+    "text", ["reproduced 0.0512 [0.0498, 0.0526] cpu", "2.13.0+cpu", "12.3 s", "0xdeadbeef"]
+)
 def test_the_sanitizer_leaves_verdicts_numbers_and_units_alone(text):
     config = (ROOT / "tests/nbval_sanitize.cfg").read_text()
     patterns = re.findall(r"^regex: (.*)$", config, re.MULTILINE)

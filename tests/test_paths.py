@@ -65,7 +65,9 @@ def test_a_real_limit_of_the_file_size_is_seen_too(tmp_path):
 
 
 @pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOTSUP, errno.EACCES])
-def test_where_a_folder_cannot_be_synced_the_file_is_there_whole_all_the_same(tmp_path, monkeypatch, refusal):
+def test_where_a_folder_cannot_be_synced_the_file_is_there_whole_all_the_same(
+    tmp_path, monkeypatch, refusal
+):
     answer_to_folders(monkeypatch, refusal)
     write_atomic(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
@@ -119,7 +121,9 @@ def test_a_kernel_in_another_folder_is_handed_the_absolute_one(tmp_path, monkeyp
         f"subprocess.run([sys.executable, '-c', {kernel!r}], cwd='notebooks', check=True)"
     )
     (tmp_path / "notebooks").mkdir()
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(tmp_path / "data-here")
 
 
@@ -141,7 +145,9 @@ def makes(folder: Path, words: str) -> str:
     """REPLICATE_DATA as `make` hands it on when it is called as in `words`."""
     code = f"cd '{folder}' && {words} -f - show"
     rule = f'include {paths.ROOT / "Makefile"}\nshow: ; @echo "$$REPLICATE_DATA"\n'
-    return subprocess.run(["bash", "-c", code], input=rule, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["bash", "-c", code], input=rule, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,9 @@ def makes(folder: Path, words: str) -> str:
     ids=["relative", "absolute", "home"],
 )
 @pytest.mark.parametrize("call", ["REPLICATE_DATA={} make", "make REPLICATE_DATA={}"])
-def test_make_hands_on_an_absolute_folder_for_kernels_that_jupyter_starts(tmp_path, call, given, handed_on):
+def test_make_hands_on_an_absolute_folder_for_kernels_that_jupyter_starts(
+    tmp_path, call, given, handed_on
+):
     assert makes(tmp_path, call.format(given)) == handed_on.format(tmp_path)
 
 
@@ -159,7 +167,11 @@ def test_make_hands_on_an_absolute_folder_for_kernels_that_jupyter_starts(tmp_pa
 
 def attributes(path: str) -> str:
     done = subprocess.run(
-        ["git", "check-attr", "text", "eol", "--", path], cwd=paths.ROOT, capture_output=True, text=True, check=True
+        ["git", "check-attr", "text", "eol", "--", path],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return " ".join(line.split(": ")[-1] for line in done.stdout.splitlines())
 
@@ -167,15 +179,23 @@ def attributes(path: str) -> str:
 def test_scripts_have_line_feeds_in_every_checkout_and_tables_are_left_alone():
     if not (paths.ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    assert {attributes(path) for path in (".ci/run", "Makefile", "src/replicate/paths.py")} == {"auto lf"}
+    assert {attributes(path) for path in (".ci/run", "Makefile", "src/replicate/paths.py")} == {
+        "auto lf"
+    }
     assert attributes("data/results/cpu/x/y.parquet") == "unset lf"
 
 
 @pytest.mark.parametrize(
     "place, file, checkout",
-    [("src", "pyproject.toml", True), ("src", "setup.cfg", False), ("site-packages", "pyproject.toml", False)],
+    [
+        ("src", "pyproject.toml", True),
+        ("src", "setup.cfg", False),
+        ("site-packages", "pyproject.toml", False),
+    ],
 )
-def test_a_checkout_is_the_repository_whose_root_holds_this_package(tmp_path, place, file, checkout):
+def test_a_checkout_is_the_repository_whose_root_holds_this_package(
+    tmp_path, place, file, checkout
+):
     (tmp_path / place / "replicate").mkdir(parents=True)
     (tmp_path / file).touch()
     assert paths.is_checkout(tmp_path / place / "replicate") == checkout

@@ -1,4 +1,6 @@
-"""A long run saves now and then, stops before its deadline when it has saved, and gets on however small its budget."""
+"""A long run saves now and then, stops before its deadline when it has saved, and gets on however
+small its budget.
+"""
 
 import os
 
@@ -29,7 +31,9 @@ def clock(monkeypatch):
 
 
 def worked(clock, costs, budget=None, saving=0.0):
-    """(pieces done, when each was saved, whether it was paused) of pieces that take so many seconds."""
+    """(pieces done, when each was saved, whether it was paused) of pieces that take so many
+    seconds.
+    """
     done, saves, paused = [], [], False
 
     def save():
@@ -89,13 +93,16 @@ def test_a_deadline_holds_inside_and_is_as_it_was_afterwards(monkeypatch, before
         monkeypatch.setenv(progress.DEADLINE, before)
     with progress.ends_by(9.0):
         assert progress.deadline() == 9.0 and os.environ[progress.DEADLINE] == "9.0"
-    assert os.environ.get(progress.DEADLINE) == before and progress.deadline() == float(before or "inf")
+    assert os.environ.get(progress.DEADLINE) == before and progress.deadline() == float(
+        before or "inf"
+    )
 
 
 @pytest.mark.parametrize("text", ["abc", "nan", "12:00"])
 def test_a_deadline_that_is_no_number_is_one_line(monkeypatch, text):
     monkeypatch.setenv(progress.DEADLINE, text)
     with pytest.raises(
-        BadParameter, match=f"^REPLICATE_DEADLINE must be a number of seconds since 1970, got '{text}'$"
+        BadParameter,
+        match=f"^REPLICATE_DEADLINE must be a number of seconds since 1970, got '{text}'$",
     ):
         progress.deadline()

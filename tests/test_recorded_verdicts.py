@@ -1,7 +1,9 @@
-"""Every value and interval that stood recorded before experiments and claims were rebuilt is still what its table says.
+"""Every value and interval that stood recorded before experiments and claims were rebuilt is still
+what its table says.
 
-`tests/recorded/<preset>/<source>.csv` holds them as they stood: a row may get another word or another name of its case,
-but not another number. Numbers are compared to the six digits that are recorded.
+`tests/recorded/<preset>/<source>.csv` holds them as they stood: a row may get another word or
+another name of its case, but not another number. Numbers are compared to the six digits that are
+recorded.
 """
 
 from pathlib import Path
@@ -29,7 +31,9 @@ def judged_anew(path: Path) -> pd.DataFrame:
 def equal(row: pd.Series, rows: pd.DataFrame) -> np.ndarray:
     """Which of `rows` have the numbers of `row`."""
     columns = [
-        np.isclose(rows[name].astype(float), float(row[name]), rtol=6e-6, atol=1e-300, equal_nan=True)
+        np.isclose(
+            rows[name].astype(float), float(row[name]), rtol=6e-6, atol=1e-300, equal_nan=True
+        )
         for name in NUMBERS
     ]
     return np.logical_and.reduce(columns)

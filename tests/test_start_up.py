@@ -1,4 +1,6 @@
-"""Names are listed and refused within a second, and what is recorded is printed within four, without large imports."""
+"""Names are listed and refused within a second, and what is recorded is printed within four,
+without large imports.
+"""
 
 import json
 import os
@@ -43,9 +45,13 @@ def measure(*words: str, **folders: Path) -> tuple[int, float, set[str], str]:
 
 
 def calibrate() -> float:
-    """How much of its usual speed the processor has: seconds here, times this, are seconds on an idle core."""
+    """How much of its usual speed the processor has: seconds here, times this, are seconds on an
+    idle core.
+    """
     code = "import time; sum(i * i for i in range(2_000_000)); print(time.process_time())"
-    taken = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+    taken = float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    )
     return min(1.0, IDLE / taken)
 
 
@@ -85,7 +91,9 @@ def test_a_claims_file_with_a_wrong_name_is_refused_within_three_seconds(tmp_pat
 
 @pytest.fixture
 def recorded(tmp_path, monkeypatch) -> Path:
-    """A folder of results whose verdicts were judged from today's claims and tables: here, one row a source."""
+    """A folder of results whose verdicts were judged from today's claims and tables: here, one row
+    a source.
+    """
     shutil.copytree(paths.RESULTS, tmp_path / "results")
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(verdicts, "judged", judged)
@@ -96,7 +104,13 @@ def recorded(tmp_path, monkeypatch) -> Path:
 
 def judged(source, *_) -> pd.DataFrame:
     row = dict.fromkeys(claims.COLUMNS, "") | dict.fromkeys(claims.NUMBERS, 1.0)
-    row |= {"source": source.name, "claim": "X-1", "role": "primary", "kind": "estimate", "origin": "source"}
+    row |= {
+        "source": source.name,
+        "claim": "X-1",
+        "role": "primary",
+        "kind": "estimate",
+        "origin": "source",
+    }
     return pd.DataFrame([row | {"verdict": "reproduced", "unit": "1"}], columns=claims.COLUMNS)
 
 
@@ -108,5 +122,7 @@ def test_what_is_recorded_is_printed_within_four_seconds_and_is_not_judged(recor
 
 
 def test_importing_the_package_opens_nothing():
-    done = subprocess.run([sys.executable, "-c", "import replicate, sys; print(*sys.modules)"], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import replicate, sys; print(*sys.modules)"], capture_output=True
+    )
     assert not LARGE & set(done.stdout.decode().split())

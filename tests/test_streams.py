@@ -20,7 +20,9 @@ def test_each_argument_gives_other_numbers(change):
 
 
 def test_seed_and_stream_do_not_run_into_each_other():
-    assert not np.array_equal(rng(0, "init", 0, stream=1).random(4), rng(1, "init", 0, stream=0).random(4))
+    assert not np.array_equal(
+        rng(0, "init", 0, stream=1).random(4), rng(1, "init", 0, stream=0).random(4)
+    )
 
 
 def test_uses_keep_their_numbers_because_recorded_results_depend_on_them():

@@ -1,4 +1,5 @@
-"""Every experiment of every source runs at a tiny size on the device that is asked for, and is recorded as run there.
+"""Every experiment of every source runs at a tiny size on the device that is asked for, and is
+recorded as run there.
 
 `make test-gpu` asks for CUDA; REPLICATE_DEVICE=cpu rehearses it anywhere.
 """
@@ -16,7 +17,9 @@ PRESETS = ("gpu", "smoke")  # the first of which the data are at hand
 
 
 def tiny(source: Source, experiment: Experiment) -> list:
-    """The settings to run: an experiment's that needs no data as they are, else the first that it is meant for."""
+    """The settings to run: an experiment's that needs no data as they are, else the first that it
+    is meant for.
+    """
     if experiment.settings is not None:
         return list(experiment.settings.values())
     for preset in PRESETS:
@@ -41,7 +44,9 @@ def test_an_experiment_runs_on_the_device_that_is_asked_for(source, name, tmp_pa
         pytest.skip("no data set that it is meant for is at hand")
     rows = sum(len(runs.produce_or_load(experiment, each)) for each in settings)
     written = [provenance_of(path) for path in tmp_path.rglob("table.parquet")]
-    assert {about["device"] for about in written if about["experiment"] == name} == {backends.name_of(experiment)}
+    assert {about["device"] for about in written if about["experiment"] == name} == {
+        backends.name_of(experiment)
+    }
     if machine.read_request() != "auto" and backends.frameworks_of(experiment):
         assert backends.device_for(experiment) == machine.read_request()
     if not rows:
@@ -50,4 +55,6 @@ def test_an_experiment_runs_on_the_device_that_is_asked_for(source, name, tmp_pa
 
 def test_a_marker_finds_the_tests_that_cuda_alone_can_run(pytestconfig):
     text = (paths.ROOT / "Makefile").read_text()
-    assert "-m gpu" in text and any(line.startswith("gpu:") for line in pytestconfig.getini("markers"))
+    assert "-m gpu" in text and any(
+        line.startswith("gpu:") for line in pytestconfig.getini("markers")
+    )

@@ -1,4 +1,6 @@
-"""An installed wheel works outside any checkout, writes only where it is called, or says in one line what it needs."""
+"""An installed wheel works outside any checkout, writes only where it is called, or says in one
+line what it needs.
+"""
 
 import os
 import subprocess
@@ -18,7 +20,17 @@ OURS = ("build", "data")  # what the package may make where it is called
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(paths.ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(paths.ROOT),
+    ]
     subprocess.run(command, check=True)
     (path,) = folder.glob("*.whl")
     return path
@@ -41,15 +53,32 @@ def bare(wheel, tmp_path_factory) -> Path:
 
 def install(wheel: Path, home: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--quiet", "--no-deps"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(home / "bin" / "python"),
+        "install",
+        "--quiet",
+        "--no-deps",
+    ]
     subprocess.run([*pip, "--no-index", str(wheel)], check=True)
     return home
 
 
-def call(home: Path, folder: Path, *words: str, program: str = "replicate") -> subprocess.CompletedProcess:
-    around = {name: value for name, value in os.environ.items() if not name.startswith(("REPLICATE", "PYTHON"))}
+def call(
+    home: Path, folder: Path, *words: str, program: str = "replicate"
+) -> subprocess.CompletedProcess:
+    around = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("REPLICATE", "PYTHON"))
+    }
     given = around | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg"}
-    return subprocess.run([home / "bin" / program, *words], cwd=folder, capture_output=True, text=True, env=given)
+    return subprocess.run(
+        [home / "bin" / program, *words], cwd=folder, capture_output=True, text=True, env=given
+    )
 
 
 def files(home: Path) -> set[Path]:
@@ -99,7 +128,9 @@ REFUSED = {
 @pytest.mark.parametrize("words, code, line", REFUSED.values(), ids=REFUSED)
 def test_a_command_that_cannot_says_why_in_one_line(full, tmp_path, words, code, line):
     done = call(full, tmp_path, *words)
-    assert (done.returncode, done.stderr.count("\n")) == (code, 1) and line in done.stderr, done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1) and line in done.stderr, (
+        done.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 

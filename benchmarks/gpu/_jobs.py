@@ -95,6 +95,4 @@ def count_step_operations(settings: Settings) -> float:
 def count_script_operations(settings: Settings) -> float:
     """Operations of `scripts`."""
     epochs = replace(settings, steps=settings.epoch)
-    return sum(
-        3 * count_round(epochs, settings.large[0], size) for size in settings.script_batches
-    )
+    return sum(3 * count_round(epochs, settings.large[0], size) for size in settings.script_batches)

@@ -1,7 +1,8 @@
-"""What can go wrong outside the code, each with the line a user reads and the exit code a script sees.
+"""What can go wrong outside the code, each with the line a user reads and the exit code a script
+sees.
 
-The codes follow sysexits.h: 64 usage, 65 data, 66 no input, 69 unavailable, 74 input or output, 75 try later.
-76 marks a diverged run and 137 a process that was killed.
+The codes follow sysexits.h: 64 usage, 65 data, 66 no input, 69 unavailable, 74 input or output, 75
+try later. 76 marks a diverged run and 137 a process that was killed.
 """
 
 from collections.abc import Iterable
@@ -74,7 +75,9 @@ class Killed(Failure):
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> BadParameter:
-    """The error for a name nobody knows, with the nearest right name first and all of them after it."""
+    """The error for a name nobody knows, with the nearest right name first and all of them after
+    it.
+    """
     names = sorted(names)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""

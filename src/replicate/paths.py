@@ -17,7 +17,8 @@ def is_checkout(package: Path) -> bool:
 
 
 IS_CHECKOUT = is_checkout(PACKAGE)
-# Claims, results and notebooks: the repository's, else those that the wheel brought; these are only read.
+# Claims, results and notebooks: the repository's, else those that the wheel brought; these are only
+# read.
 ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE / "shipped"
 WORK = ROOT if IS_CHECKOUT else Path.cwd()  # where everything is written
 BUILD = WORK / "build"

@@ -1,4 +1,6 @@
-"""A record of the trajectories' figure_5, made from a formula: what tests of the composing layer read and judge."""
+"""A record of the trajectories' figure_5, made from a formula: what tests of the composing layer
+read and judge.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +16,9 @@ GPU = "a GPU of a test"
 FILE = f"{SOURCE}-figure_5.parquet"
 
 
-def figure_5(seeds: int = 2, branches: int = 8, dataset: str = "cifar10", gain: float = 1.0) -> pd.DataFrame:
+def figure_5(
+    seeds: int = 2, branches: int = 8, dataset: str = "cifar10", gain: float = 1.0
+) -> pd.DataFrame:
     """A side-trip gains what its average gains (times `gain`), and a constant rate nothing."""
     arms = [
         ("start", "", 0, 0.0),
@@ -31,8 +35,20 @@ def figure_5(seeds: int = 2, branches: int = 8, dataset: str = "cifar10", gain: 
         for branch in range(branches):
             for arm, kernel, k, level in arms:
                 loss = 0.5 - level + 1e-4 * noise.standard_normal()
-                row = {"seed": seed, "branch": branch, "start": 0, "arm": arm, "kernel": kernel, "k": k}
-                row |= {"train_loss": loss, "train_top1": 1 - loss, "test_loss": loss, "top1": 1 - loss}
+                row = {
+                    "seed": seed,
+                    "branch": branch,
+                    "start": 0,
+                    "arm": arm,
+                    "kernel": kernel,
+                    "k": k,
+                }
+                row |= {
+                    "train_loss": loss,
+                    "train_top1": 1 - loss,
+                    "test_loss": loss,
+                    "top1": 1 - loss,
+                }
                 rows.append(row | {"to_average": 0.1, "travelled": 1.0})
     return pd.DataFrame(rows).assign(dataset=dataset, commit="abc", device=GPU, key="k1")
 
@@ -45,5 +61,7 @@ def write_record(path: Path, preset: str = "gpu", dataset: str = "cifar10", **ma
         "settings": asdict(registry.source(SOURCE).presets[preset][dataset]), "written": "2026-01-01T00:00:00Z",
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(path, figure_5(dataset=dataset, **made), {"preset": preset, "records": {"k1": provenance}})
+    write_table(
+        path, figure_5(dataset=dataset, **made), {"preset": preset, "records": {"k1": provenance}}
+    )
     return path

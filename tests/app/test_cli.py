@@ -1,4 +1,6 @@
-"""The command line says in one line what was wrong, with its exit code, in seconds, and writes nothing."""
+"""The command line says in one line what was wrong, with its exit code, in seconds, and writes
+nothing.
+"""
 
 import os
 import subprocess
@@ -61,7 +63,11 @@ WRONG = {
     "device": (["run", NAME, "--device", "tpu"], 64, "got 'tpu'"),
     "gpu preset": (["run", NAME, "--preset", "gpu"], 64, "--device cpu"),
     "missing gpu": (["run", NAME, "--device", "cuda"], 69, "has none"),
-    "missing data set": (["run", NAME, "--preset", "cpu", "--set", "cifar10.lr=0.1"], 66, "cifar10"),
+    "missing data set": (
+        ["run", NAME, "--preset", "cpu", "--set", "cifar10.lr=0.1"],
+        66,
+        "cifar10",
+    ),
     "data set to fetch": (["data", "fetch", "cifar11"], 64, "did you mean 'cifar10'"),
     "data set to verify": (["data", "verify", "cifar10"], 66, "cifar10"),
     "word": (["runn"], 64, "runn"),
@@ -88,7 +94,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing(monkeypatch, capsys, alone, wo
 def test_the_number_of_jobs_has_to_be_a_number(monkeypatch, capsys):
     monkeypatch.setenv("REPLICATE_JOBS", "many")
     assert called(monkeypatch, "run", NAME, "figure_5") == 64
-    assert "REPLICATE_JOBS must be a whole number of at least 1, got 'many'" in capsys.readouterr().err
+    assert (
+        "REPLICATE_JOBS must be a whole number of at least 1, got 'many'" in capsys.readouterr().err
+    )
 
 
 def test_a_table_nobody_could_record_is_refused_first(monkeypatch, capsys, alone):
@@ -103,7 +111,9 @@ def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
     assert called(monkeypatch, "list") == 0
     out = capsys.readouterr().out
     assert (
-        NAME in out and "experiments: figure_5, last_steps, table_1" in out and "cpu: digits, cifar10" in out
+        NAME in out
+        and "experiments: figure_5, last_steps, table_1" in out
+        and "cpu: digits, cifar10" in out
     )
 
 
@@ -121,7 +131,11 @@ def test_exact_claims_run_and_are_judged(monkeypatch, capsys):
 def test_preset_paper_prints_settings_and_cost_and_runs_no_network(monkeypatch, capsys):
     assert called(monkeypatch, "run", NAME, "figure_5", "--preset", "paper") == 0
     out, err = capsys.readouterr()
-    assert "resnet34" in out and "floating-point operations" in out and "going on without imagenet" in err
+    assert (
+        "resnet34" in out
+        and "floating-point operations" in out
+        and "going on without imagenet" in err
+    )
 
 
 def test_a_deadline_holds_for_its_command_only(monkeypatch, capsys):
@@ -176,7 +190,9 @@ for words in (
 
 def test_runs_and_evidence_need_what_a_bare_machine_has(alone):
     given = [sys.executable, "-c", BLOCKED, str(alone / "b"), str(alone / "out")]
-    found = subprocess.run(given, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    found = subprocess.run(
+        given, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert found.returncode == 0 and "table_1 [smoke]: 46 rows" in found.stderr, found.stderr
     assert "missing speed.ceilings.synthetic" in found.stdout and [
         one.name for one in (alone / "out").iterdir()
@@ -201,7 +217,9 @@ def test_make_refuses_a_misspelt_variable():
 
 def test_make_lists_its_targets():
     named = "env replicate test test-long lab report data bench record readme refresh lock clean".split()
-    found = subprocess.run(["make", "--no-print-directory"], cwd=paths.ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        ["make", "--no-print-directory"], cwd=paths.ROOT, capture_output=True, text=True
+    )
     listed = [line.split()[1] for line in found.stdout.splitlines()]
     assert set(named) | {"help"} == set(listed)
 
@@ -209,15 +227,27 @@ def test_make_lists_its_targets():
 # Claims files.
 
 CLAIMS = {
-    "a name nobody knows": ('"side-trip", "average"', '"banana", "average"', "unknown value 'banana'"),
-    "a band upside down": ("at_least = 0.8\nat_most = 1.25", "at_least = 8.0\nat_most = 1.25", "band must have an edge"),
+    "a name nobody knows": (
+        '"side-trip", "average"',
+        '"banana", "average"',
+        "unknown value 'banana'",
+    ),
+    "a band upside down": (
+        "at_least = 0.8\nat_most = 1.25",
+        "at_least = 8.0\nat_most = 1.25",
+        "band must have an edge",
+    ),
     "no TOML": ("[[claim]]", "[[claim]", "no list of [[claim]]"),
 }
 
 
 @pytest.mark.parametrize("before, after, line", CLAIMS.values(), ids=CLAIMS)
-@pytest.mark.parametrize("words", [("verdicts", NAME), ("verdicts", NAME, "--recorded")], ids=" ".join)
-def test_a_bad_claims_file_is_one_line_and_65(monkeypatch, capsys, tmp_path, words, before, after, line):
+@pytest.mark.parametrize(
+    "words", [("verdicts", NAME), ("verdicts", NAME, "--recorded")], ids=" ".join
+)
+def test_a_bad_claims_file_is_one_line_and_65(
+    monkeypatch, capsys, tmp_path, words, before, after, line
+):
     text = (paths.CLAIMS / f"{NAME}.toml").read_text()
     folder = tmp_path / "claims"
     folder.mkdir()
@@ -225,7 +255,12 @@ def test_a_bad_claims_file_is_one_line_and_65(monkeypatch, capsys, tmp_path, wor
     monkeypatch.setattr(paths, "CLAIMS", folder)
     assert called(monkeypatch, *words) == 65
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(f"BadData: {NAME}.toml: ") and line in err and err.count("\n") == 1
+    assert (
+        out == ""
+        and err.startswith(f"BadData: {NAME}.toml: ")
+        and line in err
+        and err.count("\n") == 1
+    )
 
 
 def test_edited_verdicts_are_one_line_and_65(monkeypatch, capsys, tmp_path):

@@ -32,7 +32,10 @@ def absent(module: str) -> ModuleNotFoundError:
 def test_the_first_extra_that_brings_a_module_is_named(monkeypatch, module, extra):
     monkeypatch.setattr(paths, "IS_CHECKOUT", False)
     line = extras.explain(absent(module))
-    assert line == f"this needs {module.split('.')[0]}, which is not installed: pip install 'replicate[{extra}]'"
+    assert (
+        line
+        == f"this needs {module.split('.')[0]}, which is not installed: pip install 'replicate[{extra}]'"
+    )
 
 
 def test_a_checkout_is_told_of_make_env(monkeypatch):

@@ -1,4 +1,6 @@
-"""What a notebook leaves behind is whole or a part file; what it works through is one source at one preset."""
+"""What a notebook leaves behind is whole or a part file; what it works through is one source at one
+preset.
+"""
 
 import nbformat
 import numpy as np
@@ -22,9 +24,13 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(*cells: str, parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"') -> None:
+def write(
+    *cells: str, parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"'
+) -> None:
     made = nbformat.v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
     )
     made.cells = [nbformat.v4.new_code_cell(text) for text in (parameters, *cells)]
     made.cells[0].metadata["tags"] = ["parameters"]
@@ -36,7 +42,9 @@ def executed(**given) -> list[str]:
     path = notebooks.execute("someone2020", *about.values())
     assert path == paths.BUILD / about["preset"] / "someone2020.ipynb"
     return [
-        "".join(o.get("text", "") for o in c.outputs) for c in nbformat.read(path, 4).cells if "outputs" in c
+        "".join(o.get("text", "") for o in c.outputs)
+        for c in nbformat.read(path, 4).cells
+        if "outputs" in c
     ]
 
 
@@ -56,7 +64,9 @@ def test_a_failing_notebook_leaves_its_part_and_no_older_output():
     write("print('fine')")
     executed()
     write("raise ValueError('one thing')")
-    with pytest.raises(Failure, match="someone2020 failed: ValueError: one thing; see .*part.ipynb"):
+    with pytest.raises(
+        Failure, match="someone2020 failed: ValueError: one thing; see .*part.ipynb"
+    ):
         executed()
     assert [path.name for path in (paths.BUILD / "cpu").iterdir()] == ["someone2020.part.ipynb"]
 
@@ -100,7 +110,9 @@ def test_a_study_has_the_settings_it_was_told(study):
 
 
 def test_a_study_runs_on_the_data_sets_that_are_meant(study, monkeypatch):
-    monkeypatch.setattr(runs, "over", lambda experiment, settings: pd.DataFrame({"on": list(settings)}))
+    monkeypatch.setattr(
+        runs, "over", lambda experiment, settings: pd.DataFrame({"on": list(settings)})
+    )
     assert study.run("figure_5").on.tolist() == ["digits", "cifar10"]
     assert study.run("table_1").on.tolist() == ["quadratic"]
     assert study.run("table_1", "figure_5").on.tolist() == ["quadratic", "digits", "cifar10"]
@@ -113,7 +125,9 @@ def test_an_unknown_experiment_is_met_with_the_nearest(study):
 
 def test_a_study_shows_the_largest_record(study, monkeypatch):
     held = {"gpu": figure_5(), "paper": pd.DataFrame()}
-    monkeypatch.setattr(runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame()))
+    monkeypatch.setattr(
+        runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame())
+    )
     assert set(study.read_recorded("figure_5").device) == {GPU}
     assert len(study.read_recorded("figure_5", "last_steps")) == 2 * len(figure_5())
     held.clear()
@@ -124,7 +138,12 @@ def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
     rows = study.verdicts()
     assert set(rows.claim) == {claim.id for claim in registry.claims_of(registry.source(SOURCE))}
     row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
-    assert (row.verdict, row.case, row.device, row.n) == ("reproduced", "digits swa k=100", "here", 8)
+    assert (row.verdict, row.case, row.device, row.n) == (
+        "reproduced",
+        "digits swa k=100",
+        "here",
+        8,
+    )
     gone = rows[rows.claim == "TRAJ-21.top1"].iloc[0]
     assert (gone.verdict, gone.reason) == ("not tested", "not run at preset cpu")
 

@@ -48,7 +48,9 @@ def test_names_and_values_are_checked(preset, given, line):
 
 
 def test_assignments_are_python_literals_or_text():
-    found = overrides.parse(["lr=0.1", "seeds=[0, 1]", "model=mlp", "flip=False", "cifar10.lr = 1e-3"])
+    found = overrides.parse(
+        ["lr=0.1", "seeds=[0, 1]", "model=mlp", "flip=False", "cifar10.lr = 1e-3"]
+    )
     assert found == {"lr": 0.1, "seeds": (0, 1), "model": "mlp", "flip": False, "cifar10.lr": 0.001}
 
 
@@ -79,7 +81,9 @@ def test_a_data_set_nothing_reads_is_left_out_and_said(capsys):
 
 
 def test_a_synthetic_set_is_at_hand(folders):
-    assert list(overrides.settings(with_entry("drawn", needs_data=False), "cpu", {}, "cpu")) == ["drawn"]
+    assert list(overrides.settings(with_entry("drawn", needs_data=False), "cpu", {}, "cpu")) == [
+        "drawn"
+    ]
 
 
 @pytest.mark.parametrize("key", ["dataset", "digits.dataset"])

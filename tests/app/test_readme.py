@@ -58,7 +58,9 @@ def test_every_primary_row_stands_there_with_band_and_setting(one_source):
 def test_the_headline_is_that_of_the_rows(one_source):
     counts = claims.headline(verdicts.read_recorded(one_source, "gpu")).loc["claims of the source"]
     (line,) = [
-        line for line in readme.tables().splitlines() if line.startswith(f"| {SOURCE} | gpu | claims of")
+        line
+        for line in readme.tables().splitlines()
+        if line.startswith(f"| {SOURCE} | gpu | claims of")
     ]
     words = [
         "reproduced",
@@ -69,7 +71,9 @@ def test_the_headline_is_that_of_the_rows(one_source):
         "not confirmed",
         "not tested",
     ]
-    assert [int(cell) for cell in line.strip("| ").split(" | ")[3:]] == [counts[word] for word in words]
+    assert [int(cell) for cell in line.strip("| ").split(" | ")[3:]] == [
+        counts[word] for word in words
+    ]
 
 
 HOSTILE = ("<script>alert(1)</script>", "a | b", "two\nlines", "![x](http://example.org/a.png)")
@@ -84,6 +88,8 @@ def test_what_a_row_says_is_text_in_one_cell(one_source, monkeypatch, column, te
     monkeypatch.setattr(
         verdicts, "recorded", lambda source, preset: rows if preset == "gpu" else pd.DataFrame()
     )
-    (line,) = [line for line in readme.tables().splitlines() if line.startswith(f"| {rows.claim[first]} |")]
+    (line,) = [
+        line for line in readme.tables().splitlines() if line.startswith(f"| {rows.claim[first]} |")
+    ]
     assert line.replace("\\|", "").count("|") == 9
     assert "<script" not in line and "](http" not in line

@@ -1,4 +1,6 @@
-"""Only a preset's own results enter data/results/, a folder whole or not at all; equal results are carried to new code."""
+"""Only a preset's own results enter data/results/, a folder whole or not at all; equal results are
+carried to new code.
+"""
 
 import copy
 import sys
@@ -37,7 +39,9 @@ def results(tmp_path, monkeypatch) -> Path:
 
 
 def changed(exported: Path, folder: Path, change, name: str = NAME) -> Path:
-    """The exported table in a folder of its own, its rows and provenance changed by `change(rows, provenance)`."""
+    """The exported table in a folder of its own, its rows and provenance changed by `change(rows,
+    provenance)`.
+    """
     rows, provenance = runs.read_export(exported)
     provenance = copy.deepcopy(provenance)
     rows = change(rows, provenance)

@@ -1,4 +1,6 @@
-"""A source with its claims and tables: what is asked of build/ and of data/results/, and what is said to be missing."""
+"""A source with its claims and tables: what is asked of build/ and of data/results/, and what is
+said to be missing.
+"""
 
 import pandas as pd
 import pytest
@@ -39,7 +41,9 @@ def test_recorded_rows_carry_what_their_settings_are(source, tmp_path, monkeypat
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     write_record(tmp_path / "gpu" / SOURCE / FILE)
     table = registry.read_recorded_tables(source, "gpu")(source["figure_5"])
-    assert set(table.setting) == {"stand-in: ResNet-18 on cifar10"} and len(table) == len(figure_5())
+    assert set(table.setting) == {"stand-in: ResNet-18 on cifar10"} and len(table) == len(
+        figure_5()
+    )
     assert registry.read_recorded_tables(source, "gpu")(source["last_steps"]).empty
 
 
@@ -55,7 +59,10 @@ def test_the_table_that_is_judged_is_derived_by_data_set(source):
 
 
 def test_what_has_not_run_decides_nothing(source):
-    assert registry.decide(source, lambda experiment: pd.DataFrame())(("figure_5", "last_steps")) is None
+    assert (
+        registry.decide(source, lambda experiment: pd.DataFrame())(("figure_5", "last_steps"))
+        is None
+    )
 
 
 def test_algebra_has_no_name_of_a_data_set(source):
@@ -66,7 +73,9 @@ def test_algebra_has_no_name_of_a_data_set(source):
 
 def test_the_largest_preset_is_shown_beside(source, monkeypatch):
     held = {"gpu": pd.DataFrame({"x": [2]}), "cpu": pd.DataFrame({"x": [1]})}
-    monkeypatch.setattr(runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame()))
+    monkeypatch.setattr(
+        runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame())
+    )
     assert registry.read_largest(source, "figure_5", "smoke").x[0] == 2
     held.pop("gpu")
     assert registry.read_largest(source, "figure_5", "cpu").x[0] == 1
@@ -82,10 +91,14 @@ def test_older_code_is_named_by_experiment_and_data_set(source, tmp_path, monkey
 
 def test_data_sets_that_are_not_at_hand_are_named(source, tmp_path, monkeypatch):
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path))
-    assert registry.list_missing(source, "smoke") == [] and registry.list_missing(source, "cpu") == ["cifar10"]
+    assert registry.list_missing(source, "smoke") == [] and registry.list_missing(
+        source, "cpu"
+    ) == ["cifar10"]
     assert registry.list_missing(source, "paper") == ["imagenet"]  # which nothing here reads
 
 
 def test_presets_of_every_source_are_known():
     for source in registry.sources():
-        assert set(source.presets) <= set(claims.PRESETS) and {"smoke", "cpu"} <= set(source.presets)
+        assert set(source.presets) <= set(claims.PRESETS) and {"smoke", "cpu"} <= set(
+            source.presets
+        )

@@ -1,4 +1,6 @@
-"""The report has every claim, asks nobody for anything, and replaces an older one only when it is whole."""
+"""The report has every claim, asks nobody for anything, and replaces an older one only when it is
+whole.
+"""
 
 import re
 import sys
@@ -38,7 +40,9 @@ def test_no_page_fetches_anything_from_outside(built):
     for page in built.parent.glob("*.html"):
         text = page.read_text()
         fetched = re.findall(r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)"', text)
-        fetched += re.findall(r'<link\b[^>]*\brel="(?:stylesheet|preload|icon)"[^>]*\bhref="([^"]+)"', text)
+        fetched += re.findall(
+            r'<link\b[^>]*\brel="(?:stylesheet|preload|icon)"[^>]*\bhref="([^"]+)"', text
+        )
         assert fetched and not [one for one in fetched if one.startswith(("http", "//"))]
 
 
@@ -73,9 +77,10 @@ def test_a_row_shows_what_decides_it():
     )
     page = site.html_table(table.assign(low=1.25, high=1.25), set())
     cells = re.findall(r"<td>(.*?)</td>", page)
-    assert dict(zip(site.PAGE_COLUMNS, cells, strict=True)) | {"value": "1.25", "band": "at least 0"} == dict(
-        zip(site.PAGE_COLUMNS, cells, strict=True)
-    )
+    assert dict(zip(site.PAGE_COLUMNS, cells, strict=True)) | {
+        "value": "1.25",
+        "band": "at least 0",
+    } == dict(zip(site.PAGE_COLUMNS, cells, strict=True))
     assert "stand-in" in cells and "nats" in cells
 
 

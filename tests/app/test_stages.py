@@ -1,4 +1,6 @@
-"""Stages are listed with what they cost, run in order within a budget, and their records are merged once and shown."""
+"""Stages are listed with what they cost, run in order within a budget, and their records are merged
+once and shown.
+"""
 
 import sys
 from dataclasses import dataclass, replace
@@ -50,7 +52,9 @@ def broken(settings: Settings) -> pd.DataFrame:
     raise BadData("a file is cut short")
 
 
-EXPERIMENTS = {run: Experiment(run, operations=lambda settings: 2e15) for run in (first, second, broken)}
+EXPERIMENTS = {
+    run: Experiment(run, operations=lambda settings: 2e15) for run in (first, second, broken)
+}
 
 
 def stage(run, entry="digits", **changes) -> Stage:
@@ -69,7 +73,9 @@ def test_a_stage_is_what_an_experiment_declares(monkeypatch):
     monkeypatch.setattr(registry, "sources", lambda: [source()])
     of_speed = {f"speed.{each.name}.{entry}" for each in benchmarks.experiments().values()
                 for entry in each.evidence}  # fmt: skip
-    declared = {f"{SOURCE}.{each.name}.{entry}" for each in source().values() for entry in each.evidence}
+    declared = {
+        f"{SOURCE}.{each.name}.{entry}" for each in source().values() for entry in each.evidence
+    }
     assert {each.name for each in stages.stages()} == of_speed | declared
     assert "sandler2023trajectories.figure_5.cifar10-resnet34" in declared and of_speed
 
@@ -84,7 +90,9 @@ def test_evidence_is_declared_on_an_entry_of_the_preset():
         for experiment in each.values():
             meant = experiment.chosen(each.presets[stages.PRESET])
             assert set(experiment.evidence) <= set(meant), f"{each.name} {experiment.name}"
-            assert all(isinstance(why, Evidence) and why.why for why in experiment.evidence.values())
+            assert all(
+                isinstance(why, Evidence) and why.why for why in experiment.evidence.values()
+            )
 
 
 def test_a_source_whose_packages_are_missing_is_left_out(monkeypatch, capsys):
@@ -100,10 +108,15 @@ def test_a_source_whose_packages_are_missing_is_left_out(monkeypatch, capsys):
 
 
 def test_the_main_evidence_has_every_window():
-    (settings,) = next(each for each in stages.stages(f"{SOURCE}.figure_5.cifar10")).settings.values()
+    (settings,) = next(
+        each for each in stages.stages(f"{SOURCE}.figure_5.cifar10")
+    ).settings.values()
     assert settings.model == "resnet18" and settings.branches >= 8 and settings.branch_every >= 3000
     windows = {10, 100, 1000, 3000}
-    assert windows == set(settings.two_point) == set(settings.swa) == set(settings.ema) and settings.controls
+    assert (
+        windows == set(settings.two_point) == set(settings.swa) == set(settings.ema)
+        and settings.controls
+    )
 
 
 def test_names_of_stages_differ_and_a_wrong_one_is_met():
@@ -181,7 +194,10 @@ def test_what_comes_too_late_is_left(alone):
 def test_stages_of_one_experiment_share_its_file(alone):
     stages.run([stage(first), stage(first, "other", lr=0.2)], alone / "out", print)
     (path,) = (alone / "out").iterdir()
-    assert set(read_table(path).dataset) == {"digits", "other"} and len(provenance_of(path)["records"]) == 2
+    assert (
+        set(read_table(path).dataset) == {"digits", "other"}
+        and len(provenance_of(path)["records"]) == 2
+    )
 
 
 def test_a_folder_takes_eight_files_and_a_file_takes_sixteen_mebibytes(alone, monkeypatch):

@@ -1,4 +1,6 @@
-"""A file of verdicts is printed while nothing changed, judged anew when something did, and never to be edited."""
+"""A file of verdicts is printed while nothing changed, judged anew when something did, and never to
+be edited.
+"""
 
 import json
 import math
@@ -68,7 +70,9 @@ def test_what_is_read_is_what_would_be_judged(path):
     fresh = recorded()
     for column in claims.COLUMNS:
         if column in claims.NUMBERS:
-            np.testing.assert_allclose(read[column], fresh[column].astype(float), rtol=1e-5, atol=1e-300)
+            np.testing.assert_allclose(
+                read[column], fresh[column].astype(float), rtol=1e-5, atol=1e-300
+            )
         else:
             assert read[column].tolist() == fresh[column].tolist(), column
 
@@ -103,7 +107,9 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_an_edit_of_the_rows_is_noticed(path, edit):
-    edit(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False, lineterminator="\n")
+    edit(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(
+        path, index=False, lineterminator="\n"
+    )
     with pytest.raises(BadData, match="edited by hand"):
         recorded()
 
@@ -146,7 +152,11 @@ def test_another_table_is_judged_anew(path, judged):
     write_record(path.parent / FILE, gain=0.5)
     rows = recorded()
     row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
-    assert len(judged) == 1 and row.value == pytest.approx(0.5, abs=0.01) and row.verdict == "contradicted"
+    assert (
+        len(judged) == 1
+        and row.value == pytest.approx(0.5, abs=0.01)
+        and row.verdict == "contradicted"
+    )
 
 
 def test_one_more_table_is_judged_anew(path, judged):
@@ -197,7 +207,14 @@ def test_verdicts_on_record_are_of_todays_claims_and_tables(source, judged):
 
 def rows(kind: str = "exact", **words: str) -> pd.DataFrame:
     family = {"family": "p. 1", "primary": {"smoke": {"k": 1}}} if kind == "ordering" else {}
-    text = {"where": "p. 1", "statement": "s", "kind": kind, "unit": "1", "needs": "smoke", "at_least": 0.0}
+    text = {
+        "where": "p. 1",
+        "statement": "s",
+        "kind": kind,
+        "unit": "1",
+        "needs": "smoke",
+        "at_least": 0.0,
+    }
     made = [claims.Claim(id=name, at_most=1.0, **text, **family) for name in words]
     table = claims.judge("someone2020", made, [], "smoke")
     return table.assign(verdict=list(words.values()), reason="", value=1.0, low=1.0, high=1.0)
@@ -210,7 +227,9 @@ def test_a_terminal_sees_primary_rows_words_and_counts():
         [rows(A="reproduced", B="contradicted"), later, rows("ordering", D="reproduced"), beside]
     )
     lines = verdicts.plain(table).splitlines()
-    assert lines[0].split()[:4] == ["claim", "case", "setting", "verdict"] and lines[1].startswith("D")
+    assert lines[0].split()[:4] == ["claim", "case", "setting", "verdict"] and lines[1].startswith(
+        "D"
+    )
     assert lines[2] == "exact statements and errata: A reproduced, B contradicted"
     assert lines[3] == "secondary cases and controls: 1, all of them with --json"
     assert lines[4] == "claims of the source: 1 reproduced (control fails in 0 of the reproduced)"
@@ -248,6 +267,11 @@ def test_a_number_has_its_interval_unless_it_is_exact():
 
 
 def test_a_control_is_told_with_its_number():
-    row = pd.Series({"control": "constant-rate", "control_verdict": "fails", "control_value": 0.12345})
+    row = pd.Series(
+        {"control": "constant-rate", "control_verdict": "fails", "control_value": 0.12345}
+    )
     assert verdicts.control(row) == "constant-rate: fails (0.123)"
-    assert verdicts.control(pd.Series({"control": "", "control_verdict": "", "control_value": 0.0})) == ""
+    assert (
+        verdicts.control(pd.Series({"control": "", "control_verdict": "", "control_value": 0.0}))
+        == ""
+    )

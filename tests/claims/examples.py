@@ -1,4 +1,6 @@
-"""A small source for the tests of claims: one experiment on made numbers, and a claims file of one row."""
+"""A small source for the tests of claims: one experiment on made numbers, and a claims file of one
+row.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A cell is chosen by its fields, rows that are blank in a field belong to all its values, and lost units are NaN."""
+"""A cell is chosen by its fields, rows that are blank in a field belong to all its values, and lost
+units are NaN.
+"""
 
 import math
 
@@ -71,7 +73,9 @@ def test_cases_are_those_of_an_arm_in_the_order_of_the_table():
         {"dataset": "digits", "kernel": "ema"},
         {"dataset": "cifar10", "kernel": "swa"},
     ]
-    assert table.cases({"arm": "trip", "kernel": ["ema", "swa"], "dataset": "cifar10"}, ["k"]) == [{"k": 10}]
+    assert table.cases({"arm": "trip", "kernel": ["ema", "swa"], "dataset": "cifar10"}, ["k"]) == [
+        {"k": 10}
+    ]
 
 
 def test_a_table_without_seeds_has_one_unit():

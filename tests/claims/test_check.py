@@ -1,4 +1,6 @@
-"""Every name and value in a claims file is held against the experiments: a wrong one is refused, by row and field."""
+"""Every name and value in a claims file is held against the experiments: a wrong one is refused, by
+row and field.
+"""
 
 import copy
 import dataclasses
@@ -53,7 +55,10 @@ BAD = {
         changed(f"{ARMS}, base", 'arms = ["trip", "averages"], base'),
         "contrast.arms[2].arm: unknown value",
     ),
-    "arms that are a number": (changed(f"{ARMS}, base", "arms = 3, base"), "contrast.arms: must be a list"),
+    "arms that are a number": (
+        changed(f"{ARMS}, base", "arms = 3, base"),
+        "contrast.arms: must be a list",
+    ),
     "arms that are a text": (
         changed(f"{ARMS}, base", 'arms = "trip", base'),
         "contrast.arms: must be a list",
@@ -80,13 +85,22 @@ BAD = {
         changed("where = {kernel", "where = {k = 11, kernel"),
         "contrast.where.k: unknown value '11'",
     ),
-    "true for a window": (changed("where = {kernel", "where = {k = true, kernel"), "contrast.where.k: "),
+    "true for a window": (
+        changed("where = {kernel", "where = {k = true, kernel"),
+        "contrast.where.k: ",
+    ),
     "text for a number": (
         changed("where = {kernel", 'where = {rate = "fast", kernel'),
         "must be a number, got 'fast'",
     ),
-    "nan for a number": (changed("where = {kernel", "where = {rate = nan, kernel"), "contrast.where.rate: "),
-    "number for a text": (changed("where = {kernel", "where = {note = 3, kernel"), "contrast.where.note: "),
+    "nan for a number": (
+        changed("where = {kernel", "where = {rate = nan, kernel"),
+        "contrast.where.rate: ",
+    ),
+    "number for a text": (
+        changed("where = {kernel", "where = {note = 3, kernel"),
+        "contrast.where.note: ",
+    ),
     "where that is a number": (
         changed('where = {kernel = "swa"}', "where = 3"),
         "contrast.where: must be a table",
@@ -99,7 +113,10 @@ BAD = {
         changed('where = {kernel = "swa"}', 'where = {kernel = [["swa"]]}'),
         "contrast.where.kernel",
     ),
-    "list of no values": (changed('where = {kernel = "swa"}', "where = {kernel = []}"), "names no value"),
+    "list of no values": (
+        changed('where = {kernel = "swa"}', "where = {kernel = []}"),
+        "names no value",
+    ),
     "table for a value": (
         changed('where = {kernel = "swa"}', "where = {kernel = {a = 1}}"),
         "contrast.where.kernel",
@@ -142,10 +159,15 @@ BAD = {
         "contrast.scale: unknown choice 'ln'",
     ),
     "ends": (
-        contrast('name = "log2 ratio of times", metric = "seconds", arms = ["trip", "raw"], ends = "len"'),
+        contrast(
+            'name = "log2 ratio of times", metric = "seconds", arms = ["trip", "raw"], ends = "len"'
+        ),
         "contrast.ends: unknown metric 'len'",
     ),
-    "no rival": (contrast('name = "closest", metric = "loss", arms = ["trip"]'), "takes 2 arms, got 1"),
+    "no rival": (
+        contrast('name = "closest", metric = "loss", arms = ["trip"]'),
+        "takes 2 arms, got 1",
+    ),
     "words that are a number": (
         changed('base = "raw"', 'base = "raw", of = 3'),
         "contrast.of: must be a text",
@@ -154,19 +176,31 @@ BAD = {
         changed('"constant", "average"', '"constants", "average"'),
         "control.arms[1].arm: ",
     ),
-    "name of the control": (changed('what = "constant-rate"', "what = 3"), "control.what: must be a text"),
+    "name of the control": (
+        changed('what = "constant-rate"', "what = 3"),
+        "control.what: must be a text",
+    ),
     "control that is the claim": (
         changed('"constant", "average"', '"trip", "average"'),
         "control: changes nothing",
     ),
-    "control that is a name": (changed(', arms = ["constant", "average"]', ""), "control: changes nothing"),
+    "control that is a name": (
+        changed(', arms = ["constant", "average"]', ""),
+        "control: changes nothing",
+    ),
     "arm of another control": (
         changed('controls.other = {arms = ["other"', 'controls.other = {arms = ["others"'),
         "controls.other.arms[1].arm: ",
     ),
     "another control that is the claim": (ROW + "controls.x = {}\n", "controls.x: changes nothing"),
-    "metric beside": (changed('{metric = "top1"', '{metric = "top5"'), "secondary.accuracy.metric: "),
-    "contrast beside that is the claim": (ROW + "secondary.x = {}\n", "secondary.x: changes nothing"),
+    "metric beside": (
+        changed('{metric = "top1"', '{metric = "top5"'),
+        "secondary.accuracy.metric: ",
+    ),
+    "contrast beside that is the claim": (
+        ROW + "secondary.x = {}\n",
+        "secondary.x: changes nothing",
+    ),
     "control beside": (
         changed('control = {arms = ["other", "average"]}}', 'control = {arms = ["o", "average"]}}'),
         "secondary.accuracy.control.arms[1].arm: ",
@@ -187,15 +221,27 @@ BAD = {
         ROW + 'primary.gpu = {dataset = "other-set"}\n',
         "primary.gpu.dataset: ",
     ),
-    "window of another data set": (changed("k = 100}", "k = 1000}"), "primary.cpu.k: unknown value '1000'"),
+    "window of another data set": (
+        changed("k = 100}", "k = 1000}"),
+        "primary.cpu.k: unknown value '1000'",
+    ),
     "true in the primary case": (changed("k = 100}", "k = true}"), "primary.cpu.k: "),
-    "list in the primary case": (changed("k = 100}", "k = [100]}"), "primary.cpu.k: must be one value"),
-    "field of the primary case": (changed("k = 100}", "n = 100}"), "primary.cpu: unknown field 'n'"),
+    "list in the primary case": (
+        changed("k = 100}", "k = [100]}"),
+        "primary.cpu.k: must be one value",
+    ),
+    "field of the primary case": (
+        changed("k = 100}", "n = 100}"),
+        "primary.cpu: unknown field 'n'",
+    ),
     "primary case the contrast has not": (
         changed('kernel = "swa", k', 'kernel = "ema", k'),
         "contrast has kernel",
     ),
-    "arm in the primary case": (changed("k = 100}", 'arm = "trip"}'), "the contrast itself says which arm"),
+    "arm in the primary case": (
+        changed("k = 100}", 'arm = "trip"}'),
+        "the contrast itself says which arm",
+    ),
     "primary case of no field": (changed(PRIMARY, "{}"), "primary.cpu: names no field"),
     "no primary case": (changed(f"primary.cpu = {PRIMARY}\n", ""), "primary: no preset"),
     "preset that the source lacks": (
@@ -206,12 +252,18 @@ BAD = {
         contrast(f'name = "share below", {PAIR}, over = "k"'),
         "the contrast itself says which k",
     ),
-    "arms of an exact row": (contrast(f'name = "exact", {PAIR}'), "unknown option of 'exact' 'arms'"),
+    "arms of an exact row": (
+        contrast(f'name = "exact", {PAIR}'),
+        "unknown option of 'exact' 'arms'",
+    ),
     "option of an exact row": (
         contrast('name = "exact", metrik = "loss"'),
         "unknown option of 'exact' 'metrik'",
     ),
-    "deep names": (contrast(f"name = {'{a = ' * 150}1{'}' * 150}"), "contrast.name: must be a text"),
+    "deep names": (
+        contrast(f"name = {'{a = ' * 150}1{'}' * 150}"),
+        "contrast.name: must be a text",
+    ),
 }
 
 
@@ -230,12 +282,16 @@ GOOD = {
     "along a field": changed(
         ", k = 100", "", contrast(f'name = "slope", {PAIR}, over = "k", scale = "log2"')
     ),
-    "a list of cases": contrast(f'name = "difference", {PAIR}, where = {{kernel = ["swa", "ema"]}}'),
+    "a list of cases": contrast(
+        f'name = "difference", {PAIR}, where = {{kernel = ["swa", "ema"]}}'
+    ),
     "each arm its metric": contrast(
         'name = "ratio", arms = [{arm = "trip", metric = "loss"}, {arm = "raw", metric = "top1"}]'
     ),
     "any number": contrast(f'name = "difference", {PAIR}, where = {{rate = 0.3, kernel = "swa"}}'),
-    "rivals": contrast('name = "closest", metric = "loss", arms = ["trip", "raw", "other", "start"]'),
+    "rivals": contrast(
+        'name = "closest", metric = "loss", arms = ["trip", "raw", "other", "start"]'
+    ),
 }
 
 
@@ -286,8 +342,14 @@ def renamed(value, path: tuple):
 
 
 def is_free(source, row, path: tuple, leaf) -> bool:
-    """Whether a field can have any value of this leaf's type, as its experiment or its contrast declares it."""
-    if len(path) == 1 and not isinstance(leaf, str | bool) and path[0] in Contrast.read(row.contrast).options:
+    """Whether a field can have any value of this leaf's type, as its experiment or its contrast
+    declares it.
+    """
+    if (
+        len(path) == 1
+        and not isinstance(leaf, str | bool)
+        and path[0] in Contrast.read(row.contrast).options
+    ):
         return True
     declared = [source[name].fields.get(path[-1]) for name in row.experiments]
     declared += [source[name].fields.get(path[-2]) for name in row.experiments if len(path) > 1]
@@ -316,7 +378,11 @@ def mutations(source, row):
             continue
         for path, leaf in places(value):
             if not is_free(source, row, path, leaf):
-                yield field, path, replaced(value, path, "banana" if isinstance(leaf, str) else WRONG_NUMBER)
+                yield (
+                    field,
+                    path,
+                    replaced(value, path, "banana" if isinstance(leaf, str) else WRONG_NUMBER),
+                )
             if not isinstance(leaf, str):
                 yield field, path, replaced(value, path, "banana")
                 yield field, path, replaced(value, path, True)
@@ -333,7 +399,9 @@ def test_no_wrong_name_of_a_shipped_row_is_let_through(name):
     for row in (row for row in registry.claims_of(source) if row.experiments):
         for field, path, value in mutations(source, row):
             line, tried = refused(source, row, field, value), tried + 1
-            place = field if not path else f"{field}{'' if isinstance(path[0], int) else '.' + path[0]}"
+            place = (
+                field if not path else f"{field}{'' if isinstance(path[0], int) else '.' + path[0]}"
+            )
             if row.id not in line or "\n" in line or place.partition(".")[0] not in line:
                 through.append(f"{row.id} {field} {path}: {line or 'let through'}")
     assert tried > 100 and through == []
@@ -347,7 +415,9 @@ def test_every_shipped_name_is_known(name):
 def test_a_mutation_that_nobody_refuses_would_be_seen(monkeypatch):
     source = registry.source("sandler2023trajectories")
     row = next(row for row in registry.claims_of(source) if row.id == "TRAJ-21.loss")
-    monkeypatch.setattr(sys.modules["replicate.claims.check"]._Known, "check_metric", lambda *_: None)
+    monkeypatch.setattr(
+        sys.modules["replicate.claims.check"]._Known, "check_metric", lambda *_: None
+    )
     lines = [
         refused(source, row, field, value)
         for field, path, value in mutations(source, row)

@@ -1,4 +1,6 @@
-"""A claims file is read row by row, or refused in one line that names the file, the row and the field."""
+"""A claims file is read row by row, or refused in one line that names the file, the row and the
+field.
+"""
 
 import math
 
@@ -14,7 +16,12 @@ DEEP = 100_000
 
 def test_a_row_is_read_as_it_stands(tmp_path):
     (row,) = checked(tmp_path, ROW)
-    assert (row.id, row.band, row.experiments, row.needs) == ("A-1", (0.8, 1.25), ("figure_1",), "cpu")
+    assert (row.id, row.band, row.experiments, row.needs) == (
+        "A-1",
+        (0.8, 1.25),
+        ("figure_1",),
+        "cpu",
+    )
     assert row.primary == {"cpu": {"dataset": "digits", "kernel": "swa", "k": 100}}
     assert row.control["what"] == "constant-rate" and row.quote == "the same loss"
 
@@ -38,7 +45,10 @@ BAD = {  # the file, what the line must name
     "id that is markup": (changed('"A-1"', '"<script>"'), "id: "),
     "no id": (changed('id = "A-1"\n', ""), "id: "),
     "id that stands there twice": (ROW + ROW, "claim A-1 stands there more than once"),
-    "statement that is empty": (changed('"A side-trip gains what the average gains."', '""'), "statement: "),
+    "statement that is empty": (
+        changed('"A side-trip gains what the average gains."', '""'),
+        "statement: ",
+    ),
     "statement that is a number": (
         changed('"A side-trip gains what the average gains."', "3"),
         "statement: ",
@@ -64,7 +74,10 @@ BAD = {  # the file, what the line must name
     "infinity above": (changed("at_most = 1.25", "at_most = inf"), "at_most: must be finite"),
     "crossed band": (changed("at_least = 0.8", "at_least = 2.0"), "band must have an edge"),
     "no band": (changed("at_least = 0.8\nat_most = 1.25\n", ""), "band must have an edge"),
-    "family that is not in where": (changed('family = "Table 1"', 'family = "Table 2"'), "family 'Table 2'"),
+    "family that is not in where": (
+        changed('family = "Table 1"', 'family = "Table 2"'),
+        "family 'Table 2'",
+    ),
     "interval without a family": (changed('family = "Table 1"\n', ""), "family must be named"),
     "experiment without contrast": (
         "\n".join(line for line in ROW.splitlines() if not line.startswith("contrast")),
@@ -73,7 +86,10 @@ BAD = {  # the file, what the line must name
     "contrast without experiment": (changed('experiment = "figure_1"\n', ""), "only one of them"),
     "experiment that is a number": (changed('"figure_1"', "3"), "experiment: "),
     "experiment that is blank": (changed('"figure_1"', '[" "]'), "experiment: "),
-    "experiment that is named twice": (changed('"figure_1"', '["figure_1", "figure_1"]'), "each one once"),
+    "experiment that is named twice": (
+        changed('"figure_1"', '["figure_1", "figure_1"]'),
+        "each one once",
+    ),
     "primary that is a number": (ROW + "primary.gpu = 3\n", "primary.gpu: "),
     "primary at no preset": (ROW + 'primary.lunar = {dataset = "digits"}\n', "lunar"),
     "controls that are a list": (ROW + "controls.x = [1]\n", "controls.x: "),
@@ -125,7 +141,11 @@ def test_edges_belong_to_the_band(at_least, at_most, low, high, position):
 def test_a_shipped_claim_with_an_interval_can_be_firm(source):
     rows = claims.load(paths.CLAIMS, source)
     assert len(rows) > 60
-    never = [row.id for row in rows if row.has_interval and row.needs in ("cpu", "gpu") and not row.primary]
+    never = [
+        row.id
+        for row in rows
+        if row.has_interval and row.needs in ("cpu", "gpu") and not row.primary
+    ]
     assert never == []
 
 

@@ -1,4 +1,6 @@
-"""Every contrast against a dull loop over numbers in a dict, on tables that differ wherever two could be mixed up."""
+"""Every contrast against a dull loop over numbers in a dict, on tables that differ wherever two
+could be mixed up.
+"""
 
 import itertools
 import math
@@ -19,7 +21,9 @@ UNITS = [(seed, branch) for seed in range(3) for branch in range(2)]
 
 
 def draw() -> tuple[pd.DataFrame, dict]:
-    """A table whose every number is its own, in no order, and the same numbers by all that names them."""
+    """A table whose every number is its own, in no order, and the same numbers by all that names
+    them.
+    """
     rng, rows, numbers = np.random.Generator(np.random.Philox(1)), [], {}
     cells = [*itertools.product(("digits", "cifar10"), ARMS, ("swa", "ema"), WINDOWS)]
     cells += [(dataset, "raw", "", k) for dataset in ("digits", "cifar10") for k in WINDOWS]
@@ -68,7 +72,8 @@ THREE = {"metric": "loss", "arms": ["trip", "average", "other"]}
 FOUR = {"metric": "loss", "arms": ["trip", "average", "other", "raw"]}
 A, B, C, D = "trip", "average", "other", "raw"
 
-# name: what a claim asks, and per unit the number, or the pair of a ratio, or the several of a least.
+# name: what a claim asks, and per unit the number, or the pair of a ratio, or the several of a
+# least.
 DULL = {
     "value": ({"metric": "top1", "arms": [A]}, lambda c, u: number(c, A, u, "top1")),
     "exact": ({"metric": "top1", "arms": [A]}, lambda c, u: number(c, A, u, "top1")),
@@ -100,7 +105,8 @@ DULL = {
     "closest": (
         FOUR,
         lambda c, u: tuple(
-            abs(number(c, r, u) - number(c, B, u)) - abs(number(c, A, u) - number(c, B, u)) for r in (C, D)
+            abs(number(c, r, u) - number(c, B, u)) - abs(number(c, A, u) - number(c, B, u))
+            for r in (C, D)
         ),
     ),
     "slope": (TWO | {"over": "k", "scale": "log2"}, slope),
@@ -108,11 +114,23 @@ DULL = {
         THREE,
         lambda c, u: math.log10(number(c, A, u) / min(number(c, B, u), number(c, C, u))),
     ),
-    "difference with room": (TWO | {"room": 0.25}, lambda c, u: 0.25 + number(c, A, u) - number(c, B, u)),
+    "difference with room": (
+        TWO | {"room": 0.25},
+        lambda c, u: 0.25 + number(c, A, u) - number(c, B, u),
+    ),
     "log10 distance": (TWO, lambda c, u: abs(math.log10(number(c, A, u) / number(c, B, u)))),
-    "mean difference": (TWO | {"over": "k"}, lambda c, u: sum(a - b for a, b in along(c, u)) / len(WINDOWS)),
-    "mean ratio": (TWO | {"over": "k"}, lambda c, u: sum(a / b for a, b in along(c, u)) / len(WINDOWS)),
-    "share below": (TWO | {"over": "k"}, lambda c, u: sum(a < b for a, b in along(c, u)) / len(WINDOWS)),
+    "mean difference": (
+        TWO | {"over": "k"},
+        lambda c, u: sum(a - b for a, b in along(c, u)) / len(WINDOWS),
+    ),
+    "mean ratio": (
+        TWO | {"over": "k"},
+        lambda c, u: sum(a / b for a, b in along(c, u)) / len(WINDOWS),
+    ),
+    "share below": (
+        TWO | {"over": "k"},
+        lambda c, u: sum(a < b for a, b in along(c, u)) / len(WINDOWS),
+    ),
     "least difference": (TWO | {"over": "k"}, lambda c, u: min(a - b for a, b in along(c, u))),
 }
 
@@ -154,11 +172,18 @@ def test_a_contrast_is_what_a_dull_loop_says(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (asked, _) in DULL.items() if len(asked["arms"]) > 1 and name != "log10 distance"]
+    "name",
+    [
+        name
+        for name, (asked, _) in DULL.items()
+        if len(asked["arms"]) > 1 and name != "log10 distance"
+    ],
 )
 def test_exchanged_arms_would_be_noticed(name, monkeypatch):
     right = CONTRASTS[name]
-    monkeypatch.setitem(CONTRASTS, name, lambda a, b, *more, **options: right(b, a, *more, **options))
+    monkeypatch.setitem(
+        CONTRASTS, name, lambda a, b, *more, **options: right(b, a, *more, **options)
+    )
     monkeypatch.setattr(contrasts, "arms_of", NEEDED.get)
     assert mistakes(DULL[name][0], name)
 
@@ -171,7 +196,9 @@ def test_another_sign_would_be_noticed(name, monkeypatch):
         numbers = right(*arms, **options)
         if isinstance(numbers, Ratio):
             return Ratio(-numbers.numerator, numbers.denominator)
-        return Least(tuple(-each for each in numbers.of)) if isinstance(numbers, Least) else -numbers
+        return (
+            Least(tuple(-each for each in numbers.of)) if isinstance(numbers, Least) else -numbers
+        )
 
     monkeypatch.setitem(CONTRASTS, name, negative)
     monkeypatch.setattr(contrasts, "arms_of", NEEDED.get)
@@ -179,7 +206,8 @@ def test_another_sign_would_be_noticed(name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (asked, _) in DULL.items() if "ratio of" in name and "times" not in name]
+    "name",
+    [name for name, (asked, _) in DULL.items() if "ratio of" in name and "times" not in name],
 )
 def test_exchanged_numerator_and_denominator_would_be_noticed(name, monkeypatch):
     right = CONTRASTS[name]
@@ -200,7 +228,8 @@ def test_another_metric_would_be_noticed(name):
 
 
 @pytest.mark.parametrize(
-    "name, place", [(name, place) for name, (asked, _) in DULL.items() for place in range(len(asked["arms"]))]
+    "name, place",
+    [(name, place) for name, (asked, _) in DULL.items() for place in range(len(asked["arms"]))],
 )
 def test_another_arm_would_be_noticed(name, place):
     asked = DULL[name][0]
@@ -217,13 +246,16 @@ def test_another_base_would_be_noticed():
 
 def series(*numbers: float) -> pd.Series:
     return pd.Series(
-        numbers, index=pd.MultiIndex.from_product([range(len(numbers)), [0]], names=["seed", "branch"])
+        numbers,
+        index=pd.MultiIndex.from_product([range(len(numbers)), [0]], names=["seed", "branch"]),
     )
 
 
 def test_who_never_arrives_is_given_its_whole_run():
     a, b = series(4.0, math.nan, 2.0, math.nan), series(2.0, 8.0, math.nan, math.nan)
-    result = CONTRASTS["log2 ratio of times"](a, b, ends=[series(16, 16, 16, 16), series(32, 32, 32, 32)])
+    result = CONTRASTS["log2 ratio of times"](
+        a, b, ends=[series(16, 16, 16, 16), series(32, 32, 32, 32)]
+    )
     assert result.tolist()[:3] == [1.0, 1.0, -4.0] and math.isnan(result.iloc[3])
 
 
@@ -234,7 +266,9 @@ def test_the_better_of_two_depends_on_what_is_better(better, gain):
 
 
 def test_a_rival_that_was_lost_is_not_passed_over():
-    result = CONTRASTS["gain over the better"](series(3.0), series(2.0), series(math.nan), better="lower")
+    result = CONTRASTS["gain over the better"](
+        series(3.0), series(2.0), series(math.nan), better="lower"
+    )
     assert result.isna().all()
 
 
@@ -253,7 +287,9 @@ def test_a_lost_point_of_a_slope_loses_the_unit():
 
 
 def with_a_hole() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two units along the windows, the second of which has no number at one of them; and twice the same without."""
+    """Two units along the windows, the second of which has no number at one of them; and twice the
+    same without.
+    """
     rising = pd.DataFrame({k: series(3.0 * k, 5.0 * k) for k in WINDOWS})
     return rising.mask((rising.columns == 10) & (rising > 45)), rising * 2
 
@@ -283,17 +319,25 @@ def test_an_arm_is_not_compared_with_itself():
     cases = contrast.cases(CELLS)
     with pytest.raises(Absent):
         contrast.numbers(CELLS, next(case for case in cases if case["kernel"] == "ema"))
-    assert len(contrast.numbers(CELLS, next(case for case in cases if case["kernel"] == "swa"))) == len(UNITS)
+    assert len(
+        contrast.numbers(CELLS, next(case for case in cases if case["kernel"] == "swa"))
+    ) == len(UNITS)
 
 
 def test_where_limits_the_cases():
-    contrast = Contrast.read({"name": "difference", **TWO, "where": {"kernel": "ema", "k": [1, 100]}})
+    contrast = Contrast.read(
+        {"name": "difference", **TWO, "where": {"kernel": "ema", "k": [1, 100]}}
+    )
     cases = [(case["dataset"], case["kernel"], case["k"]) for case in contrast.cases(CELLS)]
-    assert sorted(cases) == [(dataset, "ema", k) for dataset in ("cifar10", "digits") for k in (1, 100)]
+    assert sorted(cases) == [
+        (dataset, "ema", k) for dataset in ("cifar10", "digits") for k in (1, 100)
+    ]
 
 
 def test_a_contrast_runs_along_the_values_it_is_limited_to():
-    contrast = Contrast.read({"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"k": [1, 100]}})
+    contrast = Contrast.read(
+        {"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"k": [1, 100]}}
+    )
     assert {tuple(case["k"]) for case in contrast.cases(CELLS)} == {(1, 100)}
 
 
@@ -306,8 +350,12 @@ def test_rivals_that_did_not_run_are_left_out_but_not_all():
 
 
 def test_changes_are_merged_and_the_rest_stays():
-    first = Contrast.read({"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"kernel": "swa"}})
+    first = Contrast.read(
+        {"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"kernel": "swa"}}
+    )
     second = first.changed({"where": {"dataset": "digits"}, "arms": ["other", "average"]})
-    assert second.where == {"kernel": "swa", "dataset": "digits"} and second.options == {"scale": "log2"}
+    assert second.where == {"kernel": "swa", "dataset": "digits"} and second.options == {
+        "scale": "log2"
+    }
     assert [arm["arm"] for arm in second.arms] == ["other", "average"] and second.metric == "loss"
     assert first.where == {"kernel": "swa"}

@@ -26,13 +26,21 @@ OF_THE_DESIGN = (
 
 
 def sampled(
-    centre: float, spread: float = 0.02, seeds: int = 8, branches: int = 4, kind: str = "equivalence"
+    centre: float,
+    spread: float = 0.02,
+    seeds: int = 8,
+    branches: int = 4,
+    kind: str = "equivalence",
 ):
-    """An estimate at the sample sizes in use; its own seed, so that nothing depends on the order of tests."""
+    """An estimate at the sample sizes in use; its own seed, so that nothing depends on the order of
+    tests.
+    """
     key = [int(1000 * abs(centre)), seeds]
     noise = np.random.Generator(np.random.Philox(key)).standard_normal((seeds, branches))
     index = [(s, b) for s in range(seeds) for b in range(branches)]
-    table = pd.DataFrame(index, columns=["seed", "branch"]).assign(value=(centre + spread * noise).ravel())
+    table = pd.DataFrame(index, columns=["seed", "branch"]).assign(
+        value=(centre + spread * noise).ravel()
+    )
     return estimate(table, kind, (0.8, 1.25))
 
 
@@ -40,7 +48,10 @@ def measured(
     result: Estimate, name: str = "A-1", case=CASE, role="primary", control=None, **more
 ) -> Measured:
     label = " ".join(str(value) for value in case.values())
-    told = {"contrast": "ratio", "controlled": "constant-rate" if control is not None else ""} | more
+    told = {
+        "contrast": "ratio",
+        "controlled": "constant-rate" if control is not None else "",
+    } | more
     return Measured(name, role, case, label, estimate=result, control=control, **told)
 
 
@@ -99,7 +110,9 @@ def test_what_eight_seeds_decide_six_branches_may_not():
 
 
 def holm(p: list[float]) -> list[float]:
-    """Step down: the r-th smallest times the number of those that remain, never smaller than the one before."""
+    """Step down: the r-th smallest times the number of those that remain, never smaller than the
+    one before.
+    """
     adjusted, worst = dict.fromkeys(range(len(p)), 1.0), 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
         worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
@@ -114,14 +127,21 @@ def at(p: float) -> Estimate:
 def family(*groups: list[float]) -> tuple[list[claims.Claim], list[Measured]]:
     """Claims of several families, their rows mixed, each with a p."""
     rows = [
-        (f"{name}-{i}", name, p) for name, ps in zip("AB", groups, strict=False) for i, p in enumerate(ps)
+        (f"{name}-{i}", name, p)
+        for name, ps in zip("AB", groups, strict=False)
+        for i, p in enumerate(ps)
     ]
     rows = rows[::2] + rows[1::2]
-    made = [claim(name, family=f"Fig. {group}", where=f"Fig. {group}, left") for name, group, _ in rows]
+    made = [
+        claim(name, family=f"Fig. {group}", where=f"Fig. {group}, left") for name, group, _ in rows
+    ]
     return made, [measured(at(p), name) for name, _, p in rows]
 
 
-@given(st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=6), st.lists(st.floats(1e-6, 0.999), max_size=4))
+@given(
+    st.lists(st.floats(1e-6, 0.999), min_size=1, max_size=6),
+    st.lists(st.floats(1e-6, 0.999), max_size=4),
+)
 @example([0.04, 0.01, 0.02, 0.03], [0.02])  # 0.06, 0.04, 0.06, 0.06 and 0.02
 @settings(max_examples=15, deadline=None)
 def test_a_family_shares_one_error_rate(first, second):
@@ -132,13 +152,16 @@ def test_a_family_shares_one_error_rate(first, second):
     assert list(rows.p) == [*first, *second]
     assert list(rows.verdict == "reproduced") == [p < 0.05 for p in expected]
     loose = rows[rows.verdict != "reproduced"]
-    assert all(reason.startswith("not significant after Holm's correction (p = ") for reason in loose.reason)
+    assert all(
+        reason.startswith("not significant after Holm's correction (p = ")
+        for reason in loose.reason
+    )
 
 
 def test_a_primary_case_that_did_not_run_counts_as_p_of_one():
-    table = judge("x", [claim("A-1"), claim("A-2"), claim("A-3")], [measured(at(0.02))], "cpu").set_index(
-        "claim"
-    )
+    table = judge(
+        "x", [claim("A-1"), claim("A-2"), claim("A-3")], [measured(at(0.02))], "cpu"
+    ).set_index("claim")
     assert table.p_adjusted["A-1"] == pytest.approx(0.06) and table.verdict["A-1"] == "inconclusive"
 
 
@@ -154,8 +177,13 @@ def test_secondary_cases_have_no_word_and_are_not_counted():
     beside = measured(at(0.04), case=OTHER)
     table = judge("x", [claim("A-1"), claim("A-2")], [measured(at(1e-6)), beside], "cpu")
     row = table[table.case == "cifar10 100"].iloc[0]
-    assert (row.role, row.verdict, row.p) == ("secondary", "inside", 0.04) and math.isnan(row.p_adjusted)
-    assert headline(table).loc["claims of the source", ["reproduced", "not tested"]].tolist() == [1, 1]
+    assert (row.role, row.verdict, row.p) == ("secondary", "inside", 0.04) and math.isnan(
+        row.p_adjusted
+    )
+    assert headline(table).loc["claims of the source", ["reproduced", "not tested"]].tolist() == [
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("role", ["secondary", "control"])
@@ -181,7 +209,9 @@ def test_a_primary_case_that_did_not_run_is_not_hidden():
 
 def test_a_primary_case_that_fits_twice_is_refused():
     one = claim(primary={"cpu": {"k": 100}})
-    with pytest.raises(BadData, match=r"claim A-1: primary.cpu fits 2 cases \(digits 100, cifar10 100\)"):
+    with pytest.raises(
+        BadData, match=r"claim A-1: primary.cpu fits 2 cases \(digits 100, cifar10 100\)"
+    ):
         judge("x", [one], [measured(at(0.1)), measured(at(0.1), case=OTHER)], "cpu")
 
 
@@ -195,7 +225,11 @@ def test_a_primary_case_that_fits_twice_is_refused():
 def test_exact_rows_are_firm_without_p(kind, value, word):
     row = verdict(claim(kind=kind, primary={}), measured(Estimate.exact(value)))
     assert (row.verdict, row.reason, row.role) == (word, "", "primary")
-    assert math.isnan(row.p) and math.isnan(row.p_adjusted) and row.low == row.high == row.value == value
+    assert (
+        math.isnan(row.p)
+        and math.isnan(row.p_adjusted)
+        and row.low == row.high == row.value == value
+    )
 
 
 def test_of_a_claims_exact_cases_the_worst_counts():
@@ -224,7 +258,9 @@ def test_the_control_is_judged_by_the_same_band(control, word):
 def test_the_headline_splits_on_the_control():
     named = {"A-1": 0.5, "A-2": 1.0, "A-3": 1.0}
     rows = [measured(at(1e-6), name, control=sampled(value)) for name, value in named.items()]
-    counts = headline(judge("x", [claim(name) for name in named], rows, "cpu")).loc["claims of the source"]
+    counts = headline(judge("x", [claim(name) for name in named], rows, "cpu")).loc[
+        "claims of the source"
+    ]
     assert (counts["reproduced"], counts["control fails"]) == (3, 1)
 
 
@@ -241,7 +277,8 @@ def test_the_headline_counts_kinds_and_origins_apart():
 def test_every_word_is_counted_even_where_there_is_none():
     named = {"reproduced": (1, 0.02), "contradicted": (0.5, 0.02), "inconclusive": (1, 2)}
     rows = [
-        claim(name, family=f"Fig. {i}", where=f"Fig. {i}") for i, name in enumerate([*named, "not-tested"])
+        claim(name, family=f"Fig. {i}", where=f"Fig. {i}")
+        for i, name in enumerate([*named, "not-tested"])
     ]
     found = [measured(sampled(*how), name) for name, how in named.items()]
     table = judge("x", rows, found, "cpu")
@@ -263,7 +300,9 @@ def test_every_word_is_counted_even_where_there_is_none():
 ])  # fmt: skip
 def test_a_claim_that_was_not_tested_says_why(changes, preset, reason):
     row = verdict(claim(**changes), preset=preset)
-    assert (row.verdict, row.reason, row.role) == ("not tested", reason, "primary") and math.isnan(row.value)
+    assert (row.verdict, row.reason, row.role) == ("not tested", reason, "primary") and math.isnan(
+        row.value
+    )
 
 
 def test_below_its_preset_a_claim_has_no_row_of_a_case():
@@ -285,9 +324,12 @@ def test_a_row_carries_the_claim_the_numbers_and_their_origin():
     one = claim(quote="the same", margin="ours")
     row = verdict(one, measured(result, control=control, **origin))
     expected = {
-        name: getattr(one, name) for name in "origin kind family where quote statement margin unit".split()
+        name: getattr(one, name)
+        for name in "origin kind family where quote statement margin unit".split()
     }
-    expected |= {name: getattr(result, name) for name in "value low high level n p".split()} | origin
+    expected |= {
+        name: getattr(result, name) for name in "value low high level n p".split()
+    } | origin
     expected |= {
         "source": "someone2020",
         "claim": "A-1",
@@ -316,7 +358,9 @@ RESULTS = st.lists(st.tuples(ESTIMATES, st.one_of(st.none(), ESTIMATES)), min_si
 def test_words_of_any_rows_are_told_from_the_row(results, kind):
     rows = [claim(f"A-{i}", kind=kind) for i in range(len(results))]
     found = [measured(each, f"A-{i}", control=control) for i, (each, control) in enumerate(results)]
-    found += [measured(each, f"A-{i}", OTHER, role="secondary") for i, (each, _) in enumerate(results)]
+    found += [
+        measured(each, f"A-{i}", OTHER, role="secondary") for i, (each, _) in enumerate(results)
+    ]
     for row in judge("x", rows, found, "cpu").to_dict("records"):
         assert told_again(row) == (row["verdict"], row["control_verdict"]) == tell(row)
 
@@ -369,7 +413,9 @@ def test_words_of_recorded_rows_are_told_from_the_row(source, preset):
     table = verdicts.read_recorded(registry.source(source), preset)
     assert list(table.columns) == COLUMNS and len(table)
     for row in table.to_dict("records"):
-        assert told_again(row) == (row["verdict"], row["control_verdict"]) == tell(row), row["claim"]
+        assert told_again(row) == (row["verdict"], row["control_verdict"]) == tell(row), row[
+            "claim"
+        ]
 
 
 @pytest.mark.parametrize("source", names())

@@ -18,8 +18,12 @@ WINDOWS = (1, 10, 100)
 WHERE = {"commit": "0123abc", "device": "cpu, 2 cores", "setting": "stand-in: a net on digits"}
 
 
-def made(means, seeds: int = 8, branches: int = 1, exchanged=None, dataset: str = "digits") -> pd.DataFrame:
-    """A table of figure_1: means(arm, kernel, k) plus noise; in every other seed two arms are exchanged."""
+def made(
+    means, seeds: int = 8, branches: int = 1, exchanged=None, dataset: str = "digits"
+) -> pd.DataFrame:
+    """A table of figure_1: means(arm, kernel, k) plus noise; in every other seed two arms are
+    exchanged.
+    """
     rng, rows = np.random.Generator(np.random.Philox([seeds, branches])), []
     names = dict(zip(exchanged, reversed(exchanged), strict=True)) if exchanged else {}
     for seed in range(seeds):
@@ -52,8 +56,8 @@ def row_of(one: claims.Claim, table: pd.DataFrame) -> pd.Series:
     return row
 
 
-# True, false and shuffled, at eight seeds: for each contrast what a claim asks, its band, and the two arms that are
-# exchanged to make it false (in every seed) or shuffled (in every other one).
+# True, false and shuffled, at eight seeds: for each contrast what a claim asks, its band, and the
+# two arms that are exchanged to make it false (in every seed) or shuffled (in every other one).
 LEVELS = {"trip": 0.5, "average": 0.7, "raw": 1.0, "constant": 0.9, "other": 0.8, "start": 1.1}
 PAIR = {"metric": "loss", "arms": ["trip", "average"]}
 ALONG = PAIR | {"over": "k"}
@@ -86,7 +90,9 @@ TRIALS = {name: trial for name, trial in TRIALS.items() if name in CONTRASTS}
 
 
 def levels(name: str, exchanged=None):
-    """Means by arm, those of two arms exchanged; a slope falls with the window where the arm is the lower one."""
+    """Means by arm, those of two arms exchanged; a slope falls with the window where the arm is the
+    lower one.
+    """
     names = dict(zip(exchanged, reversed(exchanged), strict=True)) if exchanged else {}
 
     def mean(arm: str, kernel: str, k: int) -> float:
@@ -100,7 +106,9 @@ def asked(name: str) -> claims.Claim:
     contrast, (at_least, at_most), _ = TRIALS[name]
     primary = {"dataset": "digits", "kernel": "swa"} | ({} if "over" in contrast else {"k": 10})
     band = {"at_least": at_least, "at_most": at_most}
-    return claim(kind="ordering", contrast={"name": name, **contrast}, primary={"cpu": primary}, **band)
+    return claim(
+        kind="ordering", contrast={"name": name, **contrast}, primary={"cpu": primary}, **band
+    )
 
 
 def test_every_contrast_is_tried_on_known_tables():
@@ -130,7 +138,9 @@ def test_one_seed_that_diverged_leaves_nothing_firm(name):
     table = made(levels(name))
     table.loc[(table.seed == 3), ["loss", "top1"]] = math.nan
     row = row_of(asked(name), table)
-    assert (row.verdict, row.reason) == ("inconclusive", "1 of 8 units diverged") and math.isnan(row.value)
+    assert (row.verdict, row.reason) == ("inconclusive", "1 of 8 units diverged") and math.isnan(
+        row.value
+    )
 
 
 @pytest.mark.parametrize("name", TRIALS)
@@ -157,7 +167,11 @@ def test_a_tie_is_not_a_win_at_any_edge(name, edge):
             at_most=band[1],
         )
         row = row_of(one, table)
-        assert (row.low, row.high, row.verdict) == (edge, edge, "inconclusive") and row.p_adjusted == 1.0
+        assert (row.low, row.high, row.verdict) == (
+            edge,
+            edge,
+            "inconclusive",
+        ) and row.p_adjusted == 1.0
 
 
 # Cases, controls and labels.
@@ -183,7 +197,9 @@ def expected(first: str, second: str, kernel: str, k: int, metric: str = "loss")
 
 
 def numbers(result) -> tuple:
-    return tuple(round(each, 12) for each in (result.value, result.low, result.high, result.p)) + (result.n,)
+    return tuple(round(each, 12) for each in (result.value, result.low, result.high, result.p)) + (
+        result.n,
+    )
 
 
 def test_every_case_of_the_first_arm_is_measured():
@@ -191,7 +207,9 @@ def test_every_case_of_the_first_arm_is_measured():
     assert set(found) == {(kernel, k) for kernel in ("swa", "ema") for k in WINDOWS}
     for (kernel, k), one in found.items():
         assert numbers(one.estimate) == numbers(expected("trip", "average", kernel, k))
-        assert one.label == f"digits {kernel} k={k}" and one.role == "primary" and one.control is None
+        assert (
+            one.label == f"digits {kernel} k={k}" and one.role == "primary" and one.control is None
+        )
 
 
 def test_a_control_is_the_contrast_with_its_fields_changed():
@@ -207,7 +225,9 @@ def test_a_control_in_another_kernel_is_taken_in_the_same_case():
     one = difference(control={"arms": [{"arm": "trip", "kernel": "ema"}, "average"]})
     row = next(row for row in measured(one) if row.case["kernel"] == "swa" and row.case["k"] == 10)
     trip = TABLE[(TABLE.arm == "trip") & (TABLE.kernel == "ema") & (TABLE.k == 10)].loss.mean()
-    average = TABLE[(TABLE.arm == "average") & (TABLE.kernel == "swa") & (TABLE.k == 10)].loss.mean()
+    average = TABLE[
+        (TABLE.arm == "average") & (TABLE.kernel == "swa") & (TABLE.k == 10)
+    ].loss.mean()
     assert row.control.value == pytest.approx(trip - average)
     assert row.controlled == "difference of loss: trip (kernel ema), average"
 
@@ -224,7 +244,11 @@ def test_secondary_contrasts_and_controls_have_rows_beside():
         secondary={"top1": {"metric": "top1", "control": {"arms": ["other", "average"]}}},
         controls={"control other": {"arms": ["other", "average"]}},
     )
-    found = {row.label: row for row in measured(one) if row.case["kernel"] == "ema" and row.case["k"] == 100}
+    found = {
+        row.label: row
+        for row in measured(one)
+        if row.case["kernel"] == "ema" and row.case["k"] == 100
+    }
     assert {label: row.role for label, row in found.items()} == {
         "digits ema k=100": "primary",
         "digits ema k=100 top1": "secondary",
@@ -243,7 +267,9 @@ def test_rows_carry_where_they_were_made():
 
 
 def test_a_field_that_never_differs_is_not_in_the_label():
-    one = claim(kind="ordering", contrast={"name": "difference", **PAIR, "where": {"kernel": "swa"}})
+    one = claim(
+        kind="ordering", contrast={"name": "difference", **PAIR, "where": {"kernel": "swa"}}
+    )
     labels = {row.label for row in measured(one)}
     assert labels == {f"digits k={k}" for k in WINDOWS}
     assert {row.label for row in measured(one, named=False)} == {f"k={k}" for k in WINDOWS}
@@ -262,12 +288,16 @@ def test_several_experiments_are_one_table():
 
 
 def test_what_has_not_run_has_no_rows():
-    assert claims.measure([difference(), claim(experiment="", contrast={})], lambda names: None) == []
+    assert (
+        claims.measure([difference(), claim(experiment="", contrast={})], lambda names: None) == []
+    )
 
 
 def test_how_many_seeds_would_decide_is_said():
     found = measured(difference(at_least=-0.2001, at_most=math.inf))
-    hints = {row.estimate.hint for row in found if row.case["kernel"] == "swa" and row.case["k"] == 10}
+    hints = {
+        row.estimate.hint for row in found if row.case["kernel"] == "swa" and row.case["k"] == 10
+    }
     assert any(
         hint.startswith("about ") and hint.endswith("seeds would decide at this mean and spread")
         for hint in hints
@@ -328,11 +358,20 @@ def doubled(contrast: Contrast, table: pd.DataFrame):
 
 def test_a_measure_of_its_own_is_judged_like_a_contrast():
     contrast = {"name": "doubled", "arms": ["trip"]}
-    one = claim(kind="ordering", contrast=contrast, control={"arms": ["constant"]}, at_least=0.9, at_most=1.2)
+    one = claim(
+        kind="ordering",
+        contrast=contrast,
+        control={"arms": ["constant"]},
+        at_least=0.9,
+        at_most=1.2,
+    )
     found = {row.case["k"]: row for row in measured(one, measures={"doubled": doubled})}
     assert set(found) == set(WINDOWS)
     for k, row in found.items():
-        mean = {arm: TABLE[(TABLE.arm == arm) & (TABLE.k == k)].loss.mean() for arm in ("trip", "constant")}
+        mean = {
+            arm: TABLE[(TABLE.arm == arm) & (TABLE.k == k)].loss.mean()
+            for arm in ("trip", "constant")
+        }
         assert row.estimate.value == pytest.approx(2 * mean["trip"])
         assert row.control.value == pytest.approx(2 * mean["constant"])
 

@@ -1,4 +1,6 @@
-"""Intervals and p values: against scipy, against brute force, and against how often they should hold the truth."""
+"""Intervals and p values: against scipy, against brute force, and against how often they should
+hold the truth.
+"""
 
 import math
 
@@ -10,7 +12,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from replicate.claims.statistics import GATE, Estimate, estimate, fieller, holm, least, seeds_needed, units
+from replicate.claims.statistics import (
+    GATE,
+    Estimate,
+    estimate,
+    fieller,
+    holm,
+    least,
+    seeds_needed,
+    units,
+)
 
 POSITIVE = (0.0, math.inf)
 MARGIN = (0.8, 1.25)
@@ -55,7 +66,9 @@ def test_more_branches_of_the_same_seeds_are_not_more_units():
 # Means.
 
 
-@pytest.mark.parametrize("kind, level", [("estimate", 0.95), ("ordering", 0.95), ("equivalence", 0.90)])
+@pytest.mark.parametrize(
+    "kind, level", [("estimate", 0.95), ("ordering", 0.95), ("equivalence", 0.90)]
+)
 def test_a_mean_has_students_interval(kind, level):
     values = draws(2, 9)
     found = estimate(table(values), kind, POSITIVE)
@@ -85,7 +98,8 @@ def test_at_an_edge_one_in_twenty_is_wrong_on_either_side(truth):
     """5 % outside and 5 % inside: what the p of two one-sided tests at an edge promises."""
     rows = table(np.zeros(8))
     found = [
-        estimate(rows.assign(value=v), "equivalence", (-1.0, 1.0)) for v in truth + 0.3 * draws(5, 500, 8)
+        estimate(rows.assign(value=v), "equivalence", (-1.0, 1.0))
+        for v in truth + 0.3 * draws(5, 500, 8)
     ]
     inside = sum(-1 <= one.low and one.high <= 1 for one in found)
     outside = sum(one.high < -1 or one.low > 1 for one in found)
@@ -156,7 +170,9 @@ def test_the_gate_on_the_gain_is_one_sided_at_one_percent(kind):
 
 
 def test_a_gain_below_zero_is_no_gain():
-    found = estimate(ratio([-1.0] * 8 + 0.01 * draws(1, 8), -1 + 0.01 * draws(2, 8)), "equivalence", MARGIN)
+    found = estimate(
+        ratio([-1.0] * 8 + 0.01 * draws(1, 8), -1 + 0.01 * draws(2, 8)), "equivalence", MARGIN
+    )
     assert found.value == pytest.approx(1, abs=0.02) and found.reason.startswith("gain not above 0")
 
 
@@ -175,7 +191,9 @@ def test_p_of_an_edge_is_that_of_the_interval_that_excludes_it(seed, edge, a, ab
     denominator = 1 + 0.1 * noise[0]
     numerator = denominator + 0.4 * noise[1]
     found = estimate(
-        ratio(numerator, denominator), "equivalence", (edge, math.inf) if above else (-math.inf, edge)
+        ratio(numerator, denominator),
+        "equivalence",
+        (edge, math.inf) if above else (-math.inf, edge),
     )
     low, high = fieller(numerator, denominator, 1 - 2 * a)
     assume(math.isfinite(low) and not found.reason and abs(found.p - a) > 1e-9)
@@ -219,12 +237,16 @@ def test_with_the_seeds_needed_the_same_mean_and_spread_just_decide(kind, band, 
     n = seeds_needed(found, band)
     sd = (found.high - found.low) / 2 / stats.t.ppf((1 + found.level) / 2, 5) * math.sqrt(6)
     away = min(abs(found.value - edge) for edge in band if math.isfinite(edge))
-    reach = [stats.t.ppf((1 + found.level) / 2, m - 1) * sd / math.sqrt(m) for m in (n, max(n - 1, 2))]
+    reach = [
+        stats.t.ppf((1 + found.level) / 2, m - 1) * sd / math.sqrt(m) for m in (n, max(n - 1, 2))
+    ]
     assert reach[0] < away and (n == 2 or reach[1] >= away)
 
 
 def test_seeds_needed_are_bounded_and_need_an_interval_and_an_edge():
-    assert seeds_needed(estimate(table([-1.0, 0.0, 1.0]), "ordering", POSITIVE), POSITIVE) == 1_000_000
+    assert (
+        seeds_needed(estimate(table([-1.0, 0.0, 1.0]), "ordering", POSITIVE), POSITIVE) == 1_000_000
+    )
     for found, band in (
         (Estimate.exact(1.0), POSITIVE),
         (estimate(table([1.0, 2.0]), "ordering", POSITIVE), (-math.inf, math.inf)),
@@ -248,13 +270,17 @@ def test_one_diverged_branch_is_not_left_out_of_the_mean_of_its_seed(lost):
     values = draws(8, 8, 4)
     values[3, 1] = lost
     found = estimate(table(values, branches=4), "estimate", POSITIVE)
-    assert (found.n, found.p, found.reason) == (8, 1.0, "1 of 8 units diverged") and math.isnan(found.value)
+    assert (found.n, found.p, found.reason) == (8, 1.0, "1 of 8 units diverged") and math.isnan(
+        found.value
+    )
 
 
 def test_of_few_seeds_a_diverged_branch_is_one_unit():
     values = draws(8, 6)
     values[4] = math.nan
-    assert estimate(table(values, branches=3), "estimate", POSITIVE).reason == "1 of 6 units diverged"
+    assert (
+        estimate(table(values, branches=3), "estimate", POSITIVE).reason == "1 of 6 units diverged"
+    )
 
 
 @pytest.mark.parametrize("column", ["numerator", "denominator"])
@@ -311,7 +337,9 @@ def test_a_band_without_edges_is_refused():
 
 
 def closest(end: pd.DataFrame, rivals: list[pd.DataFrame]) -> Estimate:
-    """How much nearer to 0 an end lies than its nearest rival; columns `value` hold signed distances."""
+    """How much nearer to 0 an end lies than its nearest rival; columns `value` hold signed
+    distances.
+    """
     gaps = [rival.assign(value=rival.value.abs() - end.value.abs()) for rival in rivals]
     return least(gaps, POSITIVE)
 
@@ -320,10 +348,14 @@ def near(distance: float, seed: int) -> pd.DataFrame:
     return table(distance + 0.05 * draws(seed, 8))
 
 
-@given(st.integers(0, 10_000), st.lists(st.floats(-1, 1), min_size=1, max_size=4), st.floats(-0.5, 0.5))
+@given(
+    st.integers(0, 10_000), st.lists(st.floats(-1, 1), min_size=1, max_size=4), st.floats(-0.5, 0.5)
+)
 @settings(max_examples=60, deadline=None)
 def test_the_least_is_that_of_brute_force(seed, centres, edge):
-    """Each mean alone by scipy; then the lowest ends, the largest p inside, the corrected smallest p outside."""
+    """Each mean alone by scipy; then the lowest ends, the largest p inside, the corrected smallest
+    p outside.
+    """
     values = np.array(centres)[:, None] + 0.3 * draws(seed, len(centres), 8)
     result = least([table(row) for row in values], (edge, math.inf))
     intervals = [stats.t.interval(0.95, 7, row.mean(), stats.sem(row)) for row in values]
@@ -340,7 +372,9 @@ def test_the_least_wrongly_lies_inside_as_rarely_as_it_says():
     """One of three means at the edge, two far inside: the whole is inside once in 40."""
     rng, inside = np.random.Generator(np.random.Philox(9)), 0
     for noise in rng.standard_normal((200, 3, 8)):
-        result = least([table(row + shift) for row, shift in zip(noise, (0, 3, 5), strict=True)], POSITIVE)
+        result = least(
+            [table(row + shift) for row, shift in zip(noise, (0, 3, 5), strict=True)], POSITIVE
+        )
         inside += result.low >= 0
     assert stats.binomtest(inside, 200, 0.025).pvalue > 0.001
 
@@ -377,7 +411,9 @@ def test_arms_shuffled_with_a_rival_decide_nothing():
 
 
 def test_the_least_has_the_units_of_any_estimate():
-    end, rival = (table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12)))
+    end, rival = (
+        table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12))
+    )
     result = closest(end, [rival])
     assert (result.n, result.seeds, result.unit, result.level) == (6, 2, "branch", 0.95)
 
@@ -407,7 +443,10 @@ def test_the_least_wants_the_same_units_and_at_least_one_table():
 
 
 @given(
-    st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.025, 0.04, 0.3, 1.0]) | st.floats(0, 1), max_size=9)
+    st.lists(
+        st.sampled_from([0.0, 0.001, 0.01, 0.02, 0.025, 0.04, 0.3, 1.0]) | st.floats(0, 1),
+        max_size=9,
+    )
 )
 @settings(max_examples=40, deadline=None)
 def test_holm_is_that_of_statsmodels(p):

@@ -1,4 +1,6 @@
-"""Mini-batches are functions of (seed, stream, step), and each image is what the plain definition makes of it."""
+"""Mini-batches are functions of (seed, stream, step), and each image is what the plain definition
+makes of it.
+"""
 
 import numpy as np
 import pytest

@@ -11,7 +11,9 @@ def test_every_part_has_a_time_for_every_repeat():
     found = descent.regression_seconds(one.x, one.y, 0.02, 2)
     assert list(found) == ["loss", "gradient", "step", "newton", "newton as printed"]
     net = descent.Net((3, 1))
-    parts = descent.net_seconds(descent.rows_loss(net), descent.rows(20, 3, 0), descent.initial_weights(net, 0), 3)
+    parts = descent.net_seconds(
+        descent.rows_loss(net), descent.rows(20, 3, 0), descent.initial_weights(net, 0), 3
+    )
     assert list(parts) == ["loss", "gradient"] and all(len(part) == 3 for part in parts.values())
     assert all(len(part) == 2 and np.all(part > 0) for part in found.values())
 

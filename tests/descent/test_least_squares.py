@@ -11,7 +11,10 @@ def test_data_are_what_the_source_draws():
     one = descent.regression(20_000, 10, 3)
     assert one.x.shape == (20_000, 11) and np.all(one.x[:, 0] == 1)
     np.testing.assert_array_equal(one.y, one.x @ one.weights)
-    assert np.abs(one.x[:, 1:].mean(axis=0)).max() < 0.03 and np.abs(one.x[:, 1:].std(axis=0) - 1).max() < 0.03
+    assert (
+        np.abs(one.x[:, 1:].mean(axis=0)).max() < 0.03
+        and np.abs(one.x[:, 1:].std(axis=0) - 1).max() < 0.03
+    )
     spread = np.concatenate([descent.regression(1, 10, seed).weights for seed in range(200)]).std()
     assert spread == pytest.approx(5, rel=0.05)
     starts = np.concatenate([descent.regression_start(10, seed) for seed in range(200)])
@@ -42,7 +45,9 @@ def test_the_loss_is_the_mean_square():
     np.testing.assert_allclose(path.points[1], at - 0.1 * 2 * one.x.T @ residual / 40, rtol=1e-13)
 
 
-@pytest.mark.parametrize("rows", [3, ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT + 5])
+@pytest.mark.parametrize(
+    "rows", [3, ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT, BLOCKS * ROWS_PER_PRODUCT + 5]
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_closed_form_is_the_weights_that_made_y(rows, dtype):
     one = descent.regression(rows, 2, 0)
@@ -69,7 +74,9 @@ def test_fewer_rows_than_columns_are_singular_and_get_the_smallest_solution():
     fit = descent.normal_equations(one.x, one.y)
     assert fit.singular is True and fit.rank == 8 and fit.condition > 1e12
     np.testing.assert_allclose(fit.weights, np.linalg.pinv(one.x) @ one.y, rtol=1e-9)
-    path = descent.newton(descent.mean_squared_error, descent.regression_start(12, 0), 1, (one.x, one.y))
+    path = descent.newton(
+        descent.mean_squared_error, descent.regression_start(12, 0), 1, (one.x, one.y)
+    )
     assert path.singular.all() and path.rank[0] == 8
 
 

@@ -28,7 +28,9 @@ def test_on_a_quadratic_it_is_steepest_descent_in_closed_form_at_any_rate(lr):
     assert run.forwards.tolist() == list(range(16)) and run.mini_steps.tolist() == [1] * 15
 
 
-def polynomial(net: Net, root: np.ndarray, weights: np.ndarray, gradient: np.ndarray) -> np.polynomial.Polynomial:
+def polynomial(
+    net: Net, root: np.ndarray, weights: np.ndarray, gradient: np.ndarray
+) -> np.polynomial.Polynomial:
     """L(w - t g) by multiplying polynomials in t, layer after layer; L = |R v|^2."""
     poly = np.polynomial.Polynomial
     ends = np.cumsum([np.prod(shape) for shape in net.shapes])[:-1]
@@ -49,7 +51,9 @@ def test_along_a_ray_of_a_deep_linear_net_it_finds_the_root_of_the_polynomial():
         weights = 3 * descent.initial_weights(net, seed)
         gradient = descent.gradient(loss, moments, weights)
         along = polynomial(net, moments.root, weights, gradient)
-        assert along.degree() == 6 and along(0) == pytest.approx(descent.value(loss, moments, weights))
+        assert along.degree() == 6 and along(0) == pytest.approx(
+            descent.value(loss, moments, weights)
+        )
         roots = along.deriv().roots()
         lowest = min(along(t.real) for t in roots if abs(t.imag) < 1e-9 and t.real > 0)
         run = descent.train(ExactSearch(2 * 3), loss, moments, weights, 0.1, 1)
@@ -75,7 +79,12 @@ def backtracking(theta, lr, steps, c=1e-4, shrink=0.5, grow=2.0, max_steps=20):
 
 @pytest.mark.parametrize(
     "lr, about",
-    [(0.01, {}), (100.0, {}), (1.0, {"c": 0.4, "shrink": 0.3, "grow": 1.0}), (1e3, {"max_steps": 3})],
+    [
+        (0.01, {}),
+        (100.0, {}),
+        (1.0, {"c": 0.4, "shrink": 0.3, "grow": 1.0}),
+        (1e3, {"max_steps": 3}),
+    ],
 )
 def test_backtracking_is_backtracking(lr, about):
     run = descent.train(Armijo(**about), bowl, (A,), START, lr, 12, path=True)

@@ -43,7 +43,11 @@ def test_newton_is_newton(solver):
         points.append(x)
     np.testing.assert_allclose(path.points, points, rtol=1e-11, atol=1e-13)
     first = np.linalg.cond(MATRIX + np.diag(np.cosh(START)))
-    assert path.condition[0] == pytest.approx(first) and path.rank.tolist() == [3] * 6 and not path.singular.any()
+    assert (
+        path.condition[0] == pytest.approx(first)
+        and path.rank.tolist() == [3] * 6
+        and not path.singular.any()
+    )
 
 
 def test_convergence_is_quadratic():
@@ -64,12 +68,17 @@ def test_a_singular_hessian_is_named_and_the_shortest_step_solves_it():
     path = descent.newton(bowl, START, 2, singular)
     assert path.singular.all() and path.rank.tolist() == [2, 2] and np.isinf(path.condition).all()
     path = descent.newton(bowl, START, 2, singular, "pinv")
-    np.testing.assert_allclose(path.points[1:], [[1.0, 3.0, START[2]]] * 2)  # nothing moves where nothing slopes
+    np.testing.assert_allclose(
+        path.points[1:], [[1.0, 3.0, START[2]]] * 2
+    )  # nothing moves where nothing slopes
 
 
 def test_a_rank_counts_what_the_precision_can_tell():
     nearly = np.diag([1.0, 1.0, 1e-8]), np.ones(3)
-    ranks = {dtype: descent.newton(bowl, START, 2, nearly, dtype=dtype).rank[0] for dtype in ("float32", "float64")}
+    ranks = {
+        dtype: descent.newton(bowl, START, 2, nearly, dtype=dtype).rank[0]
+        for dtype in ("float32", "float64")
+    }
     assert ranks == {"float32": 2, "float64": 3}
 
 

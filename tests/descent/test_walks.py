@@ -35,7 +35,9 @@ def run(method, start=START, lr=1e-3, dtype="float64"):
 
 
 def by_torch(make, steps=STEPS):
-    """Weights before every step, (steps + 1, 4), and the total forward passes and the mini-steps of each."""
+    """Weights before every step, (steps + 1, 4), and the total forward passes and the mini-steps of
+    each.
+    """
     theta = nn.Parameter(torch.tensor(START))
     optimizer = make([theta])
     path, forwards, mini_steps = [START], [0], []
@@ -57,18 +59,33 @@ METHODS = {
     "sgd": (descent.Sgd(), lambda p, lr: optim.SGD(p, lr=lr)),
     "adam": (descent.Adam(), lambda p, lr: optim.Adam(p, lr=lr)),
     "corrected": (Stepping(20, 0.5), lambda p, lr: optim.KeepStepping(p, lr, 20, 0.5)),
-    "rollback": (Stepping(20, 2.0, rollback=True), lambda p, lr: optim.KeepStepping(p, lr, 20, 2.0, rollback=True)),
-    "published": (Stepping(5, 0.5, "published"), lambda p, lr: optim.KeepStepping(p, lr, 5, 0.5, "published")),
+    "rollback": (
+        Stepping(20, 2.0, rollback=True),
+        lambda p, lr: optim.KeepStepping(p, lr, 20, 2.0, rollback=True),
+    ),
+    "published": (
+        Stepping(5, 0.5, "published"),
+        lambda p, lr: optim.KeepStepping(p, lr, 5, 0.5, "published"),
+    ),
     "secant": (Vaulting(10), lambda p, lr: optim.KeepVaulting(p, lr, 10)),
-    "polyak": (Vaulting(4, rule="polyak"), lambda p, lr: optim.KeepVaulting(p, lr, 4, rule="polyak")),
-    "published vault": (Vaulting(3, "published"), lambda p, lr: optim.KeepVaulting(p, lr, 3, "published")),
+    "polyak": (
+        Vaulting(4, rule="polyak"),
+        lambda p, lr: optim.KeepVaulting(p, lr, 4, rule="polyak"),
+    ),
+    "published vault": (
+        Vaulting(3, "published"),
+        lambda p, lr: optim.KeepVaulting(p, lr, 3, "published"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_equals_the_torch_optimizer_in_float64_cost_and_all(name):
     method, make = METHODS[name]
-    for lr in (1e-3, 0.1 if name in ("secant", "polyak") else 3e-4):  # the larger one is too long for a first try
+    for lr in (
+        1e-3,
+        0.1 if name in ("secant", "polyak") else 3e-4,
+    ):  # the larger one is too long for a first try
         path, forwards, mini_steps = by_torch(lambda p, lr=lr: make(p, lr))
         found = run(method, lr=lr)
         np.testing.assert_allclose(found.path, path, rtol=1e-9)
@@ -82,14 +99,19 @@ def test_equals_the_torch_optimizer_in_float64_cost_and_all(name):
 def test_a_net_walks_as_its_torch_twin_does():
     net = descent.Net((3, 4, 1), "relu")
     data, start = descent.rows(40, 3, 0), descent.initial_weights(net, 1)
-    walk = descent.train(Stepping(10, 0.5), descent.rows_loss(net), data, start, 0.02, STEPS, path=True)
+    walk = descent.train(
+        Stepping(10, 0.5), descent.rows_loss(net), data, start, 0.02, STEPS, path=True
+    )
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).double()
     nn.utils.vector_to_parameters(torch.from_numpy(start), model.parameters())
     x, y = torch.from_numpy(data.x.T), torch.from_numpy(data.y)[:, None]
     optimizer = optim.KeepStepping(model.parameters(), 0.02, 10, 0.5)
     for weights in walk.path:
         np.testing.assert_allclose(
-            nn.utils.parameters_to_vector(model.parameters()).detach(), weights, rtol=1e-9, atol=1e-12
+            nn.utils.parameters_to_vector(model.parameters()).detach(),
+            weights,
+            rtol=1e-9,
+            atol=1e-12,
         )
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
@@ -112,7 +134,9 @@ def test_many_lengths_at_once_stop_where_one_by_one_does(variant, rollback, max_
 
 
 def test_ties_are_told_from_mistakes():
-    """Where the loss is flat up to rounding the forms may stop apart, in the last digit; nowhere else."""
+    """Where the loss is flat up to rounding the forms may stop apart, in the last digit; nowhere
+    else.
+    """
     flat = np.ones((30, 4)) + 1e-9 * np.arange(120).reshape(30, 4)
     found = descent.ties(Stepping(20, at_once=4), valley, DATA, flat, 1e-4)
     assert found.steps == 30 and found.differing == found.last_digit
@@ -128,7 +152,9 @@ def test_ties_are_told_from_mistakes():
         def _many_at_once(self, loss_at, point, go):
             return point.at(5.0), 5
 
-    def level(w, data):  # 4, 3, 3: a walk at rate 1 stops after two, at a tie, and a late one after it
+    def level(
+        w, data
+    ):  # 4, 3, 3: a walk at rate 1 stops after two, at a tie, and a late one after it
         return jnp.maximum(3, 4 - w[0]) + jnp.maximum(w[0] - 4, 0)
 
     assert descent.ties(Late(at_once=4), level, DATA, np.zeros((1, 1)), 1.0) == (1, 1, 1)
@@ -156,12 +182,17 @@ def test_float32_is_float32_and_the_flag_of_the_process_stays():
     before = jax.config.jax_enable_x64
     method = METHODS["corrected"][0]
     single, double = run(method, dtype="float32"), run(method)
-    assert (single.losses.dtype, single.weights.dtype) == (np.float32, np.float32) and double.losses.dtype == np.float64
+    assert (single.losses.dtype, single.weights.dtype) == (
+        np.float32,
+        np.float32,
+    ) and double.losses.dtype == np.float64
     assert 0 < np.abs(single.losses / double.losses - 1).max() < 1e-2
     assert jax.config.jax_enable_x64 == before and jnp.ones(1).dtype == np.float32
 
 
-@pytest.mark.parametrize("name, stays", [("sgd", False), ("corrected", False), ("rollback", True), ("secant", True)])
+@pytest.mark.parametrize(
+    "name, stays", [("sgd", False), ("corrected", False), ("rollback", True), ("secant", True)]
+)
 def test_a_run_that_diverges_is_rows_and_one_that_may_not_climb_stays_finite(name, stays):
     found = run(METHODS[name][0], lr=1.0)
     assert np.isfinite(found.losses[-1]) == stays and len(found.losses) == STEPS + 1
@@ -173,7 +204,9 @@ def test_at_the_minimum_nothing_is_spent_but_by_the_published_classes():
     cases += [(METHODS[name][0], 2) for name in ("published", "published vault")]
     for method, spent in [*cases, (Stepping(7, 0.5, rollback=True, at_once=4), 0)]:
         found = run(method, np.ones(4))
-        assert (found.losses[-1], found.forwards[1]) == (0, spent) and np.all(found.weights == 1), method
+        assert (found.losses[-1], found.forwards[1]) == (0, spent) and np.all(found.weights == 1), (
+            method
+        )
 
 
 @pytest.mark.parametrize("change, said", [({"steps": 0}, "steps must be at least 1, got 0"),
@@ -181,7 +214,14 @@ def test_at_the_minimum_nothing_is_spent_but_by_the_published_classes():
                                           ({"lr": np.nan}, "lr must be finite and above 0, got nan"),
                                           ({"dtype": "float16"}, "unknown dtype 'float16'")])  # fmt: skip
 def test_bad_arguments_are_named_with_bound_and_value(change, said):
-    about = {"method": descent.Sgd(), "loss": valley, "data": DATA, "start": START, "lr": 0.1, "steps": 2} | change
+    about = {
+        "method": descent.Sgd(),
+        "loss": valley,
+        "data": DATA,
+        "start": START,
+        "lr": 0.1,
+        "steps": 2,
+    } | change
     with pytest.raises(ValueError, match=said):
         descent.train(**about)
 

@@ -14,7 +14,9 @@ torch.set_num_threads(1)
 
 
 def layers():
-    return nn.Sequential(nn.Conv2d(16, 64, 3, bias=False), nn.BatchNorm2d(64), nn.Flatten(), nn.Linear(400, 300))
+    return nn.Sequential(
+        nn.Conv2d(16, 64, 3, bias=False), nn.BatchNorm2d(64), nn.Flatten(), nn.Linear(400, 300)
+    )
 
 
 def on_meta():
@@ -42,7 +44,9 @@ def test_convolutions_have_variance_two_over_fan_out():
     # Four standard deviations of a sample variance; fan_in would be off by a factor of 4.
     assert abs(weight.var().item() / variance - 1) < 4 * math.sqrt(2 / n)
     assert abs(weight.mean().item()) < 4 * math.sqrt(variance / n)
-    assert abs((weight**4).mean().item() / variance**2 - 3) < 4 * math.sqrt(96 / n)  # normal, not uniform (9/5)
+    assert abs((weight**4).mean().item() / variance**2 - 3) < 4 * math.sqrt(
+        96 / n
+    )  # normal, not uniform (9/5)
 
 
 def test_linear_layers_fill_the_interval_of_torch():
@@ -61,7 +65,11 @@ def test_weights_depend_on_the_seed_and_on_nothing_else():
     channels_last[1].num_batches_tracked.fill_(9)
     assert bits(initialise(channels_last, 3)) == first
     other = bits(initialise(on_meta(), 4))
-    assert [name for name in first if first[name] != other[name]] == ["0.weight", "3.weight", "3.bias"]
+    assert [name for name in first if first[name] != other[name]] == [
+        "0.weight",
+        "3.weight",
+        "3.bias",
+    ]
 
 
 def test_the_result_is_float32_on_the_cpu_whatever_the_default_dtype():
@@ -70,7 +78,9 @@ def test_the_result_is_float32_on_the_cpu_whatever_the_default_dtype():
         model = on_meta()
     finally:
         torch.set_default_dtype(torch.float32)
-    assert {(p.dtype, p.device.type) for p in initialise(model, 0).parameters()} == {(torch.float32, "cpu")}
+    assert {(p.dtype, p.device.type) for p in initialise(model, 0).parameters()} == {
+        (torch.float32, "cpu")
+    }
 
 
 def test_torchs_global_generator_is_left_alone():
@@ -89,7 +99,9 @@ class WithBuffer(nn.Module):
 def test_a_layer_without_a_rule_is_refused_and_kept(layer):
     model = nn.Sequential(nn.Linear(2, 2), layer)
     before = bits(model)
-    with pytest.raises(ValueError, match="layers must be Conv2d without bias, Linear or BatchNorm2d, got"):
+    with pytest.raises(
+        ValueError, match="layers must be Conv2d without bias, Linear or BatchNorm2d, got"
+    ):
         initialise(model, 0)
     assert bits(model) == before
 

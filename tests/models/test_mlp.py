@@ -17,12 +17,16 @@ def test_forward_equals_the_matrix_products_written_out():
     w1, b1, w2, b2, w3, b3 = (p.detach().numpy() for p in model.parameters())
     hidden = np.maximum(x.reshape(4, 12) @ w1.T + b1, 0)
     hidden = np.maximum(hidden @ w2.T + b2, 0)
-    np.testing.assert_allclose(model(torch.from_numpy(x)).detach().numpy(), hidden @ w3.T + b3, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        model(torch.from_numpy(x)).detach().numpy(), hidden @ w3.T + b3, rtol=0, atol=1e-12
+    )
 
 
 def test_memory_format_of_the_images_does_not_matter():
     model, x = mlp(48, (8,), 3, seed=0), torch.linspace(-1, 1, 96).reshape(2, 3, 4, 4)
-    torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=0, atol=1e-6
+    )
 
 
 def test_parameter_count():

@@ -37,11 +37,14 @@ def with_random_batch_norms(model):
     return model
 
 
-# Counts. A 3x3 convolution from a to b channels has 9ab weights, a BatchNorm of b channels 2b parameters.
+# Counts. A 3x3 convolution from a to b channels has 9ab weights, a BatchNorm of b channels 2b
+# parameters.
 
 STEM_16 = 9 * 3 * 16 + 2 * 16
 FIRST_16 = 2 * (9 * 16 * 16 + 2 * 16)
-FIRST_32 = (9 * 16 * 32 + 2 * 32) + (9 * 32 * 32 + 2 * 32) + (16 * 32 + 2 * 32)  # conv1, conv2, projection
+FIRST_32 = (
+    (9 * 16 * 32 + 2 * 32) + (9 * 32 * 32 + 2 * 32) + (16 * 32 + 2 * 32)
+)  # conv1, conv2, projection
 FIRST_64 = (9 * 32 * 64 + 2 * 64) + (9 * 64 * 64 + 2 * 64) + (32 * 64 + 2 * 64)
 NEXT_32 = 2 * (9 * 32 * 32 + 2 * 32)
 NEXT_64 = 2 * (9 * 64 * 64 + 2 * 64)
@@ -71,7 +74,9 @@ def test_the_stride_2_stem_has_16_weights_a_pair_of_channels():
     ],
 )
 def test_published_parameter_counts(net, classes, stem, parameters, monkeypatch):
-    monkeypatch.setattr(resnet, "initialise", lambda model, seed: model)  # counting needs no numbers
+    monkeypatch.setattr(
+        resnet, "initialise", lambda model, seed: model
+    )  # counting needs no numbers
     assert count(net(classes, 0, stem)) == parameters
 
 
@@ -90,15 +95,22 @@ def block8(x, weights, layer, stride):
 
 
 def batch_norm(weights, x, name):
-    return F.batch_norm(x, None, None, weights[name + ".weight"], weights[name + ".bias"], training=True, eps=1e-5)
+    return F.batch_norm(
+        x, None, None, weights[name + ".weight"], weights[name + ".bias"], training=True, eps=1e-5
+    )
 
 
 @pytest.mark.parametrize(("stem", "stride"), [("cifar", 1), ("stride2", 2)])
 def test_resnet8_equals_its_forward_pass_written_out(stem, stride):
     model = with_random_batch_norms(resnet8(10, 0, width=8, stem=stem)).double()
-    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    weights = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
     x = images(pixels=16).double()
-    y = F.relu(batch_norm(weights, F.conv2d(x, weights["conv1.weight"], stride=stride, padding=1), "bn1"))
+    y = F.relu(
+        batch_norm(weights, F.conv2d(x, weights["conv1.weight"], stride=stride, padding=1), "bn1")
+    )
     y = block8(y, weights, "layer1", 1)
     y = block8(y, weights, "layer2", 2)
     y = block8(y, weights, "layer3", 2)
@@ -111,10 +123,14 @@ def test_running_statistics_move_a_tenth_of_the_way_to_the_batch():
     y = F.conv2d(x, model.conv1.weight, padding=1)
     model(x)
     torch.testing.assert_close(model.bn1.running_mean, 0.1 * y.mean((0, 2, 3)), rtol=0, atol=1e-12)
-    torch.testing.assert_close(model.bn1.running_var, 0.9 + 0.1 * y.var((0, 2, 3)), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        model.bn1.running_var, 0.9 + 0.1 * y.var((0, 2, 3)), rtol=0, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize(("block", "last"), [(resnet.BasicBlock, "bn2"), (resnet.Bottleneck, "bn3")])
+@pytest.mark.parametrize(
+    ("block", "last"), [(resnet.BasicBlock, "bn2"), (resnet.Bottleneck, "bn3")]
+)
 def test_a_block_whose_last_batch_norm_is_zero_is_the_identity_through_relu(block, last):
     channels = 4 * block.expansion
     model = resnet.initialise(block(channels, 4, 1), 0)
@@ -126,7 +142,11 @@ def test_a_block_whose_last_batch_norm_is_zero_is_the_identity_through_relu(bloc
 
 def test_the_bottleneck_strides_on_its_3x3():
     block = resnet.Bottleneck(16, 8, 2)
-    assert [layer.stride for layer in (block.conv1, block.conv2, block.conv3)] == [(1, 1), (2, 2), (1, 1)]
+    assert [layer.stride for layer in (block.conv1, block.conv2, block.conv3)] == [
+        (1, 1),
+        (2, 2),
+        (1, 1),
+    ]
     assert block(torch.zeros(1, 16, 6, 6)).shape == (1, 32, 3, 3)
 
 
@@ -163,18 +183,30 @@ def test_large_nets_are_at_32_pixels_or_64_with_the_imagenet_stem(net, expansion
     assert found.pop("conv1") == (64, 32, 32)
     assert found.pop("maxpool", "none") == ("none" if stem == "cifar" else (64, 16, 16))
     assert found.pop("logits") == (2, 7)
-    assert found == {f"layer{i + 1}": (64 * 2**i * expansion, side >> i, side >> i) for i in range(4)}
+    assert found == {
+        f"layer{i + 1}": (64 * 2**i * expansion, side >> i, side >> i) for i in range(4)
+    }
 
 
 def test_resnet34_has_blocks_3_4_6_3():
     model = resnet34(7, 0)
-    assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3, model.layer4)] == [3, 4, 6, 3]
+    assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3, model.layer4)] == [
+        3,
+        4,
+        6,
+        3,
+    ]
 
 
 def test_names_are_torchvisions():
     names = set(resnet18(10, 0, "imagenet").state_dict())
     assert len(names) == 122  # torchvision.models.resnet18().state_dict()
-    assert {"conv1.weight", "bn1.running_mean", "layer1.1.conv2.weight", "layer2.0.downsample.0.weight"} <= names
+    assert {
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.1.conv2.weight",
+        "layer2.0.downsample.0.weight",
+    } <= names
     assert {"layer4.0.downsample.1.num_batches_tracked", "fc.weight", "fc.bias"} <= names
 
 
@@ -183,7 +215,9 @@ def test_names_are_torchvisions():
 
 def test_convolution_weights_are_channels_last():
     weights = [p for p in resnet8(10, 0).parameters() if p.dim() == 4]
-    assert len(weights) == 9 and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    assert len(weights) == 9 and all(
+        w.is_contiguous(memory_format=torch.channels_last) for w in weights
+    )
     assert not resnet8(10, 0).conv1.weight.is_contiguous()
 
 
@@ -196,7 +230,9 @@ def test_activations_are_channels_last_even_where_weights_are_not():
 def test_either_memory_format_goes_in():
     model, x = with_random_batch_norms(resnet8(10, 0)).eval(), images()
     assert x.is_contiguous()
-    torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        model(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=0, atol=1e-5
+    )
 
 
 def test_bfloat16_gives_float32_logits_near_those_of_float32():
@@ -204,7 +240,9 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32():
     logits, reference = half(x), full(x)
     assert logits.dtype == torch.float32 and {p.dtype for p in half.parameters()} == {torch.float32}
     error = (logits - reference).norm() / reference.norm()
-    assert 1e-4 < error < 0.05  # 2^-9 a rounding, some tens of roundings deep; below 1e-4 it would not be bfloat16
+    assert (
+        1e-4 < error < 0.05
+    )  # 2^-9 a rounding, some tens of roundings deep; below 1e-4 it would not be bfloat16
     logits.sum().backward()
     assert {p.grad.dtype for p in half.parameters()} == {torch.float32}
 
@@ -226,8 +264,13 @@ def test_the_seed_decides_every_weight(net):
     one, same, other = (net(10, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     differ = {name for name in one if not torch.equal(one[name], other[name])}
-    assert differ == {name for name in one if "conv" in name or "downsample.0" in name or "fc" in name}
-    assert all((one[name] == ("running_var" in name or "weight" in name)).all() for name in one.keys() - differ)
+    assert differ == {
+        name for name in one if "conv" in name or "downsample.0" in name or "fc" in name
+    }
+    assert all(
+        (one[name] == ("running_var" in name or "weight" in name)).all()
+        for name in one.keys() - differ
+    )
 
 
 @pytest.mark.parametrize("net", [*SMALL.values(), resnet18], ids=[*SMALL, "resnet18"])
@@ -259,7 +302,9 @@ def test_an_unknown_stem_is_refused_with_the_nearest_one(net):
         net(10, -1)
 
 
-@pytest.mark.parametrize(("net", "stem"), [(resnet8, "imagenet"), (resnet20, "imagenet"), (resnet18, "stride2")])
+@pytest.mark.parametrize(
+    ("net", "stem"), [(resnet8, "imagenet"), (resnet20, "imagenet"), (resnet18, "stride2")]
+)
 def test_a_stem_of_the_other_family_is_refused(net, stem):
     with pytest.raises(ValueError, match=f"unknown stem '{stem}'"):
         net(10, 0, stem=stem)

@@ -1,4 +1,6 @@
-"""What every optimizer around an optimizer keeps to, so that all else takes it for one of torch's: a row for each."""
+"""What every optimizer around an optimizer keeps to, so that all else takes it for one of torch's:
+a row for each.
+"""
 
 import copy
 import pickle
@@ -14,7 +16,9 @@ CURVATURE = np.array([1.0, 0.3, 0.05, 2.0])
 WRAPPERS = {
     "lookahead": lambda inner: Lookahead(inner, 3, 0.5, "interpolate"),
     "taylor": lambda inner: TaylorExtrapolation(inner, 0.02),
-    "taylor, every fourth": lambda inner: TaylorExtrapolation(inner, 0.02, order=2, derivative="backward", every=4),
+    "taylor, every fourth": lambda inner: TaylorExtrapolation(
+        inner, 0.02, order=2, derivative="backward", every=4
+    ),
     "taylor, published": lambda inner: TaylorExtrapolation(inner, 0.02, variant="published"),
 }
 OTHERS = {  # the same method with other settings, to load into
@@ -69,7 +73,10 @@ def test_a_run_resumed_anywhere_ends_at_the_same_bits(tmp_path, name, cut):
 @every_wrapper
 def test_a_state_that_was_loaded_belongs_to_one_optimizer_only(name):
     """The inner one has none here: torch's own share theirs with the state_dict they were given."""
-    (optimizer, w), (other, other_w) = made(name, lambda p: SGD(p, lr=0.1)), made(name, lambda p: SGD(p, lr=0.1))
+    (optimizer, w), (other, other_w) = (
+        made(name, lambda p: SGD(p, lr=0.1)),
+        made(name, lambda p: SGD(p, lr=0.1)),
+    )
     walk(optimizer, w, 4)
     other.load_state_dict(optimizer.state_dict())
     state = copy.deepcopy(optimizer.state_dict()["state"])
@@ -83,7 +90,10 @@ def test_another_optimizers_state_is_refused_and_nothing_changes(name):
     walk(optimizer, w, 5)
     before = copy.deepcopy(optimizer.state_dict())
     foreign = optimizer.inner.state_dict()
-    for state in (foreign, WRAPPERS["taylor" if name == "lookahead" else "lookahead"](heavy([vector()])).state_dict()):
+    for state in (
+        foreign,
+        WRAPPERS["taylor" if name == "lookahead" else "lookahead"](heavy([vector()])).state_dict(),
+    ):
         with pytest.raises(ValueError, match=f"state_dict must be a {type(optimizer).__name__}'s"):
             optimizer.load_state_dict(state)
     assert str(optimizer.state_dict()) == str(before)
@@ -95,7 +105,10 @@ def test_a_copy_goes_on_by_itself(name, copied):
     optimizer, w = made(name)
     walk(optimizer, w, 5)
     other_w, other = copied((w, optimizer))
-    assert other.param_groups is other.inner.param_groups and other.param_groups is not optimizer.param_groups
+    assert (
+        other.param_groups is other.inner.param_groups
+        and other.param_groups is not optimizer.param_groups
+    )
     before = w.detach().clone()
     there = walk(other, other_w, 6)
     assert torch.equal(w, before)
@@ -124,13 +137,18 @@ def test_a_group_that_is_added_later_moves_as_alone(name):
     for _ in range(12):
         walk(optimizer, w, 1)
     optimizer.add_param_group({"params": [late], "lr": 0.2})
-    assert optimizer.param_groups[1] is optimizer.inner.param_groups[1] and len(optimizer.param_groups) == 2
+    assert (
+        optimizer.param_groups[1] is optimizer.inner.param_groups[1]
+        and len(optimizer.param_groups) == 2
+    )
     other = WRAPPERS[name](SGD([alone], lr=0.2))
     for step in range(12):
         for parameter, g in ((late, step), (alone, step), (w, 0)):
             parameter.grad = torch.full_like(parameter, float(np.cos(g)))
         optimizer.step(), other.step()
-    if name == "taylor, published":  # the source's counter is the optimizer's, which is past its start
+    if (
+        name == "taylor, published"
+    ):  # the source's counter is the optimizer's, which is past its start
         assert not torch.equal(late, alone)
     else:
         assert torch.equal(late, alone)
@@ -197,7 +215,9 @@ def test_an_inner_optimizer_that_asks_for_many_closures_has_them(name):
 
 
 def stepped(name, parameters) -> None:
-    """Ten steps under gradients that depend on the place in a tensor alone, not on where it lies in memory."""
+    """Ten steps under gradients that depend on the place in a tensor alone, not on where it lies in
+    memory.
+    """
     rng, optimizer = np.random.default_rng(5), WRAPPERS[name](heavy(parameters))
     for _ in range(10):
         g = torch.from_numpy(rng.standard_normal(sum(p.numel() for p in parameters)))
@@ -210,11 +230,14 @@ def stepped(name, parameters) -> None:
 def test_one_flat_tensor_walks_as_a_list_with_an_empty_one(name):
     flat, pieces = vector(), vector().detach().split([2, 0, 1, 1])
     parts = [
-        nn.Parameter(t.reshape(shape).clone()) for t, shape in zip(pieces, [(2,), (0, 3), (1,), (1, 1)], strict=True)
+        nn.Parameter(t.reshape(shape).clone())
+        for t, shape in zip(pieces, [(2,), (0, 3), (1,), (1, 1)], strict=True)
     ]
     stepped(name, [flat])
     stepped(name, parts)
-    torch.testing.assert_close(torch.cat([p.reshape(-1) for p in parts]), flat.detach(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        torch.cat([p.reshape(-1) for p in parts]), flat.detach(), rtol=1e-14, atol=0
+    )
 
 
 LAYOUTS = {
@@ -237,7 +260,10 @@ def test_the_layout_of_a_parameter_in_memory_is_no_matter(name, layout):
 
 @every_wrapper
 def test_a_state_goes_on_in_another_layout(name):
-    w, rng = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 3, 2, 2))), np.random.default_rng(1)
+    w, rng = (
+        torch.from_numpy(np.random.default_rng(0).standard_normal((4, 3, 2, 2))),
+        np.random.default_rng(1),
+    )
     places = [nn.Parameter(w.clone()), nn.Parameter(w.to(memory_format=torch.channels_last))]
     one, other = (WRAPPERS[name](heavy([p])) for p in places)
     for step in range(8):

@@ -1,4 +1,6 @@
-"""TaylorExtrapolation is the source's formula, and its published variant the source's code, in float64."""
+"""TaylorExtrapolation is the source's formula, and its published variant the source's code, in
+float64.
+"""
 
 import numpy as np
 import pytest
@@ -45,7 +47,9 @@ def gradients(steps: int) -> np.ndarray:
 
 
 def source_code(start, gradients, eta, h, dt) -> np.ndarray:
-    """SGD and after it the source's class, three terms one after the other, its late parameters as it treats them."""
+    """SGD and after it the source's class, three terms one after the other, its late parameters as
+    it treats them.
+    """
     w, path, calls, one, two = np.array(start), [np.array(start)], 0, None, None
     for g in gradients:
         calls += 1
@@ -75,7 +79,12 @@ def test_published_is_the_source_code_a_late_gradient_included(h, late):
 def test_published_begins_at_call_four_corrected_at_the_order():
     plain = vector()
     alone = walk(SGD([plain], lr=LR), plain, 6)
-    for variant, order, first in (("published", 3, 4), ("corrected", 3, 3), ("corrected", 1, 1), ("corrected", 5, 5)):
+    for variant, order, first in (
+        ("published", 3, 4),
+        ("corrected", 3, 3),
+        ("corrected", 1, 1),
+        ("corrected", 5, 5),
+    ):
         w = vector()
         optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, order=order, variant=variant)
         found = walk(optimizer, w, 6)
@@ -86,7 +95,10 @@ def test_published_begins_at_call_four_corrected_at_the_order():
 
 def test_published_takes_raw_gradients_and_its_first_rate():
     given, w, plain = gradients(9), vector(), vector()
-    optimizer, alone = TaylorExtrapolation(Adam([w], lr=LR), DT, variant="published"), Adam([plain], lr=LR)
+    optimizer, alone = (
+        TaylorExtrapolation(Adam([w], lr=LR), DT, variant="published"),
+        Adam([plain], lr=LR),
+    )
     c = step_coefficients(DT / LR, 3)
     for step, g in enumerate(given):
         for one in (optimizer, alone):
@@ -116,13 +128,17 @@ def page(start, order, derivative, every, steps, dt=DT, h=LR) -> np.ndarray:
 
 @pytest.mark.parametrize("history", ["weights", "gradient"])
 @pytest.mark.parametrize("derivative", ["bdf", "backward"])
-@pytest.mark.parametrize("order, every, first", [(1, 1, 1), (2, 1, 2), (3, 1, 3), (3, 4, 4), (3, 2, 4), (6, 1, 6)])
+@pytest.mark.parametrize(
+    "order, every, first", [(1, 1, 1), (2, 1, 2), (3, 1, 3), (3, 4, 4), (3, 2, 4), (6, 1, 6)]
+)
 def test_equals_the_formula_written_out_in_both_histories(history, derivative, order, every, first):
     w = vector()
     optimizer = TaylorExtrapolation(SGD([w], lr=LR), DT, None, order, derivative, history, every)
     assert optimizer.first_step == first
     found = walk(optimizer, w, 25)
-    np.testing.assert_allclose(found, page(found[0], order, derivative, every, 25), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        found, page(found[0], order, derivative, every, 25), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_says_whether_the_last_step_was_extrapolated():
@@ -131,7 +147,9 @@ def test_says_whether_the_last_step_was_extrapolated():
     for _ in range(8):
         walk(optimizer, w, 1)
         said.append(optimizer.did_extrapolate)
-    assert said == [False, False, False, True, False, True, False, True] and optimizer.first_step == 4
+    assert (
+        said == [False, False, False, True, False, True, False, True] and optimizer.first_step == 4
+    )
 
 
 INNER = {
@@ -144,12 +162,17 @@ INNER = {
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("inner", INNER)
 def test_any_optimizer_is_extrapolated_through_its_weights(inner, order):
-    """Lagrange's polynomial through the last states, which the gradients of the source's code are not."""
+    """Lagrange's polynomial through the last states, which the gradients of the source's code are
+    not.
+    """
     alone, w, raw = vector(), vector(), vector()
     states = walk(INNER[inner]([alone]), alone, 5)
     found = walk(TaylorExtrapolation(INNER[inner]([w]), 0.02, order=order, every=5), w, 5)
     times = np.arange(-order, 1)
-    expected = [np.polyval(np.polyfit(times, column, order), 0.02 / 0.05) for column in states[-order - 1 :].T]
+    expected = [
+        np.polyval(np.polyfit(times, column, order), 0.02 / 0.05)
+        for column in states[-order - 1 :].T
+    ]
     np.testing.assert_array_equal(found[:5], states[:5])
     np.testing.assert_allclose(found[5], expected, rtol=1e-11)
     published = walk(TaylorExtrapolation(INNER[inner]([raw]), 0.02, variant="published"), raw, 5)
@@ -171,15 +194,21 @@ def test_a_step_of_many_closures_is_measured_from_its_start():
     found = states(TaylorExtrapolation(LBFGS([w], lr=0.1, max_iter=3), DT, order=2, every=4), w)
     np.testing.assert_array_equal(found[:3], expected[:3])
     c, moved = step_coefficients(DT / LR, 2), np.diff(expected, axis=0)
-    np.testing.assert_allclose(found[3], expected[3] + c[0] * moved[2] + c[1] * moved[1], rtol=1e-12)
+    np.testing.assert_allclose(
+        found[3], expected[3] + c[0] * moved[2] + c[1] * moved[1], rtol=1e-12
+    )
 
 
 def test_what_was_extrapolated_is_no_part_of_the_history():
-    """Differences of the weights from step to step would hold it (the source's own formula does not)."""
+    """Differences of the weights from step to step would hold it (the source's own formula does
+    not).
+    """
     w = vector()
     found = walk(TaylorExtrapolation(SGD([w], lr=LR), DT), w, 4)
     c = np.array(step_coefficients(DT / LR, 3))
-    third, fourth = (found[n] - LR * CURVATURE * found[n] for n in (2, 3))  # where the inner steps ended
+    third, fourth = (
+        found[n] - LR * CURVATURE * found[n] for n in (2, 3)
+    )  # where the inner steps ended
     moved = np.array([fourth - found[3], third - found[2], found[2] - found[1]])
     np.testing.assert_allclose(found[4], fourth + c @ moved, rtol=1e-13)
     assert not np.allclose(found[4], fourth + c @ np.diff([*found[1:4], fourth], axis=0)[::-1])
@@ -201,7 +230,9 @@ def test_groups_have_rates_of_their_own():
 
 @pytest.mark.parametrize("history", ["weights", "gradient"])
 def test_a_late_gradient_begins_a_history_and_a_gap_leaves_it(history):
-    """The other parameter's steps do not count for it: no extrapolation from gradients it never had."""
+    """The other parameter's steps do not count for it: no extrapolation from gradients it never
+    had.
+    """
     early, late, alone = vector(), vector(), vector()
     optimizer = TaylorExtrapolation(SGD([early, late], lr=LR), DT, history=history)
     given = gradients(12)
@@ -250,7 +281,9 @@ def test_a_step_that_breaks_off_begins_the_histories_anew():
     with pytest.raises(KeyboardInterrupt):
         walk(optimizer, w, 1)
     inner.stops, alone = False, vector(w.tolist())
-    np.testing.assert_array_equal(walk(optimizer, w, 8), walk(TaylorExtrapolation(SGD([alone], lr=LR), DT), alone, 8))
+    np.testing.assert_array_equal(
+        walk(optimizer, w, 8), walk(TaylorExtrapolation(SGD([alone], lr=LR), DT), alone, 8)
+    )
 
 
 # Looking without going there.
@@ -271,7 +304,9 @@ def test_extrapolated_weights_are_lent_and_go_back_bit_by_bit():
     moved = np.diff([vector().detach().numpy(), *path], axis=0)
     c = step_coefficients(DT / LR, 3)
     for n in range(2, 6):
-        np.testing.assert_allclose(lent[n], path[n] + sum(x * moved[n - j] for j, x in enumerate(c)), rtol=1e-13)
+        np.testing.assert_allclose(
+            lent[n], path[n] + sum(x * moved[n - j] for j, x in enumerate(c)), rtol=1e-13
+        )
     assert optimizer.first_step == 3 and not optimizer.did_extrapolate
 
 
@@ -299,7 +334,9 @@ def test_a_number_is_a_parameter_too():
     given = gradients(5)[:, :1]
     w, number = vector([2.0]), vector(2.0)
     expected = feed(TaylorExtrapolation(SGD([w], lr=LR), DT), w, given)[:, 0]
-    np.testing.assert_array_equal(feed(TaylorExtrapolation(SGD([number], lr=LR), DT), number, given[:, 0]), expected)
+    np.testing.assert_array_equal(
+        feed(TaylorExtrapolation(SGD([number], lr=LR), DT), number, given[:, 0]), expected
+    )
 
 
 def test_half_precision_is_summed_in_float32_and_rounded_once():
@@ -313,15 +350,22 @@ def test_half_precision_is_summed_in_float32_and_rounded_once():
     c = torch.tensor(step_coefficients(5.0, 3)).float()
     expected = (w.detach().float() + c @ torch.stack(moved)).bfloat16()
     with optimizer.extrapolated():
-        assert (w == expected).float().mean() > 0.95  # a sum in another order may round the other way
+        assert (
+            w == expected
+        ).float().mean() > 0.95  # a sum in another order may round the other way
 
 
 def test_sums_are_float32_whatever_the_training_asks_for(monkeypatch):
     w, seen = vector(), []
-    optimizer, before = TaylorExtrapolation(SGD([w], lr=LR), DT), torch.get_float32_matmul_precision()
+    optimizer, before = (
+        TaylorExtrapolation(SGD([w], lr=LR), DT),
+        torch.get_float32_matmul_precision(),
+    )
     add = extrapolation.add
     monkeypatch.setattr(
-        extrapolation, "add", lambda *about: (seen.append(torch.get_float32_matmul_precision()), add(*about))
+        extrapolation,
+        "add",
+        lambda *about: (seen.append(torch.get_float32_matmul_precision()), add(*about)),
     )
     torch.set_float32_matmul_precision("medium")
     try:

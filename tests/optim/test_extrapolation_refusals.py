@@ -45,7 +45,9 @@ def test_what_is_no_optimizer_is_refused():
         TaylorExtrapolation([vector()], DT)
 
 
-@pytest.mark.parametrize("change", [{"order": 2}, {"derivative": "backward"}, {"history": "weights"}, {"every": 3}])
+@pytest.mark.parametrize(
+    "change", [{"order": 2}, {"derivative": "backward"}, {"history": "weights"}, {"every": 3}]
+)
 def test_published_is_refused_what_the_source_code_has_not(change):
     with pytest.raises(ValueError, match="variant 'published' must have .* got") as error:
         TaylorExtrapolation(SGD([vector()], lr=LR), DT, variant="published", **change)
@@ -55,7 +57,9 @@ def test_published_is_refused_what_the_source_code_has_not(change):
 @pytest.mark.parametrize("inner, about", [(Adam, {}), (SGD, {"momentum": 0.9}), (SGD, {"weight_decay": 1e-4}),
                                           (SGD, {"maximize": True})])  # fmt: skip
 def test_a_history_of_gradients_takes_plain_sgd_only(inner, about):
-    with pytest.raises(ValueError, match=f"inner must be plain SGD .*, got {inner.__name__} with") as error:
+    with pytest.raises(
+        ValueError, match=f"inner must be plain SGD .*, got {inner.__name__} with"
+    ) as error:
         TaylorExtrapolation(inner([vector()], lr=LR, **about), DT, history="gradient")
     assert str(about)[1:-1] in str(error.value)
 

@@ -1,4 +1,6 @@
-"""KeepStepping is the published class where that is asked for, sign and all, and otherwise what the source means."""
+"""KeepStepping is the published class where that is asked for, sign and all, and otherwise what the
+source means.
+"""
 
 import copy
 import math
@@ -20,7 +22,9 @@ def bowl(theta):
 
 
 def valley(theta):
-    """Rosenbrock's, in two pairs: walks end at many different lengths, and none comes near the minimum."""
+    """Rosenbrock's, in two pairs: walks end at many different lengths, and none comes near the
+    minimum.
+    """
     a, b = theta[:2], theta[2:]
     return ((1 - a) ** 2 + 10 * (b - a**2) ** 2).sum()
 
@@ -104,7 +108,9 @@ def test_published_walks_backwards_when_impatient():
     falling = iter(range(0, -100, -1))
     optimizer, _ = made(scale_i=2, max_steps=5, variant="published")
     found = lengths(optimizer, lambda theta: torch.tensor(float(next(falling))))
-    np.testing.assert_allclose(found, [1, 1] + [1 - 2 * math.sqrt(i) for i in range(1, 5)], rtol=1e-12)
+    np.testing.assert_allclose(
+        found, [1, 1] + [1 - 2 * math.sqrt(i) for i in range(1, 5)], rtol=1e-12
+    )
 
 
 def test_published_takes_a_mini_step_more_than_max_steps():
@@ -146,7 +152,9 @@ def test_corrected_equals_the_text(lr, max_steps, scale_i, rollback):
 
 def test_corrected_lengths_grow_and_there_are_max_steps_of_them():
     optimizer, _ = made(scale_i=2, max_steps=6)
-    np.testing.assert_allclose(lengths(optimizer), [1 + 2 * math.sqrt(i) for i in range(6)], rtol=1e-12)
+    np.testing.assert_allclose(
+        lengths(optimizer), [1 + 2 * math.sqrt(i) for i in range(6)], rtol=1e-12
+    )
 
 
 def test_one_mini_step_is_sgd_bit_by_bit():
@@ -186,7 +194,9 @@ def test_at_the_minimum_it_stays(variant):
     optimizer, theta = made(variant=variant)
     theta.data.zero_()
     assert not walk(optimizer, theta, 2, bowl).any()
-    assert (optimizer.mini_steps, optimizer.forwards) == {"corrected": (0, 1), "published": (1, 2)}[variant]
+    assert (optimizer.mini_steps, optimizer.forwards) == {"corrected": (0, 1), "published": (1, 2)}[
+        variant
+    ]
 
 
 # Counts and state.
@@ -218,7 +228,9 @@ def test_a_given_loss_spares_the_corrected_walk_a_forward(variant, spared):
     assert ends[0][0] - ends[1][0] == spared and ends[0][1] == ends[1][1]
 
 
-@pytest.mark.parametrize("about", [{"scale_i": 0.3, "rollback": True}, {"variant": "published", "max_steps": 7}])
+@pytest.mark.parametrize(
+    "about", [{"scale_i": 0.3, "rollback": True}, {"variant": "published", "max_steps": 7}]
+)
 def test_a_state_that_was_saved_goes_on_at_the_same_bits(tmp_path, about):
     optimizer, theta = made(**about)
     whole = walk(optimizer, theta, 12)
@@ -257,7 +269,9 @@ def test_groups_walk_together_each_at_its_own_rate():
     parts.param_groups[1]["lr"] = 0.5
     falling = iter([3.0, 2.0, 2.5])
     parts.step(lambda: torch.tensor(next(falling)))
-    torch.testing.assert_close(before - torch.cat([a, b]).detach(), torch.tensor([0.002, 0.002, 0.5, 0.5]).double())
+    torch.testing.assert_close(
+        before - torch.cat([a, b]).detach(), torch.tensor([0.002, 0.002, 0.5, 0.5]).double()
+    )
 
 
 def test_a_parameter_without_gradient_stays_where_it_is():
@@ -298,7 +312,9 @@ def test_no_closure_of_a_loss_is_refused_and_nothing_moves(closure, said):
     assert theta.tolist() == list(START)
 
 
-@pytest.mark.parametrize("losses, after", [([math.nan], 0), ([1.0, math.inf], 1), ([3.0, 2.0, math.nan], 2)])
+@pytest.mark.parametrize(
+    "losses, after", [([math.nan], 0), ([1.0, math.inf], 1), ([3.0, 2.0, math.nan], 2)]
+)
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(losses, after):
     optimizer, theta = made()
     theta.grad = torch.ones_like(theta)

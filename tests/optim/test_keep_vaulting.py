@@ -1,4 +1,6 @@
-"""KeepVaulting is the published class where that is asked for, and otherwise Newton's or Polyak's step along -g."""
+"""KeepVaulting is the published class where that is asked for, and otherwise Newton's or Polyak's
+step along -g.
+"""
 
 import copy
 import math
@@ -49,7 +51,10 @@ def tried(optimizer, f, gradient: float = 1.0) -> list[float]:
     theta.grad = torch.full_like(theta, gradient)
     seen = []
     optimizer.step(
-        lambda: seen.append(-theta.item() / gradient) or torch.tensor(float(f(seen[-1])), dtype=torch.float64)
+        lambda: (
+            seen.append(-theta.item() / gradient)
+            or torch.tensor(float(f(seen[-1])), dtype=torch.float64)
+        )
     )
     return [*seen, -theta.item() / gradient]
 
@@ -101,7 +106,10 @@ def test_a_published_jump_is_polyaks_step_by_the_secant():
     optimizer, _ = made(lr=0.1, variant="published")
     left = iter(losses)
     jumps = np.diff(tried(optimizer, lambda t: next(left))[:-1]) / 0.1
-    expected = [1.0] + [1 + 0.1 * one / (before - one) for before, one in zip(losses[:-2], losses[1:-1], strict=True)]
+    expected = [1.0] + [
+        1 + 0.1 * one / (before - one)
+        for before, one in zip(losses[:-2], losses[1:-1], strict=True)
+    ]
     np.testing.assert_allclose(jumps, expected, rtol=1e-12)
 
 
@@ -109,7 +117,9 @@ def test_published_goes_by_its_first_rate_steps_by_the_groups():
     optimizer, _ = made(lr=0.1, variant="published")
     optimizer.param_groups[0]["lr"] = 0.2
     left = iter([5.0, 4.0, 4.5])
-    np.testing.assert_allclose(tried(optimizer, lambda t: next(left))[:3], [0, 0.2, 0.2 + 0.2 * (1 + 0.1 * 4 / 1)])
+    np.testing.assert_allclose(
+        tried(optimizer, lambda t: next(left))[:3], [0, 0.2, 0.2 + 0.2 * (1 + 0.1 * 4 / 1)]
+    )
 
 
 def test_published_takes_one_more_step_and_keeps_a_graph():
@@ -200,7 +210,9 @@ def test_it_ends_at_the_best_point_it_tried_bit_by_bit(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_in_float32_on_a_deep_net_it_never_stops_being_finite(rule):
-    """A parabola without a cap jumps to infinity here: the losses along -g are those of a product of many layers."""
+    """A parabola without a cap jumps to infinity here: the losses along -g are those of a product
+    of many layers.
+    """
     torch_net = nn.Sequential(*(nn.Linear(6, 6) for _ in range(7)))
     x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     for i, parameter in enumerate(torch_net.parameters()):
@@ -214,14 +226,19 @@ def test_in_float32_on_a_deep_net_it_never_stops_being_finite(rule):
             loss = ((net(x) - x) ** 2).mean()
             loss.backward()
             losses.append(optimizer.step(lambda net=net: ((net(x) - x) ** 2).mean(), loss).item())
-        assert np.isfinite(losses).all() and losses[-1] < 0.9 * ((torch_net(x) - x) ** 2).mean().item()
+        assert (
+            np.isfinite(losses).all() and losses[-1] < 0.9 * ((torch_net(x) - x) ** 2).mean().item()
+        )
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_at_the_minimum_it_stays(rule):
     optimizer, theta = made(rule=rule)
     theta.data.zero_()
-    assert not walk(optimizer, theta, 2, bowl).any() and (optimizer.mini_steps, optimizer.forwards) == (0, 0)
+    assert not walk(optimizer, theta, 2, bowl).any() and (
+        optimizer.mini_steps,
+        optimizer.forwards,
+    ) == (0, 0)
 
 
 # Counts, state, refusals; what it shares with KeepStepping is tested there.
@@ -240,7 +257,9 @@ def test_every_forward_pass_and_mini_step_is_counted():
     assert optimizer.total_forwards == len(calls) == optimizer.total_mini_steps + 2
 
 
-@pytest.mark.parametrize("about", [{}, {"rule": "polyak", "cap": 3.0}, {"variant": "published", "max_steps": 7}])
+@pytest.mark.parametrize(
+    "about", [{}, {"rule": "polyak", "cap": 3.0}, {"variant": "published", "max_steps": 7}]
+)
 def test_a_state_that_was_saved_goes_on_at_the_same_bits(tmp_path, about):
     optimizer, theta = made(**about)
     whole = walk(optimizer, theta, 12)
@@ -260,12 +279,17 @@ def test_a_state_that_was_saved_goes_on_at_the_same_bits(tmp_path, about):
 def test_groups_walk_together_each_at_its_own_rate():
     """Two groups at rates r and 4 r walk as one at rate r does in the coordinates theta / (1, 2)."""
     stretch = torch.tensor([1.0, 1.0, 2.0, 2.0], dtype=torch.float64)
-    a, b = (nn.Parameter(part.clone()) for part in torch.tensor(START, dtype=torch.float64).split(2))
+    a, b = (
+        nn.Parameter(part.clone()) for part in torch.tensor(START, dtype=torch.float64).split(2)
+    )
     both = KeepVaulting([{"params": [a]}, {"params": [b], "lr": 8e-3}], lr=2e-3)
     alone = nn.Parameter(torch.tensor(START, dtype=torch.float64) / stretch)
     one = KeepVaulting([alone], lr=2e-3)
     for _ in range(8):
-        for optimizer, at in ((both, lambda: valley(torch.cat([a, b]))), (one, lambda: valley(stretch * alone))):
+        for optimizer, at in (
+            (both, lambda: valley(torch.cat([a, b]))),
+            (one, lambda: valley(stretch * alone)),
+        ):
             optimizer.zero_grad()
             loss = at()
             loss.backward()

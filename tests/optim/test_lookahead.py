@@ -15,7 +15,9 @@ CURVATURE = np.array([1.0, 0.3, 0.05, 2.0])
 
 
 def algorithm_1(start, steps, lr, beta, k, alpha, inner_state) -> np.ndarray:
-    """The path of the fast weights on 1/2 sum a theta^2, written out from the page with heavy ball inside."""
+    """The path of the fast weights on 1/2 sum a theta^2, written out from the page with heavy ball
+    inside.
+    """
     phi = theta = np.array(start)
     v, v_slow, path = np.zeros_like(theta), np.zeros_like(theta), [theta]
     for t in range(1, steps + 1):
@@ -66,11 +68,15 @@ def test_equals_algorithm_1_in_float64(k, alpha, inner_state, beta):
 def test_the_three_inner_states_part_after_the_first_cycle():
     paths = [walk(*made(inner_state=state), 12) for state in STATES]
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert np.array_equal(paths[a][:6], paths[b][:6]) and not np.allclose(paths[a][6:], paths[b][6:])
+        assert np.array_equal(paths[a][:6], paths[b][:6]) and not np.allclose(
+            paths[a][6:], paths[b][6:]
+        )
 
 
 def test_a_cycle_is_k_steps_and_pulls_back_to_the_start():
-    """Public versions with a period of k + 1, or slow weights that start at the first pull, fail here."""
+    """Public versions with a period of k + 1, or slow weights that start at the first pull, fail
+    here.
+    """
     optimizer, theta = made(k=4, alpha=0.25, beta=0.0)
     plain = quadratic()
     alone = walk(SGD([plain], lr=0.1), plain, 4)
@@ -79,22 +85,31 @@ def test_a_cycle_is_k_steps_and_pulls_back_to_the_start():
     np.testing.assert_allclose(found[4], alone[0] + 0.25 * (alone[4] - alone[0]), rtol=1e-15)
 
 
-@pytest.mark.parametrize("inner", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adam(p, lr=0.1)])
+@pytest.mark.parametrize(
+    "inner", [lambda p: SGD(p, lr=0.1, momentum=0.9), lambda p: Adam(p, lr=0.1)]
+)
 def test_alpha_of_one_is_the_inner_optimizer_bit_by_bit(inner):
     a, b = quadratic(), quadratic()
-    np.testing.assert_array_equal(walk(Lookahead(inner([a]), 3, 1.0), a, 20), walk(inner([b]), b, 20))
+    np.testing.assert_array_equal(
+        walk(Lookahead(inner([a]), 3, 1.0), a, 20), walk(inner([b]), b, 20)
+    )
 
 
 def test_k_of_one_is_a_smaller_rate_for_plain_sgd():
     optimizer, theta = made(k=1, alpha=0.3, beta=0.0)
     plain = quadratic()
-    np.testing.assert_allclose(walk(optimizer, theta, 20), walk(SGD([plain], lr=0.03), plain, 20), rtol=1e-13)
+    np.testing.assert_allclose(
+        walk(optimizer, theta, 20), walk(SGD([plain], lr=0.03), plain, 20), rtol=1e-13
+    )
 
 
 def test_interpolated_momentum_is_no_alias_of_the_live_buffer():
     optimizer, theta = made(k=2, inner_state="interpolate")
     walk(optimizer, theta, 2)
-    live, slow = optimizer.inner.state[theta]["momentum_buffer"], optimizer.state[theta]["slow momentum_buffer"]
+    live, slow = (
+        optimizer.inner.state[theta]["momentum_buffer"],
+        optimizer.state[theta]["slow momentum_buffer"],
+    )
     assert torch.equal(live, slow) and live.data_ptr() != slow.data_ptr()
     walk(optimizer, theta, 1)
     assert not torch.equal(live, slow)
@@ -161,7 +176,10 @@ def test_a_deep_copy_goes_on_by_itself():
     optimizer, theta = made()
     walk(optimizer, theta, 7)
     copied_theta, copied = copy.deepcopy((theta, optimizer))
-    assert copied.param_groups is copied.inner.param_groups and copied.param_groups is not optimizer.param_groups
+    assert (
+        copied.param_groups is copied.inner.param_groups
+        and copied.param_groups is not optimizer.param_groups
+    )
     before = theta.detach().clone()
     there = walk(copied, copied_theta, 6)
     assert torch.equal(theta, before)
@@ -187,7 +205,10 @@ def test_a_group_added_in_mid_cycle_starts_where_it_is():
     walk(optimizer, theta, 3)
     late = nn.Parameter(torch.ones(2, dtype=torch.float64))
     optimizer.add_param_group({"params": [late], "lr": 0.5})
-    assert optimizer.param_groups[1] is optimizer.inner.param_groups[1] and len(optimizer.param_groups) == 2
+    assert (
+        optimizer.param_groups[1] is optimizer.inner.param_groups[1]
+        and len(optimizer.param_groups) == 2
+    )
     theta.grad, late.grad = torch.zeros_like(theta), torch.ones_like(late)
     optimizer.step()
     np.testing.assert_allclose(late.detach(), 1 - 0.25 * 0.5)
@@ -195,7 +216,11 @@ def test_a_group_added_in_mid_cycle_starts_where_it_is():
 
 def test_a_parameter_without_gradient_stays_where_it_is():
     frozen, theta = nn.Parameter(torch.ones(2)), quadratic()
-    walk(Lookahead(SGD([theta, frozen], lr=0.1, momentum=0.9), 2, inner_state="interpolate"), theta, 6)
+    walk(
+        Lookahead(SGD([theta, frozen], lr=0.1, momentum=0.9), 2, inner_state="interpolate"),
+        theta,
+        6,
+    )
     assert torch.equal(frozen, torch.ones(2))
 
 
@@ -252,7 +277,9 @@ def test_one_flat_tensor_walks_as_a_list_of_tensors():
 def test_a_pull_in_pieces_is_the_pull_in_one(monkeypatch, inner_state, layout):
     def ends(piece):
         monkeypatch.setattr("replicate.optim.lookahead.PIECE", piece)
-        weights = torch.arange(2.0 * 3 * 5 * 5).view(2, 3, 5, 5).sin().contiguous(memory_format=layout)
+        weights = (
+            torch.arange(2.0 * 3 * 5 * 5).view(2, 3, 5, 5).sin().contiguous(memory_format=layout)
+        )
         parameter = nn.Parameter(weights)
         optimizer = Lookahead(SGD([parameter], lr=0.1, momentum=0.9), 3, 0.7, inner_state)
         for _ in range(8):

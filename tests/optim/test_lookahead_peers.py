@@ -1,6 +1,7 @@
 """Lookahead beside other people's: optax's rule, and the others where they keep to Algorithm 1.
 
-Each peer's rule is written out as a loop over NumPy vectors; the peer itself is asked where installed.
+Each peer's rule is written out as a loop over NumPy vectors; the peer itself is asked where
+installed.
 """
 
 import numpy as np

@@ -54,9 +54,7 @@ def mean(loss: torch.Tensor) -> torch.Tensor:
 
 def work(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save({name: trained(rank, name) for name in ROWS}, f"{folder}/{rank}")
     dist.destroy_process_group()
 

@@ -1,4 +1,6 @@
-"""The coefficients are the source's formulas at order 3, Taylor's series at every order, and Lagrange's polynomial."""
+"""The coefficients are the source's formulas at order 3, Taylor's series at every order, and
+Lagrange's polynomial.
+"""
 
 from fractions import Fraction
 from math import comb, factorial
@@ -75,7 +77,9 @@ def test_weights_find_the_derivatives_of_polynomials_and_no_more(order, derivati
 @both_kinds
 @every_order
 def test_coefficients_sum_to_s(order, derivative):
-    """So that where every displacement is the same, an extrapolation is one more step of s times its length."""
+    """So that where every displacement is the same, an extrapolation is one more step of s times
+    its length.
+    """
     assert sympy.expand(sum(step_coefficients(S, order, derivative))) == S
     assert len(step_coefficients(S, order, derivative)) == order
 
@@ -87,19 +91,26 @@ def test_coefficients_on_displacements_are_taylor_on_states(order, derivative):
     taylor = 0
     for m in range(1, order + 1):
         a = derivative_weights(m, order, derivative)
-        taylor += S**m / factorial(m) * sum(sympy.Rational(x) * w for x, w in zip(a, states, strict=True))
+        taylor += (
+            S**m / factorial(m) * sum(sympy.Rational(x) * w for x, w in zip(a, states, strict=True))
+        )
     assert sympy.expand(moved(step_coefficients(S, order, derivative), states) - taylor) == 0
 
 
 @every_order
 def test_bdf_is_lagrange_extrapolation(order):
     states = sympy.symbols(f"w:{order + 1}")
-    assert sympy.expand(states[0] + moved(step_coefficients(S, order), states) - lagrange(S, states)) == 0
+    assert (
+        sympy.expand(states[0] + moved(step_coefficients(S, order), states) - lagrange(S, states))
+        == 0
+    )
 
 
 @every_order
 def test_at_s_of_one_bdf_is_the_binomial_row_without_its_one(order):
-    """w_{n+1} - sum_j (-1)^j C(k + 1, j + 1) w_{n-j} = nabla^{k+1} w_{n+1}; the noise gain is 19 at order 3."""
+    """w_{n+1} - sum_j (-1)^j C(k + 1, j + 1) w_{n-j} = nabla^{k+1} w_{n+1}; the noise gain is 19 at
+    order 3.
+    """
     c = step_coefficients(Fraction(1), order)
     states = [c[0] + 1, *(c[j] - c[j - 1] for j in range(1, order)), -c[-1]]
     assert states == [(-1) ** j * comb(order + 1, j + 1) for j in range(order + 1)]
@@ -118,7 +129,9 @@ def test_bdf_is_exact_for_polynomials_to_its_order_only(order):
 
 @both_kinds
 def test_an_extrapolations_error_falls_with_its_order(derivative):
-    """On a path that is no polynomial, with s fixed: h^(order + 1) for bdf, h^2 for backward differences."""
+    """On a path that is no polynomial, with s fixed: h^(order + 1) for bdf, h^2 for backward
+    differences.
+    """
     h = np.array([2e-3, 1e-3])
     for order in range(1, 4):
         states = [np.exp(np.sin(1 - j * h)) for j in range(order + 1)]
@@ -132,7 +145,9 @@ def test_an_extrapolations_error_falls_with_its_order(derivative):
 def test_numbers_come_out_as_they_went_in(s):
     for derivative in DERIVATIVES:
         exact = [float(c) for c in step_coefficients(Fraction(s), 4, derivative)]
-        np.testing.assert_allclose(np.array(step_coefficients(s, 4, derivative), dtype=float), exact, rtol=1e-14)
+        np.testing.assert_allclose(
+            np.array(step_coefficients(s, 4, derivative), dtype=float), exact, rtol=1e-14
+        )
     assert all(isinstance(c, float) for c in step_coefficients(0.3, 4))
 
 

@@ -42,10 +42,16 @@ def test_arms_are_drawn_over_steps_and_over_seconds_as_means_over_seeds(networks
 
 def test_a_toy_path_is_drawn_with_its_end_and_its_own_dt_only():
     lanes = (("adam", 0.0), ("GD+", 0.1), ("GD+", 0.5), ("gradient", 0.1))
-    rows = [("beale", arm, dt, step, 0.1 * step, 0.0, 1.0 / (1 + step) + dt) for arm, dt in lanes for step in range(3)]
+    rows = [
+        ("beale", arm, dt, step, 0.1 * step, 0.0, 1.0 / (1 + step) + dt)
+        for arm, dt in lanes
+        for step in range(3)
+    ]
     table = pd.DataFrame(rows, columns=["dataset", "arm", "dt", "step", "x", "y", "distance"])
     side = np.linspace(0, 1, 4)
-    ground = pd.DataFrame([("beale", x, y, x + y) for x in side for y in side], columns=["dataset", "x", "y", "value"])
+    ground = pd.DataFrame(
+        [("beale", x, y, x + y) for x in side for y in side], columns=["dataset", "x", "y", "value"]
+    )
     ((_, right),) = plots.toy_paths(table, ground, {"beale": 0.1})
     assert [line.get_label() for line in right.lines] == [
         "adam, ends at 3.3e-01", "GD+, ends at 4.3e-01", "gradient, ends at 4.3e-01"
@@ -55,7 +61,9 @@ def test_a_toy_path_is_drawn_with_its_end_and_its_own_dt_only():
 def test_a_rate_at_which_a_seed_diverged_has_no_point():
     rows = [("digits", "plain", lr, seed, np.nan if (lr, seed) == (0.2, 1) else lr + seed)
             for lr in (0.02, 0.2) for seed in range(5)]  # fmt: skip
-    (ax,) = plots.loss_by_rate(pd.DataFrame(rows, columns=["dataset", "arm", "lr", "seed", "train_loss"]))
+    (ax,) = plots.loss_by_rate(
+        pd.DataFrame(rows, columns=["dataset", "arm", "lr", "seed", "train_loss"])
+    )
     drawn = [line for line in ax.lines if line.get_label() == "plain" or len(line.get_xdata()) == 1]
     assert [list(line.get_xdata()) for line in drawn][0] == [0.02]
 
@@ -63,8 +71,12 @@ def test_a_rate_at_which_a_seed_diverged_has_no_point():
 def test_the_benefit_is_the_logarithm_of_the_ratio_of_losses():
     rows = [("digits", seed, batch, arm, loss) for seed in range(5) for batch, ratio in ((16, 10.0), (64, 100.0))
             for arm, loss in (("plain", ratio * 1.01**seed), ("s=0.5", 1.01**(2 * seed)))]  # fmt: skip
-    ax = plots.benefit_by_batch(pd.DataFrame(rows, columns=["dataset", "seed", "batch", "arm", "train_loss"]))
-    drawn = next(line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] != 0)
+    ax = plots.benefit_by_batch(
+        pd.DataFrame(rows, columns=["dataset", "seed", "batch", "arm", "train_loss"])
+    )
+    drawn = next(
+        line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] != 0
+    )
     np.testing.assert_allclose(drawn.get_ydata(), np.array([1, 2]) - 2 * np.log10(1.01))
 
 

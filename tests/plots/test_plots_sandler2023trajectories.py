@@ -29,15 +29,23 @@ def table() -> pd.DataFrame:
                 for k in (10, 50):
                     rows.append((dataset, seed, branch, start, "", k, "raw", 0.9 + seed, 1.0))
                     for kernel in KERNELS:
-                        for arm, loss in (("average", 0.5), ("side-trip", 0.6), ("other-batches", 0.7)):
-                            rows.append((dataset, seed, branch, start, kernel, k, arm, loss + seed, loss))
+                        for arm, loss in (
+                            ("average", 0.5),
+                            ("side-trip", 0.6),
+                            ("other-batches", 0.7),
+                        ):
+                            rows.append(
+                                (dataset, seed, branch, start, kernel, k, arm, loss + seed, loss)
+                            )
     names = ["dataset", "seed", "branch", "start", "kernel", "k", "arm", "train_loss", "to_average"]
     return pd.DataFrame(rows, columns=names).assign(travelled=2.0)
 
 
 def line(ax, style: str, colour) -> np.ndarray:
     (found,) = [
-        x for x in ax.lines if x.get_linestyle() == style and x.get_color() == colour and len(x.get_xdata())
+        x
+        for x in ax.lines
+        if x.get_linestyle() == style and x.get_color() == colour and len(x.get_xdata())
     ]
     return np.column_stack([found.get_xdata(), found.get_ydata()])
 
@@ -50,7 +58,9 @@ def test_figure_5_has_a_row_a_data_set_and_a_column_a_kernel(table):
 
 def test_figure_5_draws_means_over_seeds_at_the_windows_ends(table):
     for ax in plots.side_trips(table).ravel():
-        colours = [x.get_color() for x in ax.lines if x.get_linestyle() == "--" and len(x.get_xdata())]
+        colours = [
+            x.get_color() for x in ax.lines if x.get_linestyle() == "--" and len(x.get_xdata())
+        ]
         for k, colour in zip((10, 50), colours, strict=True):
             np.testing.assert_allclose(line(ax, "--", colour), [(100 + k, 1.0), (200 + k, 1.0)])
             points = [
@@ -65,7 +75,9 @@ BAND = (0.75, 1.5)
 
 
 def rows(band: tuple[float, float] = BAND) -> pd.DataFrame:
-    """Verdict rows of the three claims on two data sets, each value its own, and rows that are no such ratios."""
+    """Verdict rows of the three claims on two data sets, each value its own, and rows that are no
+    such ratios.
+    """
     claims, made = {"two-point": "TRAJ-22.loss", "swa": "TRAJ-21.loss", "ema": "TRAJ-23.loss"}, []
     for place, (dataset, kernel, k) in enumerate(
         (d, n, k) for d in ("digits", "cifar10") for n in KERNELS for k in (10, 50)
@@ -96,7 +108,9 @@ def test_ratios_draw_value_and_interval_of_each_row():
         dataset = ax.get_title().split(",")[0]
         assert len(ax.containers) == 3
         for kernel, bars in zip(KERNELS, ax.containers, strict=True):
-            own = [table[table.role == "secondary"].loc[f"{dataset} {kernel} k={k}"] for k in (10, 50)]
+            own = [
+                table[table.role == "secondary"].loc[f"{dataset} {kernel} k={k}"] for k in (10, 50)
+            ]
             assert list(bars[0].get_ydata()) == [row.value for row in own]
             reach = [(low, high) for (_, low), (_, high) in bars[2][0].get_segments()]
             np.testing.assert_allclose(reach, [(row.low, row.high) for row in own])
@@ -111,16 +125,23 @@ def test_ratios_of_two_presets_are_not_mixed():
 
 
 def test_rows_that_are_no_ratios_draw_nothing():
-    assert plots.ratios(rows().query("claim == 'TRAJ-26'")).texts[0].get_text() == "nothing recorded yet"
+    assert (
+        plots.ratios(rows().query("claim == 'TRAJ-26'")).texts[0].get_text()
+        == "nothing recorded yet"
+    )
 
 
 def test_end_points_are_in_units_of_the_way(table):
     for ax in plots.end_points(table):
-        heights = {float(y) for x in ax.lines for y in np.ravel(x.get_ydata()) if len(x.get_xdata()) == 2}
+        heights = {
+            float(y) for x in ax.lines for y in np.ravel(x.get_ydata()) if len(x.get_xdata()) == 2
+        }
         assert {0.3, 0.35} <= {round(h, 6) for h in heights}
 
 
-@pytest.mark.parametrize("plot", [plots.side_trips, plots.ratios, plots.end_points, plots.side_trip_starts])
+@pytest.mark.parametrize(
+    "plot", [plots.side_trips, plots.ratios, plots.end_points, plots.side_trip_starts]
+)
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"
 

@@ -25,11 +25,27 @@ def curves() -> pd.DataFrame:
     rows = []
     for dataset in ("figure13", "figure13code"):
         for rate in ("source", "tuned"):
-            for arm, speed in (("SGD", 1.0), ("KS_50_2 published", 2.0), ("KS_50_2 corrected", 4.0)):
+            for arm, speed in (
+                ("SGD", 1.0),
+                ("KS_50_2 published", 2.0),
+                ("KS_50_2 corrected", 4.0),
+            ):
                 for axis in AXES:
                     for seed in range(2):
                         for share in (0.0, 0.5, 1.0):
-                            rows.append((dataset, rate, "source", arm, axis, seed, 10.0, share, -speed * share - seed))
+                            rows.append(
+                                (
+                                    dataset,
+                                    rate,
+                                    "source",
+                                    arm,
+                                    axis,
+                                    seed,
+                                    10.0,
+                                    share,
+                                    -speed * share - seed,
+                                )
+                            )
     return pd.DataFrame(rows, columns="dataset rate start arm axis seed budget share loss".split())
 
 
@@ -40,18 +56,25 @@ def lines(ax) -> dict[str, np.ndarray]:
 def test_a_figure_has_a_row_a_data_set_and_an_axes_a_cost(curves):
     axes = plots.against_cost(curves)
     assert axes.shape == (2, 3)
-    assert [ax.get_xlabel() for ax in axes[0]] == ["gradients", "forward-equivalents", "seconds, one thread"]
+    assert [ax.get_xlabel() for ax in axes[0]] == [
+        "gradients",
+        "forward-equivalents",
+        "seconds, one thread",
+    ]
 
 
 def test_curves_are_means_over_seeds_at_shares_of_the_budget(curves):
     for ax in plots.against_cost(curves).ravel():
-        np.testing.assert_allclose(lines(ax)["KS_50_2 corrected"], [(0, -0.5), (5, -2.5), (10, -4.5)])
+        np.testing.assert_allclose(
+            lines(ax)["KS_50_2 corrected"], [(0, -0.5), (5, -2.5), (10, -4.5)]
+        )
 
 
 def test_published_code_is_dashed_and_has_the_colour_of_the_corrected_one(curves):
     ax = plots.against_cost(curves)[0, 0]
     published, corrected = (
-        next(x for x in ax.lines if x.get_label() == f"KS_50_2 {v}") for v in ("published", "corrected")
+        next(x for x in ax.lines if x.get_label() == f"KS_50_2 {v}")
+        for v in ("published", "corrected")
     )
     assert (published.get_linestyle(), corrected.get_linestyle()) == ("--", "-")
     assert published.get_color() == corrected.get_color()
@@ -72,7 +95,14 @@ def test_the_overview_has_a_row_a_rate_and_a_column_a_data_set(curves):
 
 
 def test_iterations_are_on_a_logarithmic_axis():
-    table = pd.DataFrame({"arm": "rate", "seed": [0, 0, 1, 1], "iteration": [0, 1, 0, 1], "loss": [4.0, 1.0, 8.0, 3.0]})
+    table = pd.DataFrame(
+        {
+            "arm": "rate",
+            "seed": [0, 0, 1, 1],
+            "iteration": [0, 1, 0, 1],
+            "loss": [4.0, 1.0, 8.0, 3.0],
+        }
+    )
     first, second = plots.iterations(table, table.assign(loss=10 * table.loss))
     assert first.get_yscale() == second.get_yscale() == "log"
     np.testing.assert_allclose(lines(first)["rate"], [(0, 6), (1, 2)])
@@ -81,7 +111,9 @@ def test_iterations_are_on_a_logarithmic_axis():
 
 def test_shares_sum_to_one():
     seconds = {"forward": 2.0, "backward": 5.0, "step": 1.0, "adam": 9.0, "check": 9.0}
-    table = pd.DataFrame([("figure9", p, s) for p, s in seconds.items()], columns=["dataset", "part", "seconds"])
+    table = pd.DataFrame(
+        [("figure9", p, s) for p, s in seconds.items()], columns=["dataset", "part", "seconds"]
+    )
     ax = plots.time_shares(table)
     widths = [patch.get_width() for patch in ax.patches if patch.get_width()]
     np.testing.assert_allclose(widths, [2 / 8, 5 / 8, 1 / 8])
@@ -106,14 +138,23 @@ def test_rate_curves_draw_the_sweep_without_the_tuning_runs():
 
 
 def test_speed_ups_turning_and_batches_draw_means():
-    speeds = pd.DataFrame({"walk": [2, 2, 8], "measured": [1.0, 3.0, 4.0], "predicted": [2.0, 2.0, 5.0]})
+    speeds = pd.DataFrame(
+        {"walk": [2, 2, 8], "measured": [1.0, 3.0, 4.0], "predicted": [2.0, 2.0, 5.0]}
+    )
     heights = [list(c[0].get_ydata()) for c in plots.speed_ups(speeds).containers]
     assert heights == [[2, 4], [2, 5]]
-    cosine = pd.DataFrame({"dataset": "figure9", "rate": "source", "tenth": [0, 0, 1], "cosine": [1.0, 0.8, 0.1]})
+    cosine = pd.DataFrame(
+        {"dataset": "figure9", "rate": "source", "tenth": [0, 0, 1], "cosine": [1.0, 0.8, 0.1]}
+    )
     (ax,) = plots.turning(cosine)
     np.testing.assert_allclose(ax.containers[0][0].get_ydata(), [0.9, 0.1])
     batches = pd.DataFrame(
-        {"batch": [64, 64, 9], "checks": "same", "bias": [1.0, 2.0, 0.0], "loss": [-1.0, -2.0, -3.0]}
+        {
+            "batch": [64, 64, 9],
+            "checks": "same",
+            "bias": [1.0, 2.0, 0.0],
+            "loss": [-1.0, -2.0, -3.0],
+        }
     )
     loss, bias = plots.on_batches(batches)
     np.testing.assert_allclose(loss.containers[0][0].get_ydata(), [-3, -1.5])

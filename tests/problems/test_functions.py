@@ -40,7 +40,11 @@ def test_minima_are_exact_stationary_points_of_positive_curvature_and_of_the_kno
 
 @pytest.mark.parametrize(
     "name, place, value",
-    [("rosenbrock", (-1.2, 1.0), 24.2), ("beale", (0, 0), 14.203125), ("goldstein-price", (0, 0), 600)],
+    [
+        ("rosenbrock", (-1.2, 1.0), 24.2),
+        ("beale", (0, 0), 14.203125),
+        ("goldstein-price", (0, 0), 600),
+    ],
 )
 def test_values_away_from_the_minima_are_the_known_ones(name, place, value):
     assert PROBLEMS[name].f(np.array(place)) == pytest.approx(value, rel=1e-14)
@@ -66,7 +70,12 @@ def test_torch_jax_and_numpy_agree_on_any_leading_axes(problem):
 def test_no_minimum_is_missing_from_the_box_where_the_functions_are_shown():
     rng = np.random.default_rng(0)
     for problem in PROBLEMS.values():
-        ends = [minimize(problem.f, rng.uniform(-2, 2, 2), method="Nelder-Mead", tol=1e-9).x for _ in range(40)]
+        ends = [
+            minimize(problem.f, rng.uniform(-2, 2, 2), method="Nelder-Mead", tol=1e-9).x
+            for _ in range(40)
+        ]
         inside = [end for end in ends if np.abs(end).max() < 3.1]
         distances = np.linalg.norm(np.array(inside)[:, None] - np.array(problem.minima), axis=-1)
-        assert distances.min(1).max() < 1e-3 and set(distances.argmin(1)) == set(range(len(problem.minima)))
+        assert distances.min(1).max() < 1e-3 and set(distances.argmin(1)) == set(
+            range(len(problem.minima))
+        )

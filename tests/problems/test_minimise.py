@@ -50,7 +50,13 @@ def test_thousands_of_starts_are_as_many_runs():
 
 def test_noise_is_added_to_the_gradient():
     start, kicks = np.zeros((1, 2)), np.arange(6.0).reshape(3, 1, 2)
-    path = minimise(lambda x: (0 * x).sum(-1), start, lambda theta: [SGD(theta, lr=0.5)], 3, noise=lambda t: kicks[t])
+    path = minimise(
+        lambda x: (0 * x).sum(-1),
+        start,
+        lambda theta: [SGD(theta, lr=0.5)],
+        3,
+        noise=lambda t: kicks[t],
+    )
     np.testing.assert_allclose(path[:, 0], np.concatenate([start, -0.5 * kicks[:, 0].cumsum(0)]))
 
 
@@ -65,4 +71,9 @@ def test_what_diverges_stays_in_the_path():
 def test_what_cannot_be_walked_is_refused(change, line):
     about = {"steps": 5, "every": 1, "begins": [0, 0]} | change
     with pytest.raises(ValueError, match=line):
-        minimise(rosenbrock, np.zeros((1, 2)), lambda theta: [SGD(theta, lr=1.0), SGD(theta, lr=1.0)], **about)
+        minimise(
+            rosenbrock,
+            np.zeros((1, 2)),
+            lambda theta: [SGD(theta, lr=1.0), SGD(theta, lr=1.0)],
+            **about,
+        )

@@ -1,4 +1,6 @@
-"""Exact moments equal those of paths that are drawn, of the recursion written out, and of the optimizer itself."""
+"""Exact moments equal those of paths that are drawn, of the recursion written out, and of the
+optimizer itself.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,13 @@ from replicate.problems import (
     stationary_variance,
 )
 
-CASES = [(0.1, 3, "bdf", 1), (0.5, 3, "bdf", 4), (0.3, 2, "backward", 1), (0.2, 1, "bdf", 2), (0.4, 4, "bdf", 3)]
+CASES = [
+    (0.1, 3, "bdf", 1),
+    (0.5, 3, "bdf", 4),
+    (0.3, 2, "backward", 1),
+    (0.2, 1, "bdf", 2),
+    (0.4, 4, "bdf", 3),
+]
 every_case = pytest.mark.parametrize("s, order, derivative, every", CASES)
 
 
@@ -39,7 +47,10 @@ def recursion(c, x, noise, every, start=1.0) -> np.ndarray:
 def test_moments_without_noise_are_the_squares_of_the_optimizers_path(s, order, derivative, every):
     x = np.array([0.05, 0.4, 0.9])
     w = nn.Parameter(torch.ones(3, dtype=torch.float64))
-    optimizer, path = TaylorExtrapolation(SGD([w], lr=0.1), s * 0.1, None, order, derivative, every=every), [np.ones(3)]
+    optimizer, path = (
+        TaylorExtrapolation(SGD([w], lr=0.1), s * 0.1, None, order, derivative, every=every),
+        [np.ones(3)],
+    )
     for _ in range(30):
         w.grad = torch.from_numpy(x / 0.1) * w.detach()
         optimizer.step()
@@ -62,10 +73,14 @@ def test_moments_with_noise_are_those_of_many_paths(s, order, derivative, every,
 
 
 @every_case
-def test_moments_settle_at_the_stationary_variance_of_their_place_in_the_cycle(s, order, derivative, every):
+def test_moments_settle_at_the_stationary_variance_of_their_place_in_the_cycle(
+    s, order, derivative, every
+):
     c, x, steps = step_coefficients(s, order, derivative), 0.3, 480
     settled = mean_squares(c, x, steps, start=3.0, q=0.7, every=every)
-    np.testing.assert_allclose(stationary_variance(c, x, every) * 0.7, settled[steps - every + 1 :], rtol=1e-10)
+    np.testing.assert_allclose(
+        stationary_variance(c, x, every) * 0.7, settled[steps - every + 1 :], rtol=1e-10
+    )
     assert settled[0] == 9.0
     shown = mean_squares(c, x, steps, q=0.7, every=None)
     np.testing.assert_allclose(stationary_variance(c, x, None) * 0.7, shown[-1:], rtol=1e-10)
@@ -77,7 +92,9 @@ def test_gradient_descent_and_its_larger_rate_are_special_cases():
         own = (1 + s) * x
         assert largest_stable((s,)) == pytest.approx(2 / (1 + s), abs=1e-11)
         assert spectral_radius((s,), x) == pytest.approx(abs(1 - own))
-        np.testing.assert_allclose(stationary_variance((s,), x), (1 + s) ** 2 / (own * (2 - own)), rtol=1e-12)
+        np.testing.assert_allclose(
+            stationary_variance((s,), x), (1 + s) ** 2 / (own * (2 - own)), rtol=1e-12
+        )
     np.testing.assert_allclose(stationary_variance((0.0,), x, None), 1 / (x * (2 - x)), rtol=1e-12)
 
 
@@ -96,7 +113,9 @@ def test_the_radius_is_the_rate_at_which_a_path_dies_out(s, order, derivative, e
     c, x = step_coefficients(s, order, derivative), np.array([0.05, 0.1])
     for one, radius in zip(x, spectral_radius(c, x, every), strict=True):
         path = recursion(c, one, np.zeros((240, 1)), every)[:, 0]
-        assert (path[-1] / path[-1 - 20 * every]) ** (1 / (20 * every)) == pytest.approx(radius, rel=1e-9)
+        assert (path[-1] / path[-1 - 20 * every]) ** (1 / (20 * every)) == pytest.approx(
+            radius, rel=1e-9
+        )
 
 
 def test_an_edge_at_the_end_of_the_search_is_the_end():
@@ -107,12 +126,16 @@ def test_an_edge_at_the_end_of_the_search_is_the_end():
 def test_the_gain_of_noise_is_what_noise_alone_gains():
     assert noise_gain(step_coefficients(1.0, 3)) == pytest.approx(19) and noise_gain((0.5,)) == 0.25
     c = step_coefficients(0.7, 3)
-    steps = mean_squares(c, 0.0, 3, start=0.0, q=1.0)  # three steps of noise, the newest of them 1 + c_0 fold, ...
+    steps = mean_squares(
+        c, 0.0, 3, start=0.0, q=1.0
+    )  # three steps of noise, the newest of them 1 + c_0 fold, ...
     assert steps[3] == pytest.approx(3 + 2 * 0.7 + noise_gain(c))
 
 
 def test_noise_decides_how_far_to_extrapolate():
-    """After 60 steps on a spectrum: far without noise, less with some, nowhere with much; every s at its exact risk."""
+    """After 60 steps on a spectrum: far without noise, less with some, nowhere with much; every s
+    at its exact risk.
+    """
     a, s = np.geomspace(0.01, 0.5, 20), np.linspace(0, 0.8, 33)
     best = []
     for q in (0.0, 3e-4, 1e-2):
@@ -126,7 +149,12 @@ def test_heavy_balls_variance_is_that_of_its_paths(x, beta):
     rng = np.random.default_rng(1)
     lanes, steps = 20_000, 150
     path = heavy_ball(
-        rng.standard_normal((steps, lanes)), np.ones(steps), beta, np.zeros(lanes), np.zeros(lanes), curvature=x
+        rng.standard_normal((steps, lanes)),
+        np.ones(steps),
+        beta,
+        np.zeros(lanes),
+        np.zeros(lanes),
+        curvature=x,
     )
     expected = float(heavy_ball_variance(x, beta))
     assert path[-1].var() == pytest.approx(expected, rel=5 * np.sqrt(2 / lanes))
@@ -138,7 +166,9 @@ def test_heavy_balls_variance_is_that_of_its_paths(x, beta):
                                   lambda c, **how: mean_squares(c, 0.1, 3, **how)])  # fmt: skip
 def test_what_is_no_extrapolation_is_refused(call):
     for c in ((), (np.nan,), 0.5):
-        with pytest.raises(ValueError, match="coefficients must be at least one finite number, got"):
+        with pytest.raises(
+            ValueError, match="coefficients must be at least one finite number, got"
+        ):
             call(c)
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         call((0.1,), every=0)

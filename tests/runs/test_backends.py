@@ -80,7 +80,10 @@ def test_a_jax_with_cuda_is_recorded_by_the_name_of_its_gpu(jax, uses):
 def test_torch_is_not_asked_of_jax(jax, uses):
     jax(CPU)
     uses("torch")
-    assert (backends.device_for(experiment), backends.name_of(experiment)) == ("cuda", "NVIDIA H100")
+    assert (backends.device_for(experiment), backends.name_of(experiment)) == (
+        "cuda",
+        "NVIDIA H100",
+    )
 
 
 def test_two_frameworks_on_two_devices_are_both_named(jax, uses):
@@ -97,7 +100,9 @@ def test_what_uses_neither_ran_on_the_processor(jax, uses):
     assert backends.name_of(experiment) == machine.device_name("cpu")
 
 
-def test_jax_is_kept_off_the_gpu_where_the_cpu_is_wanted_and_let_on_it_again(jax, uses, monkeypatch):
+def test_jax_is_kept_off_the_gpu_where_the_cpu_is_wanted_and_let_on_it_again(
+    jax, uses, monkeypatch
+):
     fake = jax(GPU)
     uses("jax")
     monkeypatch.setenv(machine.DEVICE, "cpu")
@@ -111,7 +116,9 @@ def test_cuda_that_jax_does_not_have_is_refused_in_one_line(jax, uses, monkeypat
     jax(CPU)
     uses("jax")
     monkeypatch.setenv(machine.DEVICE, "cuda")
-    with pytest.raises(Unavailable, match="jax has none; install the extra gpu or say --device cpu"):
+    with pytest.raises(
+        Unavailable, match="jax has none; install the extra gpu or say --device cpu"
+    ):
         backends.device_for(experiment)
 
 
@@ -122,7 +129,9 @@ def test_a_backend_that_does_not_start_is_one_line(jax, uses):
     fake = jax(GPU)
     fake.devices = fail
     uses("jax")
-    with pytest.raises(Unavailable, match="^jax has no device .Unable to initialize backend 'cuda'.$"):
+    with pytest.raises(
+        Unavailable, match="^jax has no device .Unable to initialize backend 'cuda'.$"
+    ):
         backends.device_for(experiment)
 
 
@@ -148,7 +157,10 @@ def test_what_is_written_names_the_backend(jax, uses, tmp_path, monkeypatch):
     runs.produce_or_load(experiment, Settings())
     (path,) = tmp_path.rglob("table.parquet")
     written = provenance_of(path)
-    assert (written["device"], written["numerics"]["device"]) == (machine.device_name("cpu"), machine.capability("cpu"))
+    assert (written["device"], written["numerics"]["device"]) == (
+        machine.device_name("cpu"),
+        machine.capability("cpu"),
+    )
     monkeypatch.setattr(backends, "packages_of", lambda _: {"torch"})
     runs.produce_or_load(experiment, Settings())
     assert len(list(tmp_path.rglob("table.parquet"))) == 2  # another backend, another run

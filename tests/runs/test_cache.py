@@ -1,4 +1,6 @@
-"""A run is made once, goes on after whatever stopped it, and says what went wrong in the words of its own failure."""
+"""A run is made once, goes on after whatever stopped it, and says what went wrong in the words of
+its own failure.
+"""
 
 import os
 import pickle
@@ -46,7 +48,9 @@ def squares(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame({"x": [1.0, 2.0], "y": [settings.lr, 2 * settings.lr]})
 
 
-def trained(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def trained(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """A run of a grid; TROUBLE says at which seed what goes wrong."""
     CALLS.append(point)
     if point["seed"] in TROUBLE:
@@ -106,7 +110,9 @@ def test_rows_carry_their_point_and_find_their_parents():
     side = runs.each(trained, replace(Settings(), lr=0.2), [{"seed": s, "branch": b} for s in range(3) for b in (0, 1)],
                      after=main)  # fmt: skip
     assert side.table.inherited.tolist() == ["0", "0", "1", "1", "2", "2"]
-    assert side.table[["seed", "branch"]].to_numpy().tolist() == [[s, b] for s in range(3) for b in (0, 1)]
+    assert side.table[["seed", "branch"]].to_numpy().tolist() == [
+        [s, b] for s in range(3) for b in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -148,7 +154,9 @@ def killed_at_two(settings, point, folder, parents, device) -> pd.DataFrame:
 
 def test_a_killed_worker_is_one_line_with_its_exit_code_and_finished_runs_are_kept(monkeypatch):
     monkeypatch.setenv("REPLICATE_JOBS", "2")
-    with pytest.raises(errors.Killed, match="a worker process was killed .*; finished runs are kept: ") as failure:
+    with pytest.raises(
+        errors.Killed, match="a worker process was killed .*; finished runs are kept: "
+    ) as failure:
         runs.each(killed_at_two, Settings(), GRID)
     assert failure.value.exit_code == 137 and "\n" not in str(failure.value)
     assert sorted(path.parent.name for path in paths.BUILD.rglob(TABLE)) == ["seed0", "seed1"]
@@ -181,7 +189,9 @@ def test_if_every_run_diverges_that_is_a_failure():
     assert found.value.step == 7
 
 
-@pytest.mark.parametrize("kind", [errors.BadParameter, errors.BadData, errors.Missing, errors.DiskFull, errors.Busy])
+@pytest.mark.parametrize(
+    "kind", [errors.BadParameter, errors.BadData, errors.Missing, errors.DiskFull, errors.Busy]
+)
 def test_a_failure_keeps_its_class_and_its_line_between_processes(kind):
     back = pickle.loads(pickle.dumps(kind("one line")))
     assert (type(back), str(back), back.exit_code) == (kind, "one line", kind.exit_code)
@@ -209,7 +219,9 @@ def counting(settings, point, folder, parents, device) -> pd.DataFrame:
     rows = runs.kept_rows(folder)
     with ends_by(0.0):
         for piece in pieces(range(len(rows), 3), lambda: runs.keep_rows(folder, rows)):
-            rows.append({"piece": piece, "third": piece / 3, "name": f"p{piece}", "process": os.getpid()})
+            rows.append(
+                {"piece": piece, "third": piece / 3, "name": f"p{piece}", "process": os.getpid()}
+            )
     return pd.DataFrame(rows)
 
 
@@ -221,7 +233,10 @@ def test_a_run_that_pauses_is_left_over_and_goes_on_with_the_rows_it_has(monkeyp
             runs.each(counting, Settings(), GRID[:2])
     found = runs.each(counting, Settings(), GRID[:2]).table
     assert found.piece.tolist() == [0, 1, 2] * 2 and found.seed.tolist() == [0] * 3 + [1] * 3
-    assert found.third.tolist() == [0, 1 / 3, 2 / 3] * 2 and found.name.tolist() == ["p0", "p1", "p2"] * 2
+    assert (
+        found.third.tolist() == [0, 1 / 3, 2 / 3] * 2
+        and found.name.tolist() == ["p0", "p1", "p2"] * 2
+    )
 
 
 def test_before_a_deadline_at_which_a_run_had_to_stop_no_other_is_started(build):
@@ -262,11 +277,17 @@ def test_a_table_that_was_cut_is_named():
 
 
 def test_no_flipped_bit_is_ever_believed(tmp_path):
-    table, about, path = pd.DataFrame({"a": [0.1, 0.2], "b": ["x", "y"]}), {"commit": "abc"}, tmp_path / "t.parquet"
+    table, about, path = (
+        pd.DataFrame({"a": [0.1, 0.2], "b": ["x", "y"]}),
+        {"commit": "abc"},
+        tmp_path / "t.parquet",
+    )
     runs.write_table(path, table, about)
     content, refused = path.read_bytes(), 0
     for place in range(0, len(content), 3):
-        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :])
+        path.write_bytes(
+            content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :]
+        )
         try:
             assert runs.read_table(path).equals(table) and runs.provenance_of(path) == about
         except errors.BadData:
@@ -292,7 +313,10 @@ def test_provenance_says_what_made_the_table(monkeypatch):
     about = runs.provenance_of(run_folder(squares, Settings()) / TABLE)
     assert about["settings"] == {"dataset": "digits", "lr": 0.1, "precision": "float32"}
     assert (about["commit"], about["dirty"]) == ("abc123", True)
-    assert about["versions"]["torch"] == torch.__version__ and about["numerics"]["denormals"] == "flushed"
+    assert (
+        about["versions"]["torch"] == torch.__version__
+        and about["numerics"]["denormals"] == "flushed"
+    )
     assert runs.load_cached(squares, {"digits": Settings()}).commit.tolist() == ["abc123+"] * 2
 
 
@@ -326,11 +350,15 @@ def test_more_seeds_run_only_the_new_ones():
 
 def test_an_experiment_of_more_seeds_is_another_table():
     assert run_folder(squares, Seeded()) != run_folder(squares, Seeded(seeds=(0, 1, 2)))
-    assert run_folder(squares, Seeded(), seeds=False) == run_folder(squares, Seeded(seeds=(5,)), seeds=False)
+    assert run_folder(squares, Seeded(), seeds=False) == run_folder(
+        squares, Seeded(seeds=(5,)), seeds=False
+    )
 
 
 def test_any_other_setting_is_in_the_key_of_a_run():
-    assert run_folder(squares, Seeded(), seeds=False) != run_folder(squares, Seeded(lr=0.2), seeds=False)
+    assert run_folder(squares, Seeded(), seeds=False) != run_folder(
+        squares, Seeded(lr=0.2), seeds=False
+    )
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
@@ -346,7 +374,9 @@ def test_a_parent_whose_file_is_lost_is_made_again(damage, capsys):
 
 def reading_its_parent(settings, point, folder, parents, device) -> pd.DataFrame:
     """A child that reads what its parent left."""
-    return pd.DataFrame({"inherited": [",".join((parent / "note").read_text() for parent in parents)]})
+    return pd.DataFrame(
+        {"inherited": [",".join((parent / "note").read_text() for parent in parents)]}
+    )
 
 
 def test_a_run_whose_code_was_edited_stores_nothing(tmp_path, monkeypatch):
@@ -359,7 +389,9 @@ def test_a_run_whose_code_was_edited_stores_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(identity, "IMPORTED", identity._hashes(package))
     runs.each(trained, Settings(), GRID[:1])
     leaf.write_text("x = 2222\n")
-    with pytest.raises(errors.Busy, match="leaf.py has changed since this run began; nothing of it is stored"):
+    with pytest.raises(
+        errors.Busy, match="leaf.py has changed since this run began; nothing of it is stored"
+    ):
         runs.each(trained, Settings(), GRID)
     assert len(list(paths.BUILD.rglob(TABLE))) == 1
     with pytest.raises(errors.Busy):

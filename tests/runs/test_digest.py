@@ -52,7 +52,9 @@ FILES = {
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of its own; `package(name, old, new)` edits a file and gives the digest of `experiment`."""
+    """A package of its own; `package(name, old, new)` edits a file and gives the digest of
+    `experiment`.
+    """
     for name, text in (FILES | {"source.py": SOURCE}).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -65,7 +67,10 @@ def package(tmp_path, monkeypatch):
         spec = importlib.util.spec_from_file_location("source_of_a_test", tmp_path / "source.py")
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "source_of_a_test", module)
-        exec(compile("def experiment(settings): ...", str(tmp_path / "source.py"), "exec"), module.__dict__)
+        exec(
+            compile("def experiment(settings): ...", str(tmp_path / "source.py"), "exec"),
+            module.__dict__,
+        )
         module.experiment.__module__ = "source_of_a_test"
         digest._homes_of_module.cache_clear()  # in a process the code does not change
         return digest.code_digest(module.experiment)
@@ -106,7 +111,11 @@ def test_what_cannot_change_a_number_changes_nothing(package, name, old, new):
         ("optim/one.py", "return x", "return -x"),
         ("nets/broad.py", "return x", "return -x"),
         ("nets/__init__.py", "nets.broad import wide", "nets.small import narrow as wide"),
-        ("shapes/round.py", "return x", "return -x"),  # the package is handed on, so all of it may be used
+        (
+            "shapes/round.py",
+            "return x",
+            "return -x",
+        ),  # the package is handed on, so all of it may be used
     ],
 )
 def test_whatever_the_experiment_reaches_changes_it(package, name, old, new):
@@ -119,7 +128,9 @@ def test_order_of_functions_aside_the_digest_is_the_same_twice(package):
 
 @pytest.fixture
 def changed_by(tmp_path, monkeypatch):
-    """`changed_by(path)`: the experiments whose digest changes with an edit of this file of the package."""
+    """`changed_by(path)`: the experiments whose digest changes with an edit of this file of the
+    package.
+    """
     home = shutil.copytree(digest.PACKAGE, tmp_path / "replicate")
     monkeypatch.setattr(digest, "PACKAGE", home)
     experiments = Source("sandler2023trajectories")
@@ -139,10 +150,18 @@ def changed_by(tmp_path, monkeypatch):
     return edited
 
 
-def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_no_others(changed_by):
+def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_no_others(
+    changed_by,
+):
     networks, every = {"figure_5", "last_steps"}, {"figure_5", "last_steps", "table_1"}
     assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
     assert changed_by("problems/heavy_ball.py") == {"table_1"}
     assert changed_by("streams.py") == every
-    unused = ("training/lanes.py", "optim/keep_stepping.py", "problems/moments.py", "descent/walks.py", "lazy.py")
+    unused = (
+        "training/lanes.py",
+        "optim/keep_stepping.py",
+        "problems/moments.py",
+        "descent/walks.py",
+        "lazy.py",
+    )
     assert {path: changed_by(path) for path in unused} == dict.fromkeys(unused, set())

@@ -1,4 +1,6 @@
-"""What of a recorded file counts: one digest, one set of settings, one result per seed, whatever the order and clock."""
+"""What of a recorded file counts: one digest, one set of settings, one result per seed, whatever
+the order and clock.
+"""
 
 import itertools
 
@@ -61,7 +63,10 @@ def test_without_today_s_code_the_newest_commit_counts():
 
 def test_a_clock_in_the_future_counts_nothing():
     table = pd.concat([rows("a", (0,), 1), rows("b", (0,), 2)], ignore_index=True)
-    records = {"a": record("x", "old", written="9999-01-01T00:00:00Z"), "b": record("y", "new", written="1970")}
+    records = {
+        "a": record("x", "old", written="9999-01-01T00:00:00Z"),
+        "b": record("y", "new", written="1970"),
+    }
     assert keys(table, records) == ["b"]
 
 
@@ -89,7 +94,9 @@ def test_data_sets_are_chosen_apart():
 
 
 def test_a_table_without_seeds_counts_once():
-    table = pd.concat([rows("a", (0,), 1), rows("b", (0,), 2)], ignore_index=True).drop(columns="seed")
+    table = pd.concat([rows("a", (0,), 1), rows("b", (0,), 2)], ignore_index=True).drop(
+        columns="seed"
+    )
     assert keys(table, {"a": record(), "b": record()}) == ["a"]
 
 

@@ -65,14 +65,18 @@ def test_recording_again_drops_nothing_and_changes_nothing():
     before = path.read_bytes()
     runs.record(thirds, {"digits": Settings(lr=0.1)}, "cpu")
     assert path.read_bytes() == before
-    assert runs.read_table(path).key.nunique() == 2 and len(runs.provenance_of(path)["records"]) == 2
+    assert (
+        runs.read_table(path).key.nunique() == 2 and len(runs.provenance_of(path)["records"]) == 2
+    )
 
 
 def test_code_that_changed_since_is_older_code(monkeypatch):
     runs.produce_or_load(thirds, Settings())
     runs.record(thirds, {"digits": Settings()}, "cpu")
     assert runs.list_older(thirds, "cpu") == []
-    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
+    monkeypatch.setattr(
+        sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another"
+    )
     assert runs.list_older(thirds, "cpu") == ["digits"]
 
 
@@ -96,7 +100,9 @@ def test_a_table_that_nobody_exported_is_refused(folders):
 def test_carried_results_are_of_today_s_code(monkeypatch):
     runs.produce_or_load(thirds, Settings())
     runs.record(thirds, {"digits": Settings()}, "cpu")
-    monkeypatch.setattr(sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another")
+    monkeypatch.setattr(
+        sys.modules["replicate.runs.record"], "code_digest", lambda experiment, chosen=(): "another"
+    )
     runs.carry(thirds, "cpu", runs.load_recorded(thirds, "cpu").key.unique())
     assert runs.list_older(thirds, "cpu") == [] and len(runs.load_recorded(thirds, "cpu")) == 2
 
@@ -139,32 +145,44 @@ def test_a_device_is_what_was_asked_for_or_an_error(monkeypatch):
 
 @pytest.fixture
 def repository(monkeypatch, tmp_path):
-    """A repository with a commit, and a tree unpacked in a folder that it ignores; the machine looks afresh."""
+    """A repository with a commit, and a tree unpacked in a folder that it ignores; the machine
+    looks afresh.
+    """
     monkeypatch.undo()
     monkeypatch.delenv("REPLICATE_COMMIT", raising=False)
     (tmp_path / ".gitignore").write_text("unpacked\n")
     (tmp_path / "unpacked").mkdir()
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "outer"]):
-        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True)
+        subprocess.run(
+            ["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True
+        )
     machine.commit.cache_clear()
     yield tmp_path
     machine.commit.cache_clear()
 
 
-def test_the_commit_of_a_repository_around_the_tree_is_never_taken_for_the_trees(monkeypatch, repository):
+def test_the_commit_of_a_repository_around_the_tree_is_never_taken_for_the_trees(
+    monkeypatch, repository
+):
     monkeypatch.setattr(machine, "ROOT", repository / "unpacked")
-    with pytest.raises(Missing, match="the commit of the code in .*unpacked is not known: .*REPLICATE_COMMIT"):
+    with pytest.raises(
+        Missing, match="the commit of the code in .*unpacked is not known: .*REPLICATE_COMMIT"
+    ):
         machine.commit()
     monkeypatch.setenv("REPLICATE_COMMIT", "0123456789abcdef")
     assert machine.commit() == ("0123456789ab", False)
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_the_tree_that_is_the_repository_has_its_commit_and_says_whether_it_differs(monkeypatch, repository, linked):
+def test_the_tree_that_is_the_repository_has_its_commit_and_says_whether_it_differs(
+    monkeypatch, repository, linked
+):
     if linked:
         (repository / "unpacked" / "link").symlink_to(repository)
     monkeypatch.setattr(machine, "ROOT", repository / "unpacked" / "link" if linked else repository)
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True
+    )
     assert machine.commit() == (head.stdout[:12], False)
     machine.commit.cache_clear()
     (repository / "new").touch()

@@ -1,4 +1,6 @@
-"""Derivations that can fail, runs against dull loops, and checks against inputs whose truth is known."""
+"""Derivations that can fail, runs against dull loops, and checks against inputs whose truth is
+known.
+"""
 
 from dataclasses import asdict, replace
 
@@ -68,7 +70,9 @@ def test_every_printed_line_is_held_against_algebra_and_the_slips_are_found():
         6,
         4,
     )
-    assert {one for one in values(SOURCE["derivations"](ALGEBRA), "control").values() if one == 0} == set()
+    assert {
+        one for one in values(SOURCE["derivations"](ALGEBRA), "control").values() if one == 0
+    } == set()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,12 @@ def test_every_printed_line_is_held_against_algebra_and_the_slips_are_found():
         (_printed.UPDATE, "backward", _printed.UPDATE["backward"] * 2, "EXTRA-04"),
         (_printed.GRADIENTS, 1, _printed.GRADIENTS[1] + _printed.g[0], "EXTRA-08"),
         (_printed.GRADIENTS, 2, -_printed.GRADIENTS[2], "EXTRA-09"),
-        (_printed.GRADIENTS, 3, _printed.GRADIENTS[3].subs(_printed.g[1], _printed.g[0]), "EXTRA-10"),
+        (
+            _printed.GRADIENTS,
+            3,
+            _printed.GRADIENTS[3].subs(_printed.g[1], _printed.g[0]),
+            "EXTRA-10",
+        ),
     ],
 )
 def test_another_line_on_the_page_would_be_noticed(monkeypatch, place, key, wrong, claim):
@@ -98,7 +107,9 @@ def test_another_system_on_the_page_would_be_noticed(monkeypatch, name, value, c
 
 def test_lines_are_a_table_of_formulas():
     text = derivations.lines(SOURCE["derivations"](ALGEBRA)).splitlines()
-    assert len(text) == 2 + len(SOURCE["derivations"](ALGEBRA)) and all(line.count("|") == 4 for line in text)
+    assert len(text) == 2 + len(SOURCE["derivations"](ALGEBRA)) and all(
+        line.count("|") == 4 for line in text
+    )
 
 
 # What the class does.
@@ -125,7 +136,9 @@ def test_the_published_class_against_a_loop_that_reads_the_page_in_three_passes(
 
 def test_calls_that_extrapolate_are_told_from_those_that_do_not():
     path = behaviour._path(behaviour._taylor(every=4))
-    np.testing.assert_array_equal(behaviour._extrapolating(path), np.arange(4, behaviour.STEPS + 1, 4))
+    np.testing.assert_array_equal(
+        behaviour._extrapolating(path), np.arange(4, behaviour.STEPS + 1, 4)
+    )
     assert not len(behaviour._extrapolating(behaviour._path(lambda theta: [plain_sgd(theta)])))
 
 
@@ -133,7 +146,9 @@ def plain_sgd(theta):
     return torch.optim.SGD(theta, lr=behaviour.ETA)
 
 
-def test_a_history_that_a_late_parameter_never_had_is_seen_and_the_corrected_class_has_none(monkeypatch):
+def test_a_history_that_a_late_parameter_never_had_is_seen_and_the_corrected_class_has_none(
+    monkeypatch,
+):
     found = dict((claim, value) for claim, _, value, _ in behaviour._check_late_and_stale())
     assert found["X-10"] == 2 and found["X-11"] == pytest.approx(10, rel=1e-4)
     class_of = optim.TaylorExtrapolation
@@ -145,7 +160,10 @@ def test_a_history_that_a_late_parameter_never_had_is_seen_and_the_corrected_cla
 # Toy functions.
 
 TOY = replace(
-    presets.TOYS["rosenbrock"], steps=60, strides=(1e-3,), arms=("adam", "GD+", "gradient", "weights", "rate")
+    presets.TOYS["rosenbrock"],
+    steps=60,
+    strides=(1e-3,),
+    arms=("adam", "GD+", "gradient", "weights", "rate"),
 )
 
 
@@ -185,7 +203,9 @@ def test_the_search_has_the_sources_grid_and_goes_on_to_three():
     np.testing.assert_allclose(rates[:10], np.geomspace(0.001, 0.1, 10))
     np.testing.assert_allclose(rates[1:] / rates[:-1], rates[1] / rates[0])
     assert rates[-2] < 3 <= rates[-1] * (1 + 1e-12)
-    table = rate_search.search_run(replace(TOY, steps=30), {"arm": "adam", "dt": 0.0}, None, [], "cpu")
+    table = rate_search.search_run(
+        replace(TOY, steps=30), {"arm": "adam", "dt": 0.0}, None, [], "cpu"
+    )
     for lr, distance in zip(table.lr[[3, 12]], table.distance[[3, 12]], strict=True):
         end = dull_toy("adam", lr, 0.0, 30)[-1]
         assert distance == pytest.approx(((end - 1) ** 2).sum(), rel=1e-6)
@@ -195,14 +215,18 @@ def test_basins_count_the_starts_that_reach_each_minimum():
     settings = replace(presets.TOYS["goldstein-price"], steps=3000, lr=0.01, basin_starts=40)
     table = basins.basin_run(settings, {"arm": "adam", "dt": 0.0}, None, [], "cpu")
     assert len(table) == basins.SETS and table.seed.tolist() == list(range(10))
-    assert (table.share + table.elsewhere + table.lost <= 1).all() and 0.1 < table.share.mean() < 0.9
+    assert (
+        table.share + table.elsewhere + table.lost <= 1
+    ).all() and 0.1 < table.share.mean() < 0.9
     assert table.elsewhere.mean() > 0.1
     with (
         pytest.MonkeyPatch.context() as patch
     ):  # the local minimum taken for the global one exchanges the shares
         problem = PROBLEMS["goldstein-price"]
         patch.setitem(
-            PROBLEMS, "goldstein-price", replace(problem, minima=problem.minima[1:2] + problem.minima[:1])
+            PROBLEMS,
+            "goldstein-price",
+            replace(problem, minima=problem.minima[1:2] + problem.minima[:1]),
         )
         swapped = basins.basin_run(settings, {"arm": "adam", "dt": 0.0}, None, [], "cpu")
     assert (swapped.elsewhere == table.share).all()
@@ -220,7 +244,9 @@ def images(settings=SMALL):
 def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor:
     """The weights at the end of a run, by plain tensors."""
     found, kept = images(settings)
-    data = datasets.Batches(found.train_x[:kept], found.train_y[:kept], settings.batch, found.classes)
+    data = datasets.Batches(
+        found.train_x[:kept], found.train_y[:kept], settings.batch, found.classes
+    )
     model = models.mlp(found.train_x[0].size, (settings.width,) * 2, found.classes, seed)
     about, moves, velocity = _arms.ARMS[arm], [], 0.0
     steps = settings.steps * about.length
@@ -233,7 +259,10 @@ def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor
         velocity = about.momentum * velocity + gradient
         move = -lr * (about.factor if late else 1) * velocity
         moves = [move, *moves[:2]] if late else []
-        s, done = about.s, len(moves) == 3 and (step + 1 - round(about.begin * steps)) % about.every == 0
+        s, done = (
+            about.s,
+            len(moves) == 3 and (step + 1 - round(about.begin * steps)) % about.every == 0,
+        )
         if s and done:
             move = move + sum(
                 c * d for c, d in zip(step_coefficients(s, 3, about.derivative), moves, strict=True)
@@ -248,7 +277,17 @@ def dull_network(arm: str, lr: float, seed: int, settings=SMALL) -> torch.Tensor
 
 @pytest.mark.parametrize(
     "arm",
-    ["plain", "s=0.5", "backward", "every=4", "s=1 late", "rate-1.5", "rate-2 late", "heavy-ball", "double"],
+    [
+        "plain",
+        "s=0.5",
+        "backward",
+        "every=4",
+        "s=1 late",
+        "rate-1.5",
+        "rate-2 late",
+        "heavy-ball",
+        "double",
+    ],
 )
 def test_an_arm_ends_where_a_loop_with_plain_tensors_ends(arm):
     table = _networks.main_run(
@@ -279,7 +318,9 @@ def test_tables_have_every_arm_in_every_regime_and_rates_are_those_of_the_search
     for arm in SMALL.searched:
         own = search[(search.arm == arm) & (search.batch == 64)].set_index("lr")
         for regime, metric in (("tuned", "train_loss"), ("validated", "valid_loss")):
-            assert set(table[(table.arm == arm) & (table.regime == regime)].lr) == {own[metric].idxmin()}
+            assert set(table[(table.arm == arm) & (table.regime == regime)].lr) == {
+                own[metric].idxmin()
+            }
     assert (
         set(table[table.regime == "source"].arm)
         == set(SMALL.arms)
@@ -301,11 +342,16 @@ def test_a_run_that_diverges_is_a_row_with_its_step_and_its_rate_is_not_chosen(m
     monkeypatch.setattr(_networks.training, "steps", steps)
     settings = replace(SMALL, seeds=(0, 1), tuning_seeds=(1000, 1001))
     points = [{"arm": "s=0.5", "lr": 0.2, "batch": 64, "seed": seed} for seed in settings.seeds]
-    tables = [_networks.main_run(settings, point, None, [], "cpu").assign(seed=point["seed"]) for point in points]
+    tables = [
+        _networks.main_run(settings, point, None, [], "cpu").assign(seed=point["seed"])
+        for point in points
+    ]
     table = pd.concat(tables)
     assert table.lost.tolist()[:5] != [17.0] * 5 and table.lost.tolist()[-1] == 17.0
     assert table[table.lost.notna()][list(_networks.METRICS)].isna().all(axis=None)
-    assert table[table.seed == 0].lost.isna().all() and table[table.seed == 0].train_loss.notna().all()
+    assert (
+        table[table.seed == 0].lost.isna().all() and table[table.seed == 0].train_loss.notna().all()
+    )
     best = _networks.choose_rates(_networks.search_rates(settings, ("plain",), (64,)), "train_loss")
     assert best == {("plain", 64): 0.05}
 
@@ -313,8 +359,13 @@ def test_a_run_that_diverges_is_a_row_with_its_step_and_its_rate_is_not_chosen(m
 def test_what_arrives_in_the_weights():
     table = resolution.resolution_run(SMALL, {"seed": 0}, None, [], "cpu")
     own = table[table.dt.notna()].set_index("dt")
-    assert own.what.value_counts().to_dict() == {"dt": 6, "printed": 1} and own.what[1e-10] == "printed"
-    assert own.changed[1e-10] < 0.01 < 0.9 < own.changed[1e-2] and own.changed.is_monotonic_increasing
+    assert (
+        own.what.value_counts().to_dict() == {"dt": 6, "printed": 1}
+        and own.what[1e-10] == "printed"
+    )
+    assert (
+        own.changed[1e-10] < 0.01 < 0.9 < own.changed[1e-2] and own.changed.is_monotonic_increasing
+    )
     assert own.length[1e-8] / own.length[1e-10] == pytest.approx(100, rel=1e-3)
     # With independent displacements of equal length the prediction is exact on average.
     noise = np.random.Generator(np.random.Philox(3)).standard_normal((3, 400, 500))
@@ -326,9 +377,18 @@ def test_what_arrives_in_the_weights():
 
 
 def curves(gain: float, seeds: int = 10, **arms_gain: float) -> pd.DataFrame:
-    """A `networks` of digits: an arm's loss falls as exp(-gain t), plain's as exp(-t); seeds share noise."""
+    """A `networks` of digits: an arm's loss falls as exp(-gain t), plain's as exp(-t); seeds share
+    noise.
+    """
     noise = np.random.Generator(np.random.Philox(11))
-    gains = {"plain": 1.0, "dt=1e-10": 1.0, "s=0.5": gain, "rate-1.5": gain, "heavy-ball": 1.0, "double": 1.0}
+    gains = {
+        "plain": 1.0,
+        "dt=1e-10": 1.0,
+        "s=0.5": gain,
+        "rate-1.5": gain,
+        "heavy-ball": 1.0,
+        "double": 1.0,
+    }
     rows = []
     for seed in range(seeds):
         level = 1 + 0.1 * noise.standard_normal()
@@ -348,7 +408,9 @@ def curves(gain: float, seeds: int = 10, **arms_gain: float) -> pd.DataFrame:
 def judged(experiment: str, table: pd.DataFrame, preset: str = "cpu") -> pd.DataFrame:
     """The rows of the claims file, judged on this table of one experiment alone."""
     table = table.assign(commit="", device="", setting="")
-    decided = registry.decide(SOURCE, lambda each: table if each.name == experiment else pd.DataFrame())
+    decided = registry.decide(
+        SOURCE, lambda each: table if each.name == experiment else pd.DataFrame()
+    )
     return claims.judge(NAME, CLAIMS, claims.measure(CLAIMS, decided), preset)
 
 
@@ -363,11 +425,15 @@ def verdict(table: pd.DataFrame, claim: str, experiment: str = "networks") -> pd
 
 
 def numbers(table: pd.DataFrame, claim: str, changes: dict | None = None):
-    """What the contrast of a claim, or that with some fields changed, comes to per unit in its only case."""
+    """What the contrast of a claim, or that with some fields changed, comes to per unit in its only
+    case.
+    """
     (row,) = [each for each in CLAIMS if each.id == claim]
     experiment = SOURCE[row.experiment]
     cells = Cells(experiment.derive_table(table), tuple(experiment.fields))
-    contrast = Contrast.read(row.contrast).changed({k: v for k, v in (changes or {}).items() if k != "what"})
+    contrast = Contrast.read(row.contrast).changed(
+        {k: v for k, v in (changes or {}).items() if k != "what"}
+    )
     (case,) = contrast.cases(cells)
     return contrast.numbers(cells, case)
 
@@ -386,8 +452,8 @@ def test_faster_is_reproduced_and_slower_contradicted(gain, expected):
     ):
         found = primary(rows, claim)
         assert (found.verdict, found.n, found.case) == (expected, 10, f"digits {case}")
-        # At the source's rate the control is the larger rate, which does the same; else it is heavy ball,
-        # which gains 0.
+        # At the source's rate the control is the larger rate, which does the same; else it is heavy
+        # ball, which gains 0.
         assert found.control_verdict == ("undecided" if case == "tuned" else
                                          "passes too" if expected == "reproduced" else "fails")  # fmt: skip
 
@@ -445,7 +511,9 @@ def test_an_accuracy_may_be_lower_by_half_a_point(loss, expected):
 
 
 def test_early_and_interrupted_extrapolation_are_compared_by_their_last_loss():
-    table = curves(1.0, **{"s=1": 0.9, "s=1 late": 1.1, "every=4": 1.1, "rate-2": 1.1, "rate-2 late": 0.9})
+    table = curves(
+        1.0, **{"s=1": 0.9, "s=1 late": 1.1, "every=4": 1.1, "rate-2": 1.1, "rate-2 late": 0.9}
+    )
     rows = judged("networks", table)
     early = primary(rows, "EXTRA-19.early")
     assert (early.verdict, early.control_verdict) == ("reproduced", "fails")
@@ -456,12 +524,20 @@ def test_early_and_interrupted_extrapolation_are_compared_by_their_last_loss():
 
 def test_a_target_that_one_arm_never_reaches_counts_as_its_end_and_one_that_neither_reaches_as_nothing():
     run = pd.DataFrame(
-        {"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5], "top1": 0.5}
+        {
+            "step": [0, 10, 20],
+            "seconds": [0.0, 1.0, 2.0],
+            "train_loss": [2.0, 1.0, 0.5],
+            "top1": 0.5,
+        }
     )
     run = run.assign(
         seed=0, branch=0
     )  # its target is the loss at 3/4 of the steps at the latest: 1.0, at step 10
-    slow, lost = run.assign(train_loss=[2.0, 1.9, 1.8]), run.assign(train_loss=[2.0, np.nan, np.nan])
+    slow, lost = (
+        run.assign(train_loss=[2.0, 1.9, 1.8]),
+        run.assign(train_loss=[2.0, np.nan, np.nan]),
+    )
     arms_of = {"plain": run, "s=0.5": slow, "s=1": lost}
     table = pd.concat(
         [part.assign(arm=arm, regime="tuned", dataset="digits") for arm, part in arms_of.items()]
@@ -477,7 +553,9 @@ def over_rates(gains: dict[float, float]) -> pd.DataFrame:
     rows = [("digits", arm, lr, 64, seed, 0, loss * (1 + 0.01 * seed), abs(np.log10(lr / 0.02)) + seed)
             for seed in range(10) for lr, gain in gains.items()
             for arm, loss in (("plain", 1.0), ("s=0.5", 1 / gain), ("rate-1.5", 1.0))]  # fmt: skip
-    return pd.DataFrame(rows, columns="dataset arm lr batch seed branch train_loss valid_loss".split())
+    return pd.DataFrame(
+        rows, columns="dataset arm lr batch seed branch train_loss valid_loss".split()
+    )
 
 
 def test_slopes_over_rates_and_batches_have_the_sign_of_the_trend():
@@ -494,11 +572,16 @@ def test_slopes_over_rates_and_batches_have_the_sign_of_the_trend():
 
 def test_a_rate_at_which_any_run_was_lost_is_no_point_of_the_slope_and_two_are_no_slope():
     table = over_rates({0.02: 2.0, 0.2: 1.5, 2.0: 1.1, 1.0: 100.0})
-    table.loc[(table.lr == 1.0) & (table.arm == "rate-1.5") & (table.seed == 3), "train_loss"] = np.nan
+    table.loc[(table.lr == 1.0) & (table.arm == "rate-1.5") & (table.seed == 3), "train_loss"] = (
+        np.nan
+    )
     expected = numbers(over_rates({0.02: 2.0, 0.2: 1.5, 2.0: 1.1}), "EXTRA-20")
     pd.testing.assert_series_equal(numbers(table, "EXTRA-20"), expected)
     rows = judged("rate_curves", over_rates({0.02: 2.0, 0.2: 1.5}))
-    assert rows.set_index("claim").verdict[["EXTRA-20", "EXTRA-28"]].tolist() == ["not tested", "reproduced"]
+    assert rows.set_index("claim").verdict[["EXTRA-20", "EXTRA-28"]].tolist() == [
+        "not tested",
+        "reproduced",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -531,7 +614,9 @@ def test_the_length_of_noise_is_told_from_that_of_a_signal():
 
 
 def wiggling(dataset: str, ends: dict[tuple[str, float], float]) -> pd.DataFrame:
-    """A `paths` of one function: arms walk one to the right, with a bump at step 2, to distance `ends`."""
+    """A `paths` of one function: arms walk one to the right, with a bump at step 2, to distance
+    `ends`.
+    """
     steps = np.arange(0, 201)
     tables = [
         pd.DataFrame({"dataset": dataset, "arm": arm, "dt": dt, "step": steps,
@@ -544,7 +629,12 @@ def wiggling(dataset: str, ends: dict[tuple[str, float], float]) -> pd.DataFrame
 
 
 def test_figures_are_read_off_paths():
-    ends = {("adam", 0.0): 2.6e-3, ("GD+", 1e-4): 2.6e-3, ("GD+", 8e-4): 5.7e-6, ("gradient", 1e-4): 1.0}
+    ends = {
+        ("adam", 0.0): 2.6e-3,
+        ("GD+", 1e-4): 2.6e-3,
+        ("GD+", 8e-4): 5.7e-6,
+        ("gradient", 1e-4): 1.0,
+    }
     found = toy_paths.derive(wiggling("beale", ends)).set_index("arm").loc["adam"]
     assert (found.maxima, found.variation, found["distance at 40"]) == (1, 2 * (3 - 2), 4.0)
     up, length = np.hypot(0.1, 1 / 200), 200 / 200
@@ -566,7 +656,9 @@ def test_a_local_minimum_is_known_by_its_place():
     ends = {("adam", 0.0): 9e-7, ("GD+", 1e-5): 1.0, ("gradient", 1e-5): 1.0}
     table = wiggling("goldstein-price", ends)
     assert verdict(table, "EXTRA-25.stuck", "paths").verdict == "contradicted"
-    table.loc[(table.arm == "GD+") & (table.step == 200), ["x", "y"]] = PROBLEMS["goldstein-price"].minima[1]
+    table.loc[(table.arm == "GD+") & (table.step == 200), ["x", "y"]] = PROBLEMS[
+        "goldstein-price"
+    ].minima[1]
     found = verdict(table, "EXTRA-25.stuck", "paths")
     assert (found.verdict, found.control_verdict, found.value) == ("reproduced", "fails", 0.0)
 
@@ -577,24 +669,40 @@ def test_the_best_rate_is_looked_for_on_both_grids():
             for lr in (0.001, 0.01, 0.1, 1.0)]  # fmt: skip
     table = pd.DataFrame(rows, columns="dataset arm dt lr source distance".split())
     rows = judged("rate_search", table).set_index("claim")
-    assert rows.value["EXTRA-21"] == pytest.approx(10) and rows.verdict["EXTRA-21"] == "contradicted"
+    assert (
+        rows.value["EXTRA-21"] == pytest.approx(10) and rows.verdict["EXTRA-21"] == "contradicted"
+    )
     assert rows.value["X-14.edge"] == 1 and rows.verdict["X-14.edge"] == "confirmed"
     assert (
-        rows.value["EXTRA-22.tuned"] == pytest.approx(np.log10(1 + 1e-4)) and rows.control["EXTRA-22.tuned"]
+        rows.value["EXTRA-22.tuned"] == pytest.approx(np.log10(1 + 1e-4))
+        and rows.control["EXTRA-22.tuned"]
     )
     at_the_table = table.assign(distance=np.where(table.lr == 0.1, 0.0, 1.0))
-    assert verdict(at_the_table[table.arm == "adam"], "EXTRA-21", "rate_search").verdict == "reproduced"
+    assert (
+        verdict(at_the_table[table.arm == "adam"], "EXTRA-21", "rate_search").verdict
+        == "reproduced"
+    )
 
 
 def test_slopes_of_errors_are_those_of_their_powers():
-    powers = {("taylor", 3): 4, ("taylor", 2): 3, ("backward", 1): 1, ("bdf", 1): 3, ("central", 1): 2}
+    powers = {
+        ("taylor", 3): 4,
+        ("taylor", 2): 3,
+        ("backward", 1): 1,
+        ("bdf", 1): 3,
+        ("central", 1): 2,
+    }
     rows = [("quadratic", "sin", what, m, step, 7 * step**power)
             for (what, m), power in powers.items() for step in (0.01, 0.02, 0.04)]  # fmt: skip
-    rows = judged("orders", pd.DataFrame(rows, columns="dataset path what m step error".split())).set_index(
-        "claim"
-    )
-    assert rows.value["EXTRA-01"] == pytest.approx(4) and rows.control_value["EXTRA-01"] == pytest.approx(3)
-    assert rows.value["EXTRA-02"] == pytest.approx(1) and rows.control_value["EXTRA-02"] == pytest.approx(2)
+    rows = judged(
+        "orders", pd.DataFrame(rows, columns="dataset path what m step error".split())
+    ).set_index("claim")
+    assert rows.value["EXTRA-01"] == pytest.approx(4) and rows.control_value[
+        "EXTRA-01"
+    ] == pytest.approx(3)
+    assert rows.value["EXTRA-02"] == pytest.approx(1) and rows.control_value[
+        "EXTRA-02"
+    ] == pytest.approx(2)
     assert rows.value["EXTRA-11.first"] == pytest.approx(2)
 
 
@@ -612,15 +720,24 @@ def test_tiny_settings_run_every_experiment_and_a_setting_is_named():
         for entry, settings in presets.PRESETS[preset].items():
             small = SOURCE.tiny(settings)
             assert (small.dataset, small.model == "mlp") == (entry, settings.model == "mlp")
-            assert small.steps <= 200 and small.steps * small.batch < settings.steps * settings.batch
+            assert (
+                small.steps <= 200 and small.steps * small.batch < settings.steps * settings.batch
+            )
     for settings in (SMALL, presets.TOYS["beale"]):
         for experiment in SOURCE.values():
             for tiny in experiment.chosen({settings.dataset: SOURCE.tiny(settings)}).values():
                 if experiment.settings is None:
                     experiment(tiny)
-    setting = {name: presets.setting(name, asdict(value)) for name, value in presets.PRESETS["cpu"].items()}
-    assert setting["digits"] == "stand-in: a perceptron on digits" and setting["beale"] == "the source's"
-    assert presets.setting("beale", asdict(replace(presets.TOYS["beale"], lr=1.0))) != "the source's"
+    setting = {
+        name: presets.setting(name, asdict(value)) for name, value in presets.PRESETS["cpu"].items()
+    }
+    assert (
+        setting["digits"] == "stand-in: a perceptron on digits"
+        and setting["beale"] == "the source's"
+    )
+    assert (
+        presets.setting("beale", asdict(replace(presets.TOYS["beale"], lr=1.0))) != "the source's"
+    )
 
 
 @pytest.mark.parametrize(
@@ -636,11 +753,16 @@ def test_settings_refuse_what_cannot_be_run(change):
 
 
 def test_the_cost_counts_each_run_once_an_arm_and_regime():
-    one = replace(SMALL, arms=("plain",), searched=("plain",), regimes=("source",), seeds=(0,), batches=())
+    one = replace(
+        SMALL, arms=("plain",), searched=("plain",), regimes=("source",), seeds=(0,), batches=()
+    )
     unit = SOURCE["networks"].operations(one)
-    # 3 layers: 64 x 16, 16 x 16, 16 x 10; forward, backward by weights, backward by inputs but the first
-    # layer's.
+    # 3 layers: 64 x 16, 16 x 16, 16 x 10; forward, backward by weights, backward by inputs but the
+    # first layer's.
     assert unit == 20 * 64 * 2 * (3 * (64 * 16 + 16 * 16 + 16 * 10) - 64 * 16)
-    assert SOURCE["networks"].operations(replace(one, seeds=(0, 1), arms=("plain", "double"))) == 6 * unit
+    assert (
+        SOURCE["networks"].operations(replace(one, seeds=(0, 1), arms=("plain", "double")))
+        == 6 * unit
+    )
     assert SOURCE["search"].operations(one) == 2 * unit
     assert SOURCE["search"].operations(replace(one, batches=(16,))) == 2 * unit * (64 + 32) / 64

@@ -15,11 +15,18 @@ ARGUMENTS = ["settings", "point", "folder", "parents", "device"]
 def functions(source: str) -> dict[str, ast.FunctionDef]:
     """Every function and method of a source, by name."""
     trees = [ast.parse(path.read_text()) for path in sorted((SOURCES / source).glob("*.py"))]
-    return {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name: node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def runs_of_grids(defined: Mapping[str, ast.FunctionDef]) -> list[str]:
-    return [name for name, node in defined.items() if [arg.arg for arg in node.args.args] == ARGUMENTS]
+    return [
+        name for name, node in defined.items() if [arg.arg for arg in node.args.args] == ARGUMENTS
+    ]
 
 
 def calls(node: ast.AST) -> Iterator[str]:
@@ -27,12 +34,18 @@ def calls(node: ast.AST) -> Iterator[str]:
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
             yield inner.id
-        elif isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id.startswith("_"):
+        elif (
+            isinstance(inner, ast.Attribute)
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id.startswith("_")
+        ):
             yield inner.attr
 
 
 def reads_seeds(node: ast.AST) -> bool:
-    return any(isinstance(inner, ast.Attribute) and inner.attr == "seeds" for inner in ast.walk(node))
+    return any(
+        isinstance(inner, ast.Attribute) and inner.attr == "seeds" for inner in ast.walk(node)
+    )
 
 
 def readers_of_seeds(defined: Mapping[str, ast.FunctionDef]) -> list[str]:

@@ -1,4 +1,6 @@
-"""An experiment is one declared object, called as its function, its file and its figure; a source finds its own."""
+"""An experiment is one declared object, called as its function, its file and its figure; a source
+finds its own.
+"""
 
 import sys
 from types import ModuleType
@@ -75,9 +77,16 @@ def test_an_unknown_source_is_met_with_the_nearest():
 
 def test_a_source_maps_names_to_experiments():
     source = Source(NAME)
-    assert list(source) == sorted(source) == ["figure_5", "last_steps", "table_1"] and len(source) == 3
+    assert (
+        list(source) == sorted(source) == ["figure_5", "last_steps", "table_1"] and len(source) == 3
+    )
     assert {name: each.name for name, each in source.items()} == {name: name for name in source}
-    assert "figure_5" in source and "settings" not in source and "_branches" not in source and 3 not in source
+    assert (
+        "figure_5" in source
+        and "settings" not in source
+        and "_branches" not in source
+        and 3 not in source
+    )
 
 
 @pytest.mark.parametrize("name", ["figure_6", "settings", "presets", "_branches", "__init__", ""])
@@ -97,12 +106,18 @@ def test_figures_are_sorted_by_number():
     ]
 
 
-@pytest.mark.parametrize("declared", [None, 3, lambda settings: None, figure_3.run], ids=repr)
+@pytest.mark.parametrize(
+    "declared",
+    [None, 3, lambda settings: None, figure_3.run],
+    ids=["nothing", "a number", "a lambda", "a function"],
+)
 def test_a_module_that_declares_no_experiment_is_refused(declared):
     module = ModuleType("replicate.sources.someone2020.figure_3")
     if declared is not None:
         module.figure_3 = declared
-    with pytest.raises(TypeError, match="someone2020.figure_3 must declare an experiment called figure_3"):
+    with pytest.raises(
+        TypeError, match="someone2020.figure_3 must declare an experiment called figure_3"
+    ):
         protocol._get_experiment(module, "figure_3")
 
 
@@ -136,6 +151,8 @@ def test_an_experiment_runs_under_the_settings_of_its_presets(name):
 def test_every_field_has_values_under_some_preset(name):
     source = Source(name)
     for each in source.values():
-        settings = [value for entries in source.presets.values() for value in each.chosen(entries).values()]
+        settings = [
+            value for entries in source.presets.values() for value in each.chosen(entries).values()
+        ]
         for field in each.fields:
             assert each.values(field, settings) != set(), f"{each.name} {field}"

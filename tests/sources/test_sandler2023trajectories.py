@@ -1,4 +1,6 @@
-"""Side-trips, averages and controls against a dull loop; the checks against inputs whose truth is known."""
+"""Side-trips, averages and controls against a dull loop; the checks against inputs whose truth is
+known.
+"""
 
 import functools
 import itertools
@@ -43,7 +45,9 @@ SMALL = replace(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The experiment's tables and the folder of the main run of seed 1, all at settings that take a second."""
+    """The experiment's tables and the folder of the main run of seed 1, all at settings that take a
+    second.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "BUILD", tmp_path_factory.mktemp("build"))
         patch.setenv("REPLICATE_JOBS", "1")
@@ -83,14 +87,19 @@ def test_a_main_run_that_is_stopped_goes_on_to_the_same_bits(run, tmp_path, monk
 
 
 def lived(kill: bool) -> int:
-    """How a process ends that runs Figure 5, every fifth piece the last before a deadline; `kill`: killed in a save."""
+    """How a process ends that runs Figure 5, every fifth piece the last before a deadline; `kill`:
+    killed in a save.
+    """
     child = os.fork()
     if child == 0:
         code, near = 1, itertools.cycle([False] * 4 + [True])
         try:
             progress.deadline = lambda: time.time() - 1 if next(near) else float("inf")
             if kill:
-                runs.keep_rows = lambda *given: (keep_rows(*given), os.kill(os.getpid(), signal.SIGKILL))
+                runs.keep_rows = lambda *given: (
+                    keep_rows(*given),
+                    os.kill(os.getpid(), signal.SIGKILL),
+                )
             figure_5(SMALL)
             code = 0
         except Busy as busy:
@@ -105,14 +114,21 @@ def test_pauses_and_a_kill_end_at_the_same_bits(run, tmp_path, monkeypatch):
     monkeypatch.setenv("REPLICATE_JOBS", "1")
     ended = []
     while 0 not in ended and len(ended) < 60:
-        ended.append(lived(kill=-signal.SIGKILL not in ended and any(tmp_path.rglob("rows.parquet"))))
+        ended.append(
+            lived(kill=-signal.SIGKILL not in ended and any(tmp_path.rglob("rows.parquet")))
+        )
     assert set(ended) == {75, -signal.SIGKILL, 0} and len(ended) > 8
-    assert {path.parents[1].name for path in tmp_path.rglob("checkpoints/step-*.ckpt")} == {"seed0", "seed1"}
+    assert {path.parents[1].name for path in tmp_path.rglob("checkpoints/step-*.ckpt")} == {
+        "seed0",
+        "seed1",
+    }
     pd.testing.assert_frame_equal(figure_5(SMALL), run[0]["figure_5"], check_exact=True)
 
 
 def plain_run(rate, steps: int, other_from: int | None = None) -> list[torch.Tensor]:
-    """theta_0 .. theta_steps of seed 1 by a loop that knows nothing of branches; `other_from`: then stream 1."""
+    """theta_0 .. theta_steps of seed 1 by a loop that knows nothing of branches; `other_from`: then
+    stream 1.
+    """
     images = datasets.load("digits")
     noise = {"pixel_noise": SMALL.pixel_noise, "label_noise": SMALL.label_noise}
     data = datasets.Batches(images.train_x, images.train_y, SMALL.batch, images.classes, **noise)
@@ -186,13 +202,17 @@ def test_the_main_schedule_on_its_stream_replays_the_main_run(run):
     start = main.resume(run[1] / "branch-0.ckpt")
     ends, _ = training.load_tensor_file(run[1] / "branch-0-ends.ckpt")
     rate = schedules.constant(SMALL.lr)
-    same, other = (training.branch(start, main.data, rate, 1, stream, start.step + 12) for stream in (0, 1))
+    same, other = (
+        training.branch(start, main.data, rate, 1, stream, start.step + 12) for stream in (0, 1)
+    )
     assert torch.equal(training.flat_weights(same.model), ends["raw k=12"])
     assert not torch.equal(training.flat_weights(other.model), ends["raw k=12"])
 
 
 def test_late_side_trips_share_one_end(run):
-    """The earliest has the schedule of the EMA over the whole window; a later one that of its last k steps."""
+    """The earliest has the schedule of the EMA over the whole window; a later one that of its last
+    k steps.
+    """
     start, table = SMALL.starts[1], run[0]["last_steps"]
     images = datasets.load("digits")
     model = models.mlp(images.train_x[0].size, (16, 16), images.classes, 1)
@@ -216,7 +236,9 @@ EXACT = table_1(ALGEBRA["quadratic"])
 def judged(tables: dict[str, pd.DataFrame], preset: str) -> pd.DataFrame:
     source = registry.source("sandler2023trajectories")
     there = {"table_1": EXACT.assign(dataset="quadratic", commit="", device="")} | tables
-    decide = registry.decide(source, lambda each: there.get(each.name, pd.DataFrame()).assign(setting=""))
+    decide = registry.decide(
+        source, lambda each: there.get(each.name, pd.DataFrame()).assign(setting="")
+    )
     rows = registry.claims_of(source)
     return claims.judge(source.name, rows, claims.measure(rows, decide), preset)
 
@@ -236,16 +258,18 @@ def test_the_claim_fails_inside_the_buffer_and_the_errata_are_there():
     assert set(errata.verdict) == {"confirmed"}
 
 
-# The checks on networks, on tables whose truth is known, with the seeds, branches and windows of preset cpu.
+# The checks on networks, on tables whose truth is known, with the seeds, branches and windows of
+# preset cpu.
 
 
 def synthetic(
     side: float, constant: float, swapped: float, seeds: int = 8, branches: int = 4
 ) -> pd.DataFrame:
-    """A `figure_5` of digits in which raw weights lie 0.01 nats above the averages; arms: share of that gain they make.
+    """A `figure_5` of digits in which raw weights lie 0.01 nats above the averages; arms: share of
+    that gain they make.
 
-    side: what a side-trip makes of it; constant: what other mini-batches alone make of it; swapped: what a kernel's
-    side-trip lacks for another kernel's average.
+    side: what a side-trip makes of it; constant: what other mini-batches alone make of it; swapped:
+    what a kernel's side-trip lacks for another kernel's average.
     """
     noise = np.random.Generator(np.random.Philox(7))
     windows = [10, 100, 1000, 3000]
@@ -258,7 +282,19 @@ def synthetic(
                 loss = level - 0.01 * gain + 2e-4 * noise.standard_normal()
                 top1 = 0.9 + 0.01 * gain + 2e-4 * noise.standard_normal()
                 rows.append(
-                    (*at, 0, kernel, k, arm, loss, loss, top1, top1, apart * noise.uniform(0.9, 1.1), 1.0)
+                    (
+                        *at,
+                        0,
+                        kernel,
+                        k,
+                        arm,
+                        loss,
+                        loss,
+                        top1,
+                        top1,
+                        apart * noise.uniform(0.9, 1.1),
+                        1.0,
+                    )
                 )
 
             add("start", "", 0, 0, 1)
@@ -306,12 +342,18 @@ def test_half_the_gain_is_contradicted(claim, kernel):
 def test_shuffled_arms_decide_nothing(claim, kernel):
     table = synthetic(side=1.0, constant=0.0, swapped=0.0)
     raw, average, side = (
-        table.index[(table.arm == arm) & table.kernel.isin(["", kernel]) & (table.k == 100)].to_numpy()
+        table.index[
+            (table.arm == arm) & table.kernel.isin(["", kernel]) & (table.k == 100)
+        ].to_numpy()
         for arm in ("raw", "average", "side-trip")
     )
-    order = np.random.Generator(np.random.Philox(1)).permuted(np.stack([raw, average, side]), axis=0)
+    order = np.random.Generator(np.random.Philox(1)).permuted(
+        np.stack([raw, average, side]), axis=0
+    )
     for name in ("train_loss", "test_loss", "top1"):
-        table.loc[np.concatenate([raw, average, side]), name] = table.loc[order.ravel(), name].to_numpy()
+        table.loc[np.concatenate([raw, average, side]), name] = table.loc[
+            order.ravel(), name
+        ].to_numpy()
     found, _ = verdict(table, f"{claim}.loss", f"digits {kernel} k=100")
     assert found == "inconclusive"
 
@@ -325,7 +367,9 @@ def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel):
 @pytest.mark.parametrize("swapped, expected", [(0.5, "reproduced"), (0.0, "inconclusive")])
 def test_its_schedule_is_the_closest_if_others_end_elsewhere(swapped, expected):
     table = known(side=1.0, swapped=swapped)
-    found = {row(table, claim=f"{claim}.closest", case=f"digits {k} k=100").verdict for claim, k in ROWS}
+    found = {
+        row(table, claim=f"{claim}.closest", case=f"digits {k} k=100").verdict for claim, k in ROWS
+    }
     assert found == {expected}
 
 
@@ -338,13 +382,17 @@ def test_a_rival_that_ends_nearer_contradicts():
 def test_a_diverged_seed_leaves_nothing_firm():
     table = synthetic(side=1.0, constant=0.0, swapped=0.0)
     lost = table.seed == 3
-    table.loc[lost, [c for c in table if c not in ("seed", "branch", "dataset", "commit", "device")]] = np.nan
+    table.loc[
+        lost, [c for c in table if c not in ("seed", "branch", "dataset", "commit", "device")]
+    ] = np.nan
     found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=100")
     assert (found.verdict, found.reason) == ("inconclusive", "1 of 8 units diverged")
 
 
 def test_two_seeds_are_said_to_be_two_seeds():
-    table = synthetic(side=1.0, constant=0.0, swapped=0.0, seeds=2, branches=3).assign(dataset="cifar10")
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0, seeds=2, branches=3).assign(
+        dataset="cifar10"
+    )
     found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="cifar10 swa k=100")
     assert found.n == 6 and "within 2 seeds" in found.reason
 
@@ -404,13 +452,16 @@ def test_on_cifar10_its_schedule_replays_the_main_run(tmp_path, monkeypatch):
         start = shared.resume(main / "branch-0.ckpt")
         ends, _ = training.load_tensor_file(main / "branch-0-ends.ckpt")
         same, other = (
-            training.branch(start, shared.data, shared.rate, 0, stream, start.step + 24) for stream in (0, 1)
+            training.branch(start, shared.data, shared.rate, 0, stream, start.step + 24)
+            for stream in (0, 1)
         )
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(training.flat_weights(same.model), ends["raw k=24"])
     assert not torch.equal(training.flat_weights(other.model), ends["raw k=24"])
-    near, far = (row(table, arm=arm, kernel="swa", k=24).to_average for arm in ("side-trip", "other-batches"))
+    near, far = (
+        row(table, arm=arm, kernel="swa", k=24).to_average for arm in ("side-trip", "other-batches")
+    )
     assert near < far
 
 
@@ -419,7 +470,9 @@ def test_on_cifar10_its_schedule_replays_the_main_run(tmp_path, monkeypatch):
 
 def test_the_start_of_a_window_belongs_to_every_window():
     table = figure_5.judged(synthetic(side=1.0, constant=0.0, swapped=0.0))
-    assert table.k[table.arm == "start"].isna().all() and table.k[table.arm != "start"].notna().all()
+    assert (
+        table.k[table.arm == "start"].isna().all() and table.k[table.arm != "start"].notna().all()
+    )
 
 
 def test_late_trips_are_held_against_the_longest_and_the_shortest():

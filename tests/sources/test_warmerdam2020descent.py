@@ -62,7 +62,9 @@ def test_rises_are_summed_up_to_where_the_loss_is_low_and_targets_are_first_pass
 
 @pytest.mark.parametrize("dims", [(20, 10, 10, 1), (3, 5, 1), (7, 1)])
 def test_orthogonal_starts_are_isometries_with_zero_biases(dims):
-    settings = replace(SMALL, columns=dims[0], width=dims[1] if len(dims) > 2 else 1, maps=len(dims) - 1)
+    settings = replace(
+        SMALL, columns=dims[0], width=dims[1] if len(dims) > 2 else 1, maps=len(dims) - 1
+    )
     flat = _tasks.orthogonal_start(settings, 0)
     for inputs, outputs in zip(dims, dims[1:], strict=False):
         w, b, flat = np.split(flat, [inputs * outputs, inputs * outputs + outputs])
@@ -74,9 +76,13 @@ def test_orthogonal_starts_are_isometries_with_zero_biases(dims):
 
 
 def test_the_best_rate_is_that_of_the_mean_over_tuning_seeds():
-    table = pd.DataFrame({"arm": "A", "lr": [1, 2, 1, 2], "height": [0.0, -1.0, -3.0, -1.0], "seed": [0, 0, 1, 1]})
+    table = pd.DataFrame(
+        {"arm": "A", "lr": [1, 2, 1, 2], "height": [0.0, -1.0, -3.0, -1.0], "seed": [0, 0, 1, 1]}
+    )
     other = pd.DataFrame({"arm": "B", "lr": [1, 2], "height": [0.0, -1.0], "seed": 0})
-    assert _curves.choose_rates([table, other]) == {"A": 1, "B": 2} and _curves.choose_rates([]) == {}
+    assert (
+        _curves.choose_rates([table, other]) == {"A": 1, "B": 2} and _curves.choose_rates([]) == {}
+    )
 
 
 def forward(flat: np.ndarray, dims: tuple, x: np.ndarray) -> tuple[list, list]:
@@ -89,7 +95,9 @@ def forward(flat: np.ndarray, dims: tuple, x: np.ndarray) -> tuple[list, list]:
     return maps, z
 
 
-def descended(flat: np.ndarray, dims: tuple, x: np.ndarray, y: np.ndarray, lr: float, steps: int) -> list[float]:
+def descended(
+    flat: np.ndarray, dims: tuple, x: np.ndarray, y: np.ndarray, lr: float, steps: int
+) -> list[float]:
     """Losses of gradient descent by backpropagation over rows."""
     losses = []
     for _ in range(steps + 1):
@@ -104,7 +112,9 @@ def descended(flat: np.ndarray, dims: tuple, x: np.ndarray, y: np.ndarray, lr: f
 
 
 def test_a_figure_has_the_losses_of_a_loop_over_rows(build):
-    """And published KS_50_2 those of SGD, gradient by gradient, on the plateau: the sign error takes one step back."""
+    """And published KS_50_2 those of SGD, gradient by gradient, on the plateau: the sign error
+    takes one step back.
+    """
     table = SOURCE["figure_9"](SMALL)
     for seed in SMALL.seeds:
         rows = _tasks.draw_rows(SMALL, seed, SMALL.rows)
@@ -112,28 +122,42 @@ def test_a_figure_has_the_losses_of_a_loop_over_rows(build):
         losses = descended(start, SMALL.dims, rows.x.T, rows.y, SMALL.lr, SMALL.steps)
         part = table[(table.seed == seed) & (table.rate == "source") & (table.start == "source")]
         own = part[(part.arm == "SGD") & (part.axis == "forward-equivalents")]
-        np.testing.assert_allclose(own.loss, np.log10(losses[:: SMALL.steps // 20] / losses[0]), atol=1e-8)
+        np.testing.assert_allclose(
+            own.loss, np.log10(losses[:: SMALL.steps // 20] / losses[0]), atol=1e-8
+        )
         by_gradient = part[part.axis == "gradients"].set_index(["arm", "share"]).loss
-        assert by_gradient["KS_50_2 published", 1.0] == pytest.approx(by_gradient["SGD", 1.0], abs=1e-9)
-    assert set(table.start) == {"source", "orthogonal"} and set(table.rate) == {"source", "tuned", "enlarged"}
+        assert by_gradient["KS_50_2 published", 1.0] == pytest.approx(
+            by_gradient["SGD", 1.0], abs=1e-9
+        )
+    assert set(table.start) == {"source", "orthogonal"} and set(table.rate) == {
+        "source",
+        "tuned",
+        "enlarged",
+    }
     assert table[table.rate == "tuned"].lr.isin(SMALL.grid).all()
     assert not table.duplicated(["seed", "arm", "rate", "start", "axis", "share"]).any()
 
 
 def test_tuning_and_claims_go_by_one_mean_log_loss(build):
     table = SOURCE["figure_9"](SMALL).assign(dataset="figure9")
-    derived = _judging.derive(table).set_index(["seed", "arm", "rate", "start", "axis"])["mean log loss"]
+    derived = _judging.derive(table).set_index(["seed", "arm", "rate", "start", "axis"])[
+        "mean log loss"
+    ]
     for seed in SMALL.seeds:
         lr = table[(table.seed == seed) & (table.rate == "tuned")].lr.iloc[0]
         for rate, rate_lr in (("source", SMALL.lr), ("tuned", lr)):
-            tuned = _curves.run_to_mean_log_loss("SGD", _tasks.make_task(SMALL, seed), rate_lr, SMALL)
+            tuned = _curves.run_to_mean_log_loss(
+                "SGD", _tasks.make_task(SMALL, seed), rate_lr, SMALL
+            )
             judged_by = derived[seed, "SGD", rate, "source", "forward-equivalents"]
             assert judged_by == pytest.approx(tuned, rel=1e-12) and tuned < -0.01
 
 
 @pytest.mark.parametrize("name", _arms.ARMS)
 def test_what_is_said_of_an_arm_is_what_its_method_does(name):
-    """The variant in the table of arms is that of the method, and its check costs what that variant's check does."""
+    """The variant in the table of arms is that of the method, and its check costs what that
+    variant's check does.
+    """
     arm = _arms.ARMS[name]
     if arm.method:
         variant = getattr(_arms.method_of(name, 3), "variant", "")
@@ -157,7 +181,9 @@ def test_the_printed_jump_counts_steps_to_loss_zero_and_the_right_one_ends_at_th
 
     assert step_as_printed(4.0, 3.0, 0.1) == pytest.approx(1 + 0.1 * 3)
     assert parabola_step(bowl(0), bowl(0.1), -20.0, 0.1) == pytest.approx(5.0)
-    assert step_as_printed(bowl(0) - 3, bowl(0.1) - 3, 0.1) != pytest.approx(step_as_printed(bowl(0), bowl(0.1), 0.1))
+    assert step_as_printed(bowl(0) - 3, bowl(0.1) - 3, 0.1) != pytest.approx(
+        step_as_printed(bowl(0), bowl(0.1), 0.1)
+    )
 
 
 def test_a_published_newton_step_fails_where_the_hessian_has_no_inverse(build):
@@ -194,7 +220,9 @@ def test_every_arm_of_a_figure_has_a_grid_of_the_same_size_and_its_own_tuning_se
     for preset in ("cpu", "gpu", "paper"):
         for name, settings in SOURCE.presets[preset].items():
             assert len(settings.grid) == 7 and len(settings.tuning_seeds) == 2, name
-            assert not set(settings.tuning_seeds) & (set(settings.seeds) | set(settings.sweep_seeds))
+            assert not set(settings.tuning_seeds) & (
+                set(settings.seeds) | set(settings.sweep_seeds)
+            )
 
 
 @pytest.mark.parametrize("entry, expected", [
@@ -208,5 +236,8 @@ def test_a_task_of_the_post_is_the_source_s_whatever_its_seeds_and_arms(entry, e
 def test_a_task_that_is_changed_stands_in_and_says_how():
     tiny = SOURCE.setting("figure9", asdict(SOURCE.tiny(PAPER)))
     assert tiny == "stand-in: rows 1000, maps 2, steps 20, walk_gradients 5"
-    assert SOURCE.setting("figure10", asdict(replace(SOURCE.presets["cpu"]["figure10"], lr=0.1))) == "stand-in: lr 0.1"
+    assert (
+        SOURCE.setting("figure10", asdict(replace(SOURCE.presets["cpu"]["figure10"], lr=0.1)))
+        == "stand-in: lr 0.1"
+    )
     assert SOURCE.setting("algebra", asdict(ALGEBRA["algebra"])) == "the source's"

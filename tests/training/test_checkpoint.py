@@ -28,12 +28,16 @@ from replicate.training import (
 from replicate.training.schedules import constant
 
 DRAW = np.random.default_rng(0)
-DATA = Batches(DRAW.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 64), 16, 4, flip=True)
+DATA = Batches(
+    DRAW.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4, 64), 16, 4, flip=True
+)
 OPTIMIZERS = {
     "sgd": lambda p: SGD(p, lr=1.0),
     "momentum": lambda p: SGD(p, lr=1.0, momentum=0.9, fused=True),
     "adamw": lambda p: AdamW(p),
-    "lookahead": lambda p: Lookahead(SGD(p, lr=1.0, momentum=0.9, fused=True), k=4, inner_state="interpolate"),
+    "lookahead": lambda p: Lookahead(
+        SGD(p, lr=1.0, momentum=0.9, fused=True), k=4, inner_state="interpolate"
+    ),
 }
 
 
@@ -68,11 +72,15 @@ def test_a_checkpoint_without_one_of_its_tensors_is_refused(tmp_path, lost, name
         load_state(tmp_path / "less.ckpt", fresh("lookahead"))
 
 
-@pytest.mark.parametrize("part", ["momentum_buffer", "slow", "slow momentum_buffer", "running_var", "weight"])
+@pytest.mark.parametrize(
+    "part", ["momentum_buffer", "slow", "slow momentum_buffer", "running_var", "weight"]
+)
 def test_a_checkpoint_with_one_part_forgotten_ends_elsewhere(tmp_path, part):
     save_state(tmp_path / "state.ckpt", branch(fresh("lookahead"), DATA, constant(0.05), 0, 0, 7))
     tensors, about = load_tensor_file(tmp_path / "state.ckpt")
-    forgotten = {name: torch.zeros_like(t) if name.endswith(part) else t for name, t in tensors.items()}
+    forgotten = {
+        name: torch.zeros_like(t) if name.endswith(part) else t for name, t in tensors.items()
+    }
     save_tensor_file(tmp_path / "less.ckpt", forgotten, about)
     ends = [branch(load_state(tmp_path / f, fresh("lookahead")), DATA, constant(0.05), 0, 0, 9).model.state_dict()
             for f in ("state.ckpt", "less.ckpt")]  # fmt: skip
@@ -141,9 +149,15 @@ def test_averages_with_one_part_forgotten_end_elsewhere(tmp_path, part):
     state.averages[0].BLOCK = 4  # so that by step 7 there are sums
     save_state(tmp_path / "state.ckpt", on(state, 7))
     tensors, about = load_tensor_file(tmp_path / "state.ckpt")
-    forgotten = {name: torch.zeros_like(t) if name == f"averages/0/{part}" else t for name, t in tensors.items()}
+    forgotten = {
+        name: torch.zeros_like(t) if name == f"averages/0/{part}" else t
+        for name, t in tensors.items()
+    }
     save_tensor_file(tmp_path / "less.ckpt", forgotten, about)
-    ends = [on(load_state(tmp_path / f, averaged()), 17).averages[0]["swa"] for f in ("state.ckpt", "less.ckpt")]
+    ends = [
+        on(load_state(tmp_path / f, averaged()), 17).averages[0]["swa"]
+        for f in ("state.ckpt", "less.ckpt")
+    ]
     assert not torch.equal(*ends)
 
 
@@ -151,7 +165,9 @@ def test_a_branch_may_leave_the_averages_of_a_checkpoint_alone_but_not_ask_for_o
     checkpoints = Checkpoints(tmp_path, "a")
     checkpoints.save(on(averaged(), 7))
     assert checkpoints.load(7, fresh("lookahead")).step == 7
-    other = replace(averaged(), averages=(KernelAverages({"swa": swa(3)}, flat_weights(averaged().model)),))
+    other = replace(
+        averaged(), averages=(KernelAverages({"swa": swa(3)}, flat_weights(averaged().model)),)
+    )
     for wrong in (other, replace(other, averages=other.averages * 2)):
         with pytest.raises(BadData, match="another averages than the one asked for"):
             checkpoints.load(7, wrong)
@@ -165,12 +181,18 @@ def test_the_newest_two_and_the_named_stay(tmp_path):
         checkpoints.save(state, {"losses": np.arange(float(step))})
         if step == 5:
             checkpoints.keep("branch", state)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["branch.ckpt", "step-000000008.ckpt", "step-000000013.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "branch.ckpt",
+        "step-000000008.ckpt",
+        "step-000000013.ckpt",
+    ]
     assert checkpoints.newest() == 13 and checkpoints.load("branch", fresh()).step == 5
     assert np.array_equal(checkpoints.records(8)["losses"], np.arange(8.0))
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:900] + bytes([b[900] ^ 1]) + b[901:], lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:900] + bytes([b[900] ^ 1]) + b[901:], lambda b: b""]
+)
 def test_a_damaged_newest_is_named_and_the_one_before_is_taken(tmp_path, capsys, damage):
     checkpoints = Checkpoints(tmp_path, "a")
     for step in (3, 5):
@@ -185,7 +207,10 @@ def test_a_damaged_newest_is_named_and_the_one_before_is_taken(tmp_path, capsys,
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     Checkpoints(tmp_path, "a").save(on(fresh(), 3))
-    for ask in (Checkpoints(tmp_path, "b").newest, lambda: Checkpoints(tmp_path, "b").load(3, fresh())):
+    for ask in (
+        Checkpoints(tmp_path, "b").newest,
+        lambda: Checkpoints(tmp_path, "b").load(3, fresh()),
+    ):
         with pytest.raises(BadData, match=r"is a checkpoint of another run \('a', not 'b'\)"):
             ask()
 
@@ -198,7 +223,9 @@ def test_on_a_full_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-        with pytest.raises(DiskFull, match=r"while writing .*step-000000008.ckpt; what was there before is kept"):
+        with pytest.raises(
+            DiskFull, match=r"while writing .*step-000000008.ckpt; what was there before is kept"
+        ):
             checkpoints.save(on(fresh(), 8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -219,7 +246,9 @@ def test_a_run_that_diverges_leaves_its_last_good_checkpoint(tmp_path):
 
 
 class Tied(nn.Module):
-    """A network whose first and last layer have one weight, and whose buffers are overlapping views."""
+    """A network whose first and last layer have one weight, and whose buffers are overlapping
+    views.
+    """
 
     def __init__(self, seed=0):
         super().__init__()
@@ -249,7 +278,10 @@ def test_tied_weights_and_overlapping_buffers_go_on_to_the_same_bits_and_stay_ti
     load_state(tmp_path / "state.ckpt", State(resumed, other))
     for m, o in ((model, optimizer), (resumed, other)):
         tied_run(m, o, 3)
-    assert torch.equal(model.inputs.weight, resumed.inputs.weight) and resumed.inputs.weight is resumed.outputs.weight
+    assert (
+        torch.equal(model.inputs.weight, resumed.inputs.weight)
+        and resumed.inputs.weight is resumed.outputs.weight
+    )
     assert torch.equal(model.first, resumed.first) and torch.equal(model.last, resumed.last)
 
 

@@ -23,13 +23,18 @@ def task(rows: int = 50) -> tuple:
 def test_the_chain_is_the_net_as_printed():
     net = chain((4, 3, 3, 1), 0)
     assert [type(layer).__name__ for layer in net] == ["Linear"] * 3
-    assert [type(layer).__name__ for layer in chain((4, 3, 3, 1), 0, "relu")] == ["Linear", "ReLU"] * 2 + ["Linear"]
+    assert [type(layer).__name__ for layer in chain((4, 3, 3, 1), 0, "relu")] == [
+        "Linear",
+        "ReLU",
+    ] * 2 + ["Linear"]
     assert torch.equal(net[0].weight, chain((4, 3, 3, 1), 0)[0].weight)
     assert not torch.equal(net[0].weight, chain((4, 3, 3, 1), 1)[0].weight)
 
 
 @pytest.mark.parametrize(
-    "dims, activation", [((4,), "linear"), ((4, 0, 1), "linear"), ((4, 1), "tanh")], ids=["one", "zero", "tanh"]
+    "dims, activation",
+    [((4,), "linear"), ((4, 0, 1), "linear"), ((4, 1), "tanh")],
+    ids=["one", "zero", "tanh"],
 )
 def test_the_chain_refuses_what_is_no_net(dims, activation):
     with pytest.raises(ValueError, match="must"):
@@ -42,12 +47,17 @@ def test_the_loop_is_gradient_descent_with_or_without_zeroed_gradients(zero):
     x, y = task()
     model = chain((4, 1), 0)
     w, b = model[0].weight.detach().double().numpy().copy().ravel(), float(model[0].bias.detach())
-    losses, _ = full_batch.train(model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.05), 6, zero=zero)
+    losses, _ = full_batch.train(
+        model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.05), 6, zero=zero
+    )
     gw, gb = 0 * w, 0.0
     for loss in losses:
         off = x @ w + b - y[:, 0]
         assert loss == pytest.approx(np.mean(off**2), rel=1e-5)
-        gw, gb = (gw if not zero else 0) + 2 * x.T @ off / len(x), (gb if not zero else 0) + 2 * off.mean()
+        gw, gb = (
+            (gw if not zero else 0) + 2 * x.T @ off / len(x),
+            (gb if not zero else 0) + 2 * off.mean(),
+        )
         w, b = w - 0.05 * gw, b - 0.05 * gb
 
 
@@ -78,7 +88,9 @@ class Cost:
 
     def __init__(self, monkeypatch, model):
         self.now = 0.0
-        self.saved = weakref.WeakSet()  # what the graphs that are alive keep for their backward pass
+        self.saved = (
+            weakref.WeakSet()
+        )  # what the graphs that are alive keep for their backward pass
         monkeypatch.setattr(numerics.time, "process_time", lambda: self.now)
         self.charge(monkeypatch, torch.Tensor, "backward", 20.0)
         self.charge(monkeypatch, torch.optim.SGD, "step", 3.0)
@@ -118,7 +130,9 @@ def test_every_part_is_timed_alone_and_no_graph_is_alive_when_the_check_runs(mon
     with torch.autograd.graph.saved_tensors_hooks(cost.pack, lambda kept: kept.tensor):
         found = full_batch.clock(model, x, y, 3)
     costs = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 3.0, "adam": 5.0}
-    assert {part: seconds.tolist() for part, seconds in found.items()} == {p: [c] * 3 for p, c in costs.items()}
+    assert {part: seconds.tolist() for part, seconds in found.items()} == {
+        p: [c] * 3 for p, c in costs.items()
+    }
     assert list(found) == list(full_batch.PARTS)
 
 
@@ -127,7 +141,9 @@ def test_the_clock_times_every_part_and_leaves_the_weights():
     model = chain(DIMS, 0)
     before = [p.detach().clone() for p in model.parameters()]
     found = full_batch.clock(model, x, y, 3)
-    assert set(found) == set(full_batch.PARTS) and all(len(s) == 3 and (s > 0).all() for s in found.values())
+    assert set(found) == set(full_batch.PARTS) and all(
+        len(s) == 3 and (s > 0).all() for s in found.values()
+    )
     for p, old in zip(model.parameters(), before, strict=True):
         torch.testing.assert_close(p, old, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="repeats must be at least 1, got 0"):
@@ -146,7 +162,9 @@ def test_on_the_whole_set_as_batch_both_drops_are_one_and_the_budget_ends_the_ru
 
 
 def test_checks_on_other_rows_stop_where_those_rows_say():
-    """A batch that gains from every step, checked on rows whose target lies the other way: one mini-step and a stop."""
+    """A batch that gains from every step, checked on rows whose target lies the other way: one
+    mini-step and a stop.
+    """
     x = np.ones((2, 1))
     y = np.array([[10.0], [-10.0]])
     model = chain((1, 1), 0)
@@ -162,12 +180,17 @@ def test_cosines_are_those_of_successive_gradients():
     x, y = task()
     model, every = chain((4, 1), 0), np.arange(len(x))
     w, b = model[0].weight.detach().double().numpy().copy().ravel(), float(model[0].bias.detach())
-    found = full_batch.cosines(model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.3), [every] * 4)
+    found = full_batch.cosines(
+        model, *full_batch.tensors(x, y), SGD(model.parameters(), lr=0.3), [every] * 4
+    )
     gradients = []
     for _ in range(4):
         off = x @ w + b - y[:, 0]
         g = np.append(2 * x.T @ off / len(x), 2 * off.mean())
         gradients.append(g)
         w, b = w - 0.3 * g[:-1], b - 0.3 * g[-1]
-    dull = [a @ c / np.linalg.norm(a) / np.linalg.norm(c) for a, c in zip(gradients, gradients[1:], strict=False)]
+    dull = [
+        a @ c / np.linalg.norm(a) / np.linalg.norm(c)
+        for a, c in zip(gradients, gradients[1:], strict=False)
+    ]
     np.testing.assert_allclose(found, dull, atol=1e-4)

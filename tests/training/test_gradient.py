@@ -1,4 +1,6 @@
-"""The graph's gradient is the plain one: same batches, same BatchNorm statistics, whoever touches `.grad` meanwhile."""
+"""The graph's gradient is the plain one: same batches, same BatchNorm statistics, whoever touches
+`.grad` meanwhile.
+"""
 
 import copy
 
@@ -31,7 +33,9 @@ def data(device="cpu"):
 
 
 def replayed(compute):
-    """A capture without a GPU: the runs that warm up, and then the computation itself, in place of its graph."""
+    """A capture without a GPU: the runs that warm up, and then the computation itself, in place of
+    its graph.
+    """
     for _ in range(WARM):
         compute()
     return compute
@@ -54,11 +58,15 @@ def test_steps_with_the_graphs_gradient_are_the_plain_steps_to_the_bit(kind):
         optimizers[0].zero_grad()
         assert torch.equal(*losses)
     assert torch.equal(*(flat_weights(model) for model in models))
-    assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True)
+    )
 
 
 def test_a_gradient_that_was_taken_off_its_parameter_is_put_back():
-    """As a graph does it, a replay fills the memory of its first run and leaves the parameters alone."""
+    """As a graph does it, a replay fills the memory of its first run and leaves the parameters
+    alone.
+    """
     model, twin = network("resnet8"), network("resnet8")
 
     def capture(compute):
@@ -78,7 +86,10 @@ def test_a_gradient_that_was_taken_off_its_parameter_is_put_back():
     for where in STEPS[:3]:
         graph(*where)
         plain_gradient(twin, data(), *where)
-        assert all(torch.equal(a.grad, b.grad) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+        assert all(
+            torch.equal(a.grad, b.grad)
+            for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+        )
 
 
 def test_several_models_in_one_graph_are_each_alone():
@@ -89,8 +100,13 @@ def test_several_models_in_one_graph_are_each_alone():
         for i, (seed, stream) in enumerate(runs):
             assert torch.equal(losses[i], plain_gradient(alone[i], plain, seed, stream, step))
         for pair in zip(models, alone, strict=True):
-            assert all(torch.equal(a.grad, b.grad) for a, b in zip(*(m.parameters() for m in pair), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(models[0].buffers(), alone[0].buffers(), strict=True))
+            assert all(
+                torch.equal(a.grad, b.grad)
+                for a, b in zip(*(m.parameters() for m in pair), strict=True)
+            )
+    assert all(
+        torch.equal(a, b) for a, b in zip(models[0].buffers(), alone[0].buffers(), strict=True)
+    )
 
 
 def test_losses_that_were_given_out_stay_what_they_were():
@@ -115,7 +131,9 @@ def test_on_cuda_the_graph_is_the_plain_gradient(kind):
     twin = copy.deepcopy(model)
     graph, plain = GraphedGradient(model, data("cuda"), cuda_graph), data("cuda")
     for where in STEPS:
-        torch.testing.assert_close(graph(*where), plain_gradient(twin, plain, *where), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            graph(*where), plain_gradient(twin, plain, *where), rtol=1e-4, atol=1e-5
+        )
         for a, b in zip(model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
     assert gradient_of(model, plain) is gradient_of(model, plain)
@@ -128,7 +146,9 @@ def test_on_cuda_several_models_in_one_graph_are_each_alone():
     together = GraphedGradients(models, data("cuda"), cuda_graph)
     for step in (0, 1, 7):
         loss = together([(0, 0), (1, 0), (2, 1)], step)[2]
-        torch.testing.assert_close(loss, plain_gradient(twin, plain, 2, 1, step), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            loss, plain_gradient(twin, plain, 2, 1, step), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_buffers_that_warming_up_moved_are_put_back_after_an_error_too():

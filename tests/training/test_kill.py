@@ -1,8 +1,10 @@
-"""A run that is killed with SIGKILL, once or more, ends at the bits of the run that is left in peace.
+"""A run that is killed with SIGKILL, once or more, ends at the bits of the run that is left in
+peace.
 
-Checkpoints fall on steps coprime to every period of the run (Lookahead's 5, the epoch's 6, the averages' block of 16),
-so that nothing an item of the state remembers is at rest. A trial counts only if every life after the first began
-between the first and the last step. A life is a fork of this process, which is warm: an interpreter takes seconds.
+Checkpoints fall on steps coprime to every period of the run (Lookahead's 5, the epoch's 6, the
+averages' block of 16), so that nothing an item of the state remembers is at rest. A trial counts
+only if every life after the first began between the first and the last step. A life is a fork of
+this process, which is warm: an interpreter takes seconds.
 """
 
 import copy
@@ -48,7 +50,9 @@ DATA = Batches(
     label_noise=0.2,
 )
 OPTIMIZERS = {
-    "sgd": lambda p: Lookahead(SGD(p, lr=1.0, momentum=0.9, fused=True), k=5, inner_state="interpolate"),
+    "sgd": lambda p: Lookahead(
+        SGD(p, lr=1.0, momentum=0.9, fused=True), k=5, inner_state="interpolate"
+    ),
     "adamw": lambda p: AdamW(p, lr=1.0),
 }
 CASES = ["sgd", "adamw", "branch"]
@@ -56,7 +60,9 @@ CASES = ["sgd", "adamw", "branch"]
 
 @dataclass(frozen=True)
 class Life:
-    """From the newest checkpoint to `until`, where the process kills itself, in the middle of a write if `writing`."""
+    """From the newest checkpoint to `until`, where the process kills itself, in the middle of a
+    write if `writing`.
+    """
 
     case: str
     folder: Path
@@ -66,7 +72,9 @@ class Life:
     def begin(self) -> State:
         """The state without a checkpoint: of a branch, the point it leaves the main run at."""
         model = resnet8(4, 0, width=4)
-        state = State(model, OPTIMIZERS["adamw" if self.case == "adamw" else "sgd"](model.parameters()))
+        state = State(
+            model, OPTIMIZERS["adamw" if self.case == "adamw" else "sgd"](model.parameters())
+        )
         if self.case == "branch":
             state = load_state(self.folder / "point.ckpt", state)
         return replace(state, averages=(averages(state),))
@@ -138,7 +146,9 @@ def made(folder: Path, case: str) -> Path:
 
 
 def trial(case: str, number: int, folder: Path, reference: Path) -> dict:
-    """Kill a run one to three times at random steps, let it end, and compare every byte of its last checkpoint."""
+    """Kill a run one to three times at random steps, let it end, and compare every byte of its last
+    checkpoint.
+    """
     draw = np.random.default_rng([CASES.index(case), number])
     first = (BRANCH_AT if case == "branch" else 0) + 12
     kills = np.sort(draw.choice(np.arange(first, END), draw.integers(1, 4), replace=False)).tolist()
@@ -153,7 +163,8 @@ def trial(case: str, number: int, folder: Path, reference: Path) -> dict:
         "killed at": " ".join(map(str, kills)),
         "while writing": writing,
         "went on from": " ".join(map(str, begun[1:])),
-        "resumed": ended == [signal.SIGKILL] * len(kills) + [0] and all(start < b < END for b in begun[1:]),
+        "resumed": ended == [signal.SIGKILL] * len(kills) + [0]
+        and all(start < b < END for b in begun[1:]),
         "identical": (folder / "end.ckpt").read_bytes() == (reference / "end.ckpt").read_bytes(),
     }
 
@@ -168,16 +179,25 @@ def test_a_killed_run_ends_at_the_bits_of_one_left_in_peace(in_peace, tmp_path, 
 @pytest.mark.long
 def test_twenty_killed_runs_of_each_kind_end_at_the_same_bits(in_peace, tmp_path_factory):
     rows = [
-        trial(case, number, tmp_path_factory.mktemp("trial"), in_peace[case]) for case in CASES for number in range(20)
+        trial(case, number, tmp_path_factory.mktemp("trial"), in_peace[case])
+        for case in CASES
+        for number in range(20)
     ]
     (commit, dirty), device = machine.commit(), machine.device_name("cpu")
-    table = pd.DataFrame(rows).assign(commit=commit + "+" * dirty, device=device, torch=machine.versions()["torch"])
+    table = pd.DataFrame(rows).assign(
+        commit=commit + "+" * dirty, device=device, torch=machine.versions()["torch"]
+    )
     paths.write_atomic(paths.BUILD / "kill-trials.csv", table.to_csv(index=False).encode())
-    assert table.resumed.all() and table.identical.all(), table[~(table.resumed & table.identical)].to_string()
+    assert table.resumed.all() and table.identical.all(), table[
+        ~(table.resumed & table.identical)
+    ].to_string()
 
 
 def test_a_branch_ends_elsewhere_than_the_run_it_left(in_peace):
-    ends = [load_tensor_file(in_peace[case] / "end.ckpt")[0]["model/conv1.weight"] for case in ("sgd", "branch")]
+    ends = [
+        load_tensor_file(in_peace[case] / "end.ckpt")[0]["model/conv1.weight"]
+        for case in ("sgd", "branch")
+    ]
     assert not torch.equal(*ends)
 
 
@@ -219,13 +239,20 @@ def half_way(in_peace, tmp_path_factory):
 def test_leaving_a_tensor_out_of_the_checkpoint_is_seen(half_way, tmp_path, item):
     path, end = half_way["adamw" if item.startswith("adam") else "sgd"]
     tensors, about = load_tensor_file(path)
-    kept = {n: torch.zeros_like(t) if n.endswith(FORGOTTEN[item]) else t for n, t in tensors.items()}
+    kept = {
+        n: torch.zeros_like(t) if n.endswith(FORGOTTEN[item]) else t for n, t in tensors.items()
+    }
     assert any(not torch.equal(kept[n], t) for n, t in tensors.items())
     save_tensor_file(tmp_path / "less.ckpt", kept, about)
-    assert resumed_end("adamw" if item.startswith("adam") else "sgd", tmp_path / "less.ckpt", tmp_path) != end
+    assert (
+        resumed_end("adamw" if item.startswith("adam") else "sgd", tmp_path / "less.ckpt", tmp_path)
+        != end
+    )
 
 
-@pytest.mark.parametrize(("name", "value"), [("counter", 0), ("steps", 30), ("summed", 20), ("step", 30)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("counter", 0), ("steps", 30), ("summed", 20), ("step", 30)]
+)
 def test_leaving_a_number_out_of_the_checkpoint_is_seen(half_way, tmp_path, name, value):
     path, end = half_way["sgd"]
     tensors, about = load_tensor_file(path)

@@ -1,4 +1,6 @@
-"""A lane is the run alone: its batches, its schedule, its optimizer's state, up to the rounding of batched products."""
+"""A lane is the run alone: its batches, its schedule, its optimizer's state, up to the rounding of
+batched products.
+"""
 
 import shutil
 
@@ -38,7 +40,9 @@ def network(seed):
 
 
 def lanes():
-    return Lanes(Flat(network(0)), torch.stack([flat_weights(network(seed)) for seed, _ in RUNS]), BLOCKS)
+    return Lanes(
+        Flat(network(0)), torch.stack([flat_weights(network(seed)) for seed, _ in RUNS]), BLOCKS
+    )
 
 
 def rates(optimizer):
@@ -61,7 +65,8 @@ def test_a_lane_is_the_run_alone(optimizer):
     starts = torch.stack([flat_weights(network(seed)) for seed, _ in RUNS])
     for lane in range(len(RUNS)):
         end = flat_weights(alone(lane, optimizer).model)
-        # Of the way travelled: 1e-4 is what rounding has grown to after 40 steps, and a wrong batch moves it all.
+        # Of the way travelled: 1e-4 is what rounding has grown to after 40 steps, and a wrong batch
+        # moves it all.
         assert (both.rows()[lane] - end).norm() < 1e-4 * (end - starts[lane]).norm(), lane
     assert losses[0].shape == (5,) and float(losses[-1].mean()) < float(losses[0].mean())
 
@@ -98,7 +103,9 @@ def test_a_lane_that_diverges_leaves_the_others_alone():
     both, calm = lanes(), lanes()
     wild = [constant(0.02), constant(1e30)]
     for one, rate in ((both, wild), (calm, [constant(0.02), constant(0.02)])):
-        for _, losses in lane_steps(one, data(), OPTIMIZERS["sgd"](one.groups()), rate, RUNS, 0, 12):
+        for _, losses in lane_steps(
+            one, data(), OPTIMIZERS["sgd"](one.groups()), rate, RUNS, 0, 12
+        ):
             last = losses
         if one is both:
             assert torch.isfinite(last).tolist() == [True, True, True, False, False]
@@ -108,21 +115,33 @@ def test_a_lane_that_diverges_leaves_the_others_alone():
 def test_if_every_lane_diverges_the_run_did():
     both = lanes()
     with pytest.raises(Diverged, match="every lane diverged before step 12"):
-        for _ in lane_steps(both, data(), OPTIMIZERS["sgd"](both.groups()), [constant(1e30)] * 2, RUNS, 0, 12):
+        for _ in lane_steps(
+            both, data(), OPTIMIZERS["sgd"](both.groups()), [constant(1e30)] * 2, RUNS, 0, 12
+        ):
             pass
 
 
 def test_averages_of_lanes_are_the_averages_of_each():
     both = lanes()
     averages = KernelAverages({"swa": swa(10)}, both.rows().view(-1))
-    for _ in lane_steps(both, data(), OPTIMIZERS["sgd"](both.groups()), SCHEDULES, RUNS, 0, 10, (averages,)):
+    for _ in lane_steps(
+        both, data(), OPTIMIZERS["sgd"](both.groups()), SCHEDULES, RUNS, 0, 10, (averages,)
+    ):
         pass
     found = averages["swa"].view(len(RUNS), -1)
     for lane, (seed, stream) in enumerate(RUNS):
         model = network(seed)
         own = KernelAverages({"swa": swa(10)}, flat_weights(model))
         rate = SCHEDULES[0 if lane < BLOCKS[0] else 1]
-        branch(State(model, OPTIMIZERS["sgd"](model.parameters())), data(), rate, seed, stream, 10, (own,))
+        branch(
+            State(model, OPTIMIZERS["sgd"](model.parameters())),
+            data(),
+            rate,
+            seed,
+            stream,
+            10,
+            (own,),
+        )
         assert torch.allclose(found[lane], own["swa"], atol=1e-6)
 
 
@@ -132,7 +151,9 @@ def test_lanes_go_on_from_a_checkpoint_to_the_bit(tmp_path):
         return State(one, OPTIMIZERS["lookahead"](one.groups()), (), step)
 
     def run(state, stop):
-        for _ in lane_steps(state.model, data(), state.optimizer, SCHEDULES, RUNS, state.step, stop):
+        for _ in lane_steps(
+            state.model, data(), state.optimizer, SCHEDULES, RUNS, state.step, stop
+        ):
             pass
         return State(state.model, state.optimizer, (), stop)
 
@@ -145,11 +166,26 @@ def test_lanes_go_on_from_a_checkpoint_to_the_bit(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Lanes(Flat(resnet8(4, 0, width=4)), torch.zeros(2, 3)), "lanes need a model without BatchNorm"),
-        (lambda: Lanes(Flat(network(0)), torch.zeros(2, 3)), r"weights must have shape \(lanes, \d+\), got \(2, 3\)"),
-        (lambda: Lanes(Flat(network(0)), lanes().rows(), [3, 3]), r"blocks must .* add up to 5, got \[3, 3\]"),
-        (lambda: next(lane_steps(lanes(), data(), None, SCHEDULES, RUNS[:2], 0, 3)), "must be 2 schedules and 5 runs"),
-        (lambda: next(lane_steps(lanes(), data(), None, SCHEDULES, RUNS, 3, 2)), "start and stop must satisfy"),
+        (
+            lambda: Lanes(Flat(resnet8(4, 0, width=4)), torch.zeros(2, 3)),
+            "lanes need a model without BatchNorm",
+        ),
+        (
+            lambda: Lanes(Flat(network(0)), torch.zeros(2, 3)),
+            r"weights must have shape \(lanes, \d+\), got \(2, 3\)",
+        ),
+        (
+            lambda: Lanes(Flat(network(0)), lanes().rows(), [3, 3]),
+            r"blocks must .* add up to 5, got \[3, 3\]",
+        ),
+        (
+            lambda: next(lane_steps(lanes(), data(), None, SCHEDULES, RUNS[:2], 0, 3)),
+            "must be 2 schedules and 5 runs",
+        ),
+        (
+            lambda: next(lane_steps(lanes(), data(), None, SCHEDULES, RUNS, 3, 2)),
+            "start and stop must satisfy",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):

@@ -1,4 +1,6 @@
-"""The loop is the page's algorithm, any step can be replayed bit for bit, and a branch leaves its origin alone."""
+"""The loop is the page's algorithm, any step can be replayed bit for bit, and a branch leaves its
+origin alone.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ X, Y = DRAW.integers(0, 256, (96, 8, 8, 3), dtype=np.uint8), DRAW.integers(0, 4,
 
 
 def batches(**changes):
-    return Batches(X, Y, **({"size": 16, "classes": 4, "pad": 1, "flip": True, "pixel_noise": 0.1} | changes))
+    return Batches(
+        X, Y, **({"size": 16, "classes": 4, "pad": 1, "flip": True, "pixel_noise": 0.1} | changes)
+    )
 
 
 def fresh(kind="mlp", seed=0):
@@ -58,7 +62,10 @@ def test_steps_yields_every_step_with_the_loss_before_the_update():
 @pytest.mark.parametrize("kind", ["mlp", "resnet8"])
 def test_replaying_the_same_stream_is_bitwise_equal_and_another_stream_is_not(kind):
     start = branch(fresh(kind), batches(), constant(0.1), 1, 0, 7)
-    ends = [flat_weights(branch(start, batches(), constant(0.1), 1, stream, 20).model) for stream in (0, 0, 1)]
+    ends = [
+        flat_weights(branch(start, batches(), constant(0.1), 1, stream, 20).model)
+        for stream in (0, 0, 1)
+    ]
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
 
@@ -68,7 +75,10 @@ def test_a_run_in_two_pieces_is_the_run_in_one(cut):
     whole = branch(fresh("resnet8"), batches(), cosine(0.1, 30), 0, 0, 20)
     half = branch(fresh("resnet8"), batches(), cosine(0.1, 30), 0, 0, cut)
     rest = branch(half, batches(), cosine(0.1, 30), 0, 0, 20)
-    assert all(torch.equal(a, b) for a, b in zip(*(s.model.state_dict().values() for s in (whole, rest)), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(*(s.model.state_dict().values() for s in (whole, rest)), strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", ["mlp", "resnet8"])
@@ -87,7 +97,9 @@ def test_a_branch_does_not_disturb_its_origin(kind):
 def test_a_branch_inherits_the_optimizers_state():
     start = branch(fresh(), batches(), constant(0.1), 0, 0, 9)
     warm = branch(start, batches(), constant(0.1), 0, 0, 12)
-    cold = State(start.model, SGD(start.model.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3), (), 9)
+    cold = State(
+        start.model, SGD(start.model.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3), (), 9
+    )
     cold = branch(cold, batches(), constant(0.1), 0, 0, 12)
     assert distance(flat_weights(warm.model), flat_weights(cold.model)) > 1e-3
 
@@ -96,7 +108,9 @@ def test_a_model_that_was_just_evaluated_trains_all_the_same():
     start, evaluated = fresh("resnet8"), fresh("resnet8")
     evaluated.model.eval()
     ends = [branch(state, batches(), constant(0.1), 0, 0, 3).model for state in (start, evaluated)]
-    assert all(torch.equal(a, b) for a, b in zip(*(end.state_dict().values() for end in ends), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(end.state_dict().values() for end in ends), strict=True)
+    )
 
 
 def test_averages_are_told_every_iterate_after_the_start():
@@ -127,7 +141,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_first_step(at):
 
 
 class Reads(TorchDispatchMode):
-    """Counts what makes a host wait for a device: a number that is read, a shape that depends on values."""
+    """Counts what makes a host wait for a device: a number that is read, a shape that depends on
+    values.
+    """
 
     WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal"}
 
@@ -148,11 +164,15 @@ def test_inside_an_epoch_nothing_is_read_from_the_device(monkeypatch, graphed):
     if graphed:  # without a GPU: the computation itself in place of its graph
         graph = GraphedGradient(model, data, lambda compute: compute)
         monkeypatch.setattr(loop_module, "gradient_of", lambda model, data: graph)
-    optimizer = Lookahead(SGD(model.parameters(), lr=1.0, momentum=0.9, fused=True), inner_state="interpolate")
+    optimizer = Lookahead(
+        SGD(model.parameters(), lr=1.0, momentum=0.9, fused=True), inner_state="interpolate"
+    )
     averages = (KernelAverages({"swa": swa(100), "ema": ema(70)}, flat_weights(model)),)
     seen = []
     with Reads() as reads:
-        for _ in steps(model, data, optimizer, constant(0.01), 0, 0, 0, 2 * data.per_epoch, averages):
+        for _ in steps(
+            model, data, optimizer, constant(0.01), 0, 0, 0, 2 * data.per_epoch, averages
+        ):
             seen.append(reads.count)
     looks = [step for step in range(1, len(seen)) if seen[step] > seen[step - 1]]
     assert seen[0] == 0 and looks == [data.per_epoch - 1, 2 * data.per_epoch - 1]

@@ -13,7 +13,9 @@ def test_constant_is_constant():
 
 def test_warmup_rises_in_equal_steps_to_the_base_rate():
     rate = warmup(constant(0.4), 4)
-    assert [rate(step) for step in range(6)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rel=1e-15)
+    assert [rate(step) for step in range(6)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.4, 0.4], rel=1e-15
+    )
     assert warmup(constant(0.4), 0)(0) == 0.4
 
 

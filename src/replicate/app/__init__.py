@@ -1,1 +1,3 @@
-"""What composes the rest: the registry of sources, settings, judging, notebooks, README, report, stages, commands."""
+"""What composes the rest: the registry of sources, settings, judging, notebooks, README, report,
+stages, commands.
+"""

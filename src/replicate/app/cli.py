@@ -12,22 +12,41 @@ from typing import Annotated
 import typer
 
 from replicate import paths, progress
+from replicate.app import data
 from replicate.app.extras import explain
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
 
-click = sys.modules[typer.BadParameter.__module__]  # click's exceptions; newer versions of typer carry a copy of click
+click = sys.modules[
+    typer.BadParameter.__module__
+]  # click's exceptions; newer versions of typer carry a copy of click
 STOPPED = 130  # exit code after Ctrl-C
 # What the system says of a folder or disk that cannot be written.
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT}
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-data_app = typer.Typer(no_args_is_help=True, help="Fetch and check data sets.")
-app.add_typer(data_app, name="data")
+NOT_WRITABLE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
+)
+app.add_typer(data.app, name="data")
 
 Preset = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="name=value, or dataset.name=value; may be repeated")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=value, or dataset.name=value; may be repeated"),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Folder = Annotated[Path | None, typer.Option(help="also write one flat parquet file an experiment there")]
-Budget = Annotated[str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")]
+Folder = Annotated[
+    Path | None, typer.Option(help="also write one flat parquet file an experiment there")
+]
+Budget = Annotated[
+    str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")
+]
 
 
 @app.command("list")
@@ -44,7 +63,9 @@ def list_sources() -> None:
 @app.command()
 def run(
     source: str,
-    experiments: Annotated[list[str] | None, typer.Argument(help="all of them if none is named")] = None,
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="all of them if none is named")
+    ] = None,
     preset: Preset = "smoke",
     assignments: Sets = None,
     device: Device = "auto",
@@ -84,7 +105,9 @@ def run(
 
 @app.command()
 def replicate(
-    preset: Annotated[str | None, typer.Option(help="cpu, then 30 minutes of gpu where CUDA is, if not said")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="cpu, then 30 minutes of gpu where CUDA is, if not said")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="one source")] = None,
     assignments: Sets = None,
     device: Device = "auto",
@@ -104,9 +127,14 @@ def replicate(
     elapsed = stopwatch(wall=True)
     for name in sources:
         run(name, preset=preset or "cpu", assignments=assignments, device=device)
-        with _environment("TQDM_DISABLE", "1"):  # the notebook loads what was just run; a bar would stay in its outputs
+        with _environment(
+            "TQDM_DISABLE", "1"
+        ):  # the notebook loads what was just run; a bar would stay in its outputs
             path = notebooks.execute(name, preset or "cpu", changes, device)
-        typer.echo(f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", err=True)
+        typer.echo(
+            f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}",
+            err=True,
+        )
     for name in sources:
         verdicts(name, preset=preset or "cpu", assignments=assignments)
     typer.echo(f"\ndone in {elapsed():.0f} s")
@@ -120,7 +148,9 @@ def verdicts(
     preset: Preset = "cpu",
     assignments: Sets = None,
     json: Annotated[bool, typer.Option("--json", help="all rows and columns as JSON")] = False,
-    recorded: Annotated[bool, typer.Option("--recorded", help="from data/results/ instead of build/")] = False,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="from data/results/ instead of build/")
+    ] = False,
 ) -> None:
     """Print the verdicts of one source or all."""
     from replicate.app import overrides, registry
@@ -138,19 +168,26 @@ def verdicts(
         if recorded:
             tables.append(rows.read_recorded(each, preset))
             for older in registry.list_older(each, preset):
-                typer.echo(f"older code: {each.name} {older}; make replicate PRESET={preset} runs it anew", err=True)
+                typer.echo(
+                    f"older code: {each.name} {older}; make replicate PRESET={preset} runs it anew",
+                    err=True,
+                )
         else:
             tables.append(rows.of_runs(each, chosen[each.name], preset))
     table = pd.concat(tables, ignore_index=True)
     if table.empty:
-        raise Missing(f"nothing is recorded at preset {preset}; run make replicate PRESET={preset}, then make record")
+        raise Missing(
+            f"nothing is recorded at preset {preset}; run make replicate PRESET={preset}, then make record"
+        )
     typer.echo(table.to_json(orient="records", indent=1) if json else _plain(table))
 
 
 @app.command()
 def record(
     folder: Annotated[Path | None, typer.Argument(help="a folder that `run --out` wrote")] = None,
-    carry: Annotated[bool, typer.Option("--carry", help="results that today's code gives again count as its own")] = False,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="results that today's code gives again count as its own")
+    ] = False,
 ) -> None:
     """Copy what a clean tree produced from build/, or from DIR, to data/results/ and judge it anew."""
     _need_checkout("record")
@@ -165,7 +202,9 @@ def record(
         return
     touched = recording.record_built() if folder is None else recording.record_folder(folder)
     if not touched:
-        raise Missing("nothing to record: no experiment has run with this code; run make replicate first")
+        raise Missing(
+            "nothing to record: no experiment has run with this code; run make replicate first"
+        )
     recording.judge_recorded(touched)
     for name, preset in sorted(touched):
         typer.echo(f"recorded {name} at {preset}")
@@ -173,7 +212,9 @@ def record(
 
 @app.command()
 def readme(
-    check: Annotated[bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")
+    ] = False,
 ) -> None:
     """Render the verdict tables of README.md from data/results/."""
     _need_checkout("readme")
@@ -188,7 +229,9 @@ def readme(
     old = path.read_text()
     new = readme.render(old)
     if check and new != old:
-        raise BadParameter("README.md does not show what data/results/ holds; run make readme and commit it")
+        raise BadParameter(
+            "README.md does not show what data/results/ holds; run make readme and commit it"
+        )
     if new != old:
         paths.write_atomic(path, new.encode())
 
@@ -214,7 +257,9 @@ def refresh() -> None:
 
 @app.command()
 def evidence(
-    budget: Annotated[str | None, typer.Option(help="run what is missing, most valuable first, for so long")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="run what is missing, most valuable first, for so long")
+    ] = None,
     only: Annotated[str, typer.Option(help="stages whose name begins so")] = "",
     device: Device = "auto",
     out: Folder = None,
@@ -233,29 +278,21 @@ def evidence(
     dry = stages.ask_for(device) != "cuda"
     wanted = stages.stages(only, dry)
     with progress.ends_by(until):
-        missing = stages.run(wanted, out, lambda line: typer.echo(line, err=True), stages.DRY if dry else stages.PRESET)
+        missing = stages.run(
+            wanted,
+            out,
+            lambda line: typer.echo(line, err=True),
+            stages.DRY if dry else stages.PRESET,
+        )
     if missing:
-        words = ["--budget", budget, *(["--only", only] if only else []), *(["--device", device] if dry else [])]
+        words = [
+            "--budget",
+            budget,
+            *(["--only", only] if only else []),
+            *(["--device", device] if dry else []),
+        ]
         names = ", ".join(stage.name for stage in missing)
         typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
-
-
-@data_app.command()
-def fetch(name: str) -> None:
-    """Download a data set, check it and put it where REPLICATE_DATA says, else into data/."""
-    from replicate import datasets
-
-    datasets.fetch(name)
-    typer.echo(f"{name} is at hand")
-
-
-@data_app.command()
-def verify(name: str) -> None:
-    """Check every file of a data set against its checksum."""
-    from replicate import datasets
-
-    for file, digest in datasets.verify(name):
-        typer.echo(f"ok  {digest[:16]}  {file}")
 
 
 def main() -> int:
@@ -280,7 +317,10 @@ def main() -> int:
     except OSError as error:
         if error.errno not in NOT_WRITABLE or error.filename is None:
             raise
-        print(f"NotWritable: {error.filename}: {error.strerror}; work in a folder that you may write", file=sys.stderr)
+        print(
+            f"NotWritable: {error.filename}: {error.strerror}; work in a folder that you may write",
+            file=sys.stderr,
+        )
         return DiskFull.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("stopped; the same command goes on where this one was", file=sys.stderr)
@@ -291,12 +331,16 @@ def main() -> int:
 def _plain(table) -> str:
     from replicate.app import verdicts
 
-    return "\n\n".join(f"{name}\n{verdicts.plain(rows)}" for name, rows in table.groupby("source", sort=False))
+    return "\n\n".join(
+        f"{name}\n{verdicts.plain(rows)}" for name, rows in table.groupby("source", sort=False)
+    )
 
 
 @contextmanager
 def _environment(name: str, value: str | None) -> Iterator[None]:
-    """An environment variable as workers and kernels should see it (None: unset), and afterwards as it was."""
+    """An environment variable as workers and kernels should see it (None: unset), and afterwards as
+    it was.
+    """
     before = os.environ.pop(name, None)
     if value is not None:
         os.environ[name] = value
@@ -321,13 +365,17 @@ def _gpu_evidence_or_how(device: str) -> None:
     if device != "cpu" and runs.device() == "cuda":
         evidence(budget="30m")
     else:
-        typer.echo("claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m")
+        typer.echo(
+            "claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m"
+        )
 
 
 def _need_checkout(command: str) -> None:
     """Raises Missing where the package is installed: what the command writes is the repository's."""
     if not paths.IS_CHECKOUT:
-        raise Missing(f"{command} writes into a clone of the repository, and this is an installed package; run it there")
+        raise Missing(
+            f"{command} writes into a clone of the repository, and this is an installed package; run it there"
+        )
 
 
 def _seconds(budget: str) -> float:
@@ -336,4 +384,3 @@ def _seconds(budget: str) -> float:
     if unit not in units or not number.replace(".", "", 1).isdecimal():
         raise BadParameter(f"budget must be a number with s, m or h, such as 9m, got {budget!r}")
     return float(number) * units[unit]
-

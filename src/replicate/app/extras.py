@@ -6,7 +6,13 @@ from importlib.metadata import PackageNotFoundError, requires
 from replicate import paths
 
 # Modules that are not called as the package that brings them.
-INSTALL_NAMES = {"sklearn": "scikit-learn", "PIL": "pillow", "myst_nb": "myst-nb", "yaml": "pyyaml", "dask": "distributed"}
+INSTALL_NAMES = {
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "myst_nb": "myst-nb",
+    "yaml": "pyyaml",
+    "dask": "distributed",
+}
 EXTRA = re.compile(r"""^([\w.-]+)[^;]*; extra == ['"]([\w.-]+)['"]$""")
 
 
@@ -17,12 +23,18 @@ def explain(error: ModuleNotFoundError) -> str | None:
     extra = read_extras().get(package)
     if extra is None:
         return None
-    how = f"pip install -e '.[{extra}]' or make env" if paths.IS_CHECKOUT else f"pip install 'replicate[{extra}]'"
+    how = (
+        f"pip install -e '.[{extra}]' or make env"
+        if paths.IS_CHECKOUT
+        else f"pip install 'replicate[{extra}]'"
+    )
     return f"this needs {module}, which is not installed: {how}"
 
 
 def read_extras() -> dict[str, str]:
-    """Package -> the first extra that names it, from the metadata of this package; empty where it is not installed."""
+    """Package -> the first extra that names it, from the metadata of this package; empty where it
+    is not installed.
+    """
     try:
         lines = requires("replicate") or []
     except PackageNotFoundError:

@@ -15,19 +15,24 @@ PARAMETERS = ("preset", "overrides", "device")
 
 
 class Study:
-    """One source at one preset, as a notebook works through it: run an experiment, see its table, judge at the end.
+    """One source at one preset, as a notebook works through it: run an experiment, see its table,
+    judge at the end.
 
-    settings: entry -> Settings, for the data sets at hand. Raises BadParameter, Missing or Unavailable on parameters
-    that cannot be.
+    settings: entry -> Settings, for the data sets at hand. Raises BadParameter, Missing or
+    Unavailable on parameters that cannot be.
     """
 
-    def __init__(self, source: str, preset: str, overrides: Mapping[str, object], device: str = "auto"):
+    def __init__(
+        self, source: str, preset: str, overrides: Mapping[str, object], device: str = "auto"
+    ):
         self.source = registry.source(source)
         self.preset = preset
         self.settings = given.settings(self.source, preset, overrides, device)
 
     def run(self, *names: str) -> pd.DataFrame:
-        """The rows of one experiment, or of several below each other, on the data sets that each is meant for."""
+        """The rows of one experiment, or of several below each other, on the data sets that each is
+        meant for.
+        """
         experiments = [self.source[name] for name in names]
         tables = [runs.over(each, each.chosen(self.settings)) for each in experiments]
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
@@ -38,10 +43,16 @@ class Study:
         return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
     def deviations(self) -> pd.DataFrame:
-        """What the settings change in the paper's: one row per field, one column per entry, empty where as printed."""
+        """What the settings change in the paper's: one row per field, one column per entry, empty
+        where as printed.
+        """
         tables = [runs.deviations(value, self.source.paper).assign(dataset=entry)
                  for entry, value in self.settings.items()]  # fmt: skip
-        table = pd.concat(tables).astype(str).pivot(index=["field", "paper"], columns="dataset", values="here")
+        table = (
+            pd.concat(tables)
+            .astype(str)
+            .pivot(index=["field", "paper"], columns="dataset", values="here")
+        )
         return table.fillna("").reset_index(level="paper")
 
     def verdicts(self) -> pd.DataFrame:
@@ -63,8 +74,9 @@ def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
 def execute(name: str, preset: str, overrides: Mapping[str, object], device: str) -> Path:
     """Run a source's notebook into `build/<preset>/<source>.ipynb`; the path.
 
-    An older output is removed first and the new one appears only when it is whole; what an unsuccessful run got to
-    stays beside it as `.part.ipynb`. Raises Killed if the kernel died, else the failure that the notebook raised.
+    An older output is removed first and the new one appears only when it is whole; what an
+    unsuccessful run got to stays beside it as `.part.ipynb`. Raises Killed if the kernel died, else
+    the failure that the notebook raised.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -72,7 +84,9 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     start, output = paths.NOTEBOOKS / f"{name}.ipynb", paths.BUILD / preset / f"{name}.ipynb"
     given = dict(zip(PARAMETERS, (preset, dict(overrides), device), strict=True))
     if extra := set(given) ^ set(papermill.inspect_notebook(start)):
-        raise BadData(f"{start.name} must take the parameters {', '.join(PARAMETERS)}; differs in {sorted(extra)}")
+        raise BadData(
+            f"{start.name} must take the parameters {', '.join(PARAMETERS)}; differs in {sorted(extra)}"
+        )
     partial = output.with_suffix(".part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
@@ -86,14 +100,18 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
             f"the process of notebook {name} died (memory?); run the same command to go on; see {partial}"
         ) from None
     except (papermill.PapermillExecutionError, CellTimeoutError) as error:
-        line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[0]
+        line = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}".splitlines()[
+            0
+        ]
         raise Failure(f"notebook {name} failed: {line}; see {partial}") from None
     partial.replace(output)
     return output
 
 
 def refresh(name: str) -> None:
-    """Run a source's notebook in place at its own parameters and keep the outputs: nbval's reference."""
+    """Run a source's notebook in place at its own parameters and keep the outputs: nbval's
+    reference.
+    """
     import nbformat
     from nbclient import NotebookClient
 
@@ -102,7 +120,12 @@ def refresh(name: str) -> None:
     os.environ["TQDM_DISABLE"] = "1"
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", record_timing=False, resources=resources, config=_kernel_config()
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        resources=resources,
+        config=_kernel_config(),
     ).execute()
     paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
@@ -113,7 +136,9 @@ def _folder(notebook: Path) -> Path:
 
 
 def _kernel_config():
-    """Kernels talk encrypted where they can; older ones ignore it. Silences ipykernel's warning about plain TCP."""
+    """Kernels talk encrypted where they can; older ones ignore it. Silences ipykernel's warning
+    about plain TCP.
+    """
     from traitlets.config import Config
 
     config = Config()

@@ -1,4 +1,6 @@
-"""What a run is told: a preset, overrides of its settings, a device; all names are checked before anything runs."""
+"""What a run is told: a preset, overrides of its settings, a device; all names are checked before
+anything runs.
+"""
 
 import ast
 import os
@@ -12,12 +14,15 @@ from replicate.errors import BadParameter, Missing, unknown
 from replicate.sources.protocol import Source
 
 
-def settings(source: Source, preset: str, overrides: Mapping[str, object], device: str = "auto") -> dict:
-    """Entry -> Settings of a preset, with overrides, for the data sets at hand; and the device set for all workers.
+def settings(
+    source: Source, preset: str, overrides: Mapping[str, object], device: str = "auto"
+) -> dict:
+    """Entry -> Settings of a preset, with overrides, for the data sets at hand; and the device set
+    for all workers.
 
-    An override `lr` goes to every data set, `cifar10.lr` to one, which must then be at hand. A data set that is not at
-    hand is fetched where its server answers; else one line says that it is left out. Raises BadParameter, Missing, or
-    Unavailable for a device that is not there.
+    An override `lr` goes to every data set, `cifar10.lr` to one, which must then be at hand. A data
+    set that is not at hand is fetched where its server answers; else one line says that it is left
+    out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
     """
     os.environ["REPLICATE_DEVICE"] = device
     _check_device(preset)
@@ -31,20 +36,28 @@ def settings(source: Source, preset: str, overrides: Mapping[str, object], devic
 
 
 def overridden(source: Source, preset: object, overrides: object) -> dict:
-    """Entry -> Settings of a preset with overrides, whether or not the data are at hand. Raises BadParameter."""
+    """Entry -> Settings of a preset with overrides, whether or not the data are at hand. Raises
+    BadParameter.
+    """
     if not isinstance(preset, str) or preset not in source.presets:
         raise unknown("preset", str(preset), source.presets)
     chosen = dict(source.presets[preset])
     _check_names(source, preset, overrides)
     general = {key: value for key, value in overrides.items() if "." not in key}
     for entry, value in chosen.items():
-        particular = {key.partition(".")[2]: new for key, new in overrides.items() if key.startswith(f"{entry}.")}
+        particular = {
+            key.partition(".")[2]: new
+            for key, new in overrides.items()
+            if key.startswith(f"{entry}.")
+        }
         chosen[entry] = _replace(value, general | particular)
     return chosen
 
 
 def _check_names(source: Source, preset: str, overrides: object) -> None:
-    """Raises BadParameter unless overrides are a mapping from names of settings, each with an entry or without."""
+    """Raises BadParameter unless overrides are a mapping from names of settings, each with an entry
+    or without.
+    """
     if not isinstance(overrides, Mapping):
         raise BadParameter(f"overrides must map names of settings to values, got {overrides!r}")
     names = [field.name for field in fields(source.paper) if field.name != "dataset"]
@@ -55,7 +68,9 @@ def _check_names(source: Source, preset: str, overrides: object) -> None:
         if dot and entry not in source.presets[preset]:
             raise unknown(f"data set of preset {preset!r}", entry, source.presets[preset])
         if name == "dataset":
-            raise BadParameter("dataset cannot be overridden; name another entry of a preset instead")
+            raise BadParameter(
+                "dataset cannot be overridden; name another entry of a preset instead"
+            )
         if name not in names:
             raise unknown("setting", name, names)
 
@@ -84,7 +99,9 @@ def _check_device(preset: str) -> None:
 
 
 def _at_hand(dataset: str, by_name: bool) -> bool:
-    """Whether a data set is here or could be fetched; where an override names it, its absence is an error."""
+    """Whether a data set is here or could be fetched; where an override names it, its absence is an
+    error.
+    """
     from replicate import datasets
 
     if dataset not in datasets.NAMES:
@@ -117,7 +134,9 @@ def _literal(text: str) -> object:
     try:
         value = ast.literal_eval(text)
     except (TypeError, MemoryError, RecursionError):
-        raise BadParameter(f"--set takes a number, a text or a list as its value, got {text[:60]!r}") from None
+        raise BadParameter(
+            f"--set takes a number, a text or a list as its value, got {text[:60]!r}"
+        ) from None
     except (ValueError, SyntaxError):
         return float(text) if text.lower() in ("nan", "inf", "-inf") else text
     return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,6 @@
-"""README's tables, rendered from data/results/: how many claims came out how, then every primary row."""
+"""README's tables, rendered from data/results/: how many claims came out how, then every primary
+row.
+"""
 
 import html
 from importlib.metadata import metadata
@@ -39,34 +41,61 @@ def tables() -> str:
     for (name, preset), table in rows.items():
         primary = claims.primary_rows(table)
         exact = primary.kind.isin(claims.WITHOUT_INTERVAL)
-        paragraphs.append(f"**{name}, preset `{preset}`**: primary cases with intervals\n\n" + _rows(primary[~exact]))
+        paragraphs.append(
+            f"**{name}, preset `{preset}`**: primary cases with intervals\n\n"
+            + _rows(primary[~exact])
+        )
         paragraphs.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
     paragraphs += [speed for speed in [_speed()] if speed]
     return "\n\n".join(paragraphs)
 
 
 def _headline(rows: dict) -> str:
-    words = ["reproduced", "control fails", "contradicted", "inconclusive", "confirmed", "not confirmed", "not tested"]
+    words = [
+        "reproduced",
+        "control fails",
+        "contradicted",
+        "inconclusive",
+        "confirmed",
+        "not confirmed",
+        "not tested",
+    ]
     lines = [f"| source | preset | what | {' | '.join(words)} |", "|---" * (len(words) + 3) + "|"]
     for (name, preset), table in rows.items():
         for group, counts in claims.headline(table).iterrows():
             if counts.drop("control fails").sum():
-                lines.append(f"| {name} | {preset} | {group} | {' | '.join(str(counts[word]) for word in words)} |")
+                lines.append(
+                    f"| {name} | {preset} | {group} | {' | '.join(str(counts[word]) for word in words)} |"
+                )
     return "\n".join(lines)
 
 
 def _rows(rows: pd.DataFrame) -> str:
-    lines = ["| claim | says | case | setting | verdict | value [interval] | band | control |", "|---" * 8 + "|"]
+    lines = [
+        "| claim | says | case | setting | verdict | value [interval] | band | control |",
+        "|---" * 8 + "|",
+    ]
     for row in rows.itertuples():
         verdict = f"**{row.verdict}**" + (f" ({row.reason})" if row.reason else "")
-        cells = [row.claim, row.statement, row.case, row.setting, verdict, f"{verdicts.number(row)} {row.unit}"]
-        lines.append(f"| {' | '.join(_escape(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |")
+        cells = [
+            row.claim,
+            row.statement,
+            row.case,
+            row.setting,
+            verdict,
+            f"{verdicts.number(row)} {row.unit}",
+        ]
+        lines.append(
+            f"| {' | '.join(_escape(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |"
+        )
     return "\n".join(lines)
 
 
 def _escape(text: str) -> str:
     """Text that stays text in one cell of a table: no markup, no link, no line of its own."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
+    return (
+        html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
+    )
 
 
 def _speed() -> str:
@@ -79,7 +108,10 @@ def _speed() -> str:
     if not tables:
         return ""
     rows = pd.concat(tables, ignore_index=True)
-    lines = ["| goal | what | wanted | median [smallest, largest round] | met |", "|---|---|---|---|---|"]
+    lines = [
+        "| goal | what | wanted | median [smallest, largest round] | met |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows.itertuples():
         number, wanted = benchmarks.goal_in_words(row.goal)
         cells = [number, row.what, wanted, f"{verdicts.number(row)} {row.unit}", row.met]

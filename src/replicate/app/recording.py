@@ -1,4 +1,5 @@
-"""What may enter data/results/: results of a preset's own settings, from build/ or from a folder of any machine.
+"""What may enter data/results/: results of a preset's own settings, from build/ or from a folder of
+any machine.
 
 Everything is checked before anything is written; a folder is recorded whole or not at all.
 """
@@ -16,7 +17,18 @@ from replicate.app import benchmarks, registry, stages, verdicts
 from replicate.errors import BadData, Missing
 from replicate.sources.protocol import Experiment, Source, names
 
-NEEDED = ("source", "experiment", "key", "code", "settings", "numerics", "device", "commit", "dirty", "written")
+NEEDED = (
+    "source",
+    "experiment",
+    "key",
+    "code",
+    "settings",
+    "numerics",
+    "device",
+    "commit",
+    "dirty",
+    "written",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,9 @@ class Export:
 
 
 def record_folder(folder: Path) -> set[tuple[str, str]]:
-    """Record every table of a folder that `run --out` wrote; (source, preset) of each. Raises Missing or BadData."""
+    """Record every table of a folder that `run --out` wrote; (source, preset) of each. Raises
+    Missing or BadData.
+    """
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:
         raise Missing(f"{folder} has no tables; write them there with run SOURCE --out {folder}")
@@ -45,7 +59,8 @@ def record_folder(folder: Path) -> set[tuple[str, str]]:
 def record_built() -> set[tuple[str, str]]:
     """Record what build/ holds of every preset's own settings; (source, preset) of each.
 
-    Algebra alone is no result of a preset but smoke. Raises BadData if a run was made by a changed tree.
+    Algebra alone is no result of a preset but smoke. Raises BadData if a run was made by a changed
+    tree.
     """
     touched = set()
     for source in registry.sources():
@@ -53,7 +68,9 @@ def record_built() -> set[tuple[str, str]]:
             chosen = {name: each.chosen(settings) for name, each in source.items()}
             ran = any(not runs.load_cached(source[name], entries).empty
                       for name, entries in chosen.items() if source[name].settings is None)  # fmt: skip
-            if ran and any([runs.record(source[name], entries, preset) for name, entries in chosen.items()]):
+            if ran and any(
+                [runs.record(source[name], entries, preset) for name, entries in chosen.items()]
+            ):
                 touched.add((source.name, preset))
     for stage in stages.stages():
         if runs.record(stage.experiment, stage.settings, stages.PRESET):
@@ -62,24 +79,32 @@ def record_built() -> set[tuple[str, str]]:
 
 
 def judge_recorded(touched: set[tuple[str, str]]) -> None:
-    """Write the verdicts of sources and presets whose tables changed; speed has goals and no claims."""
+    """Write the verdicts of sources and presets whose tables changed; speed has goals and no
+    claims.
+    """
     for name, preset in sorted(touched):
         if name in names():
             verdicts.write_recorded(registry.source(name), preset)
 
 
 def read(path: Path) -> Export:
-    """A file to be recorded, with everything in it checked. Raises BadData, which names the file and what is wrong."""
+    """A file to be recorded, with everything in it checked. Raises BadData, which names the file
+    and what is wrong.
+    """
     rows, provenance = runs.read_export(path)
     preset, records = provenance.get("preset"), provenance["records"]
     if preset not in claims.PRESETS:
-        raise BadData(f"{path}: preset must be one of {', '.join(claims.PRESETS)}, got {str(preset)[:40]!r}")
+        raise BadData(
+            f"{path}: preset must be one of {', '.join(claims.PRESETS)}, got {str(preset)[:40]!r}"
+        )
     for key, record in records.items():
         if lacking := [name for name in NEEDED if name not in record]:
             raise BadData(f"{path}: the record of {str(key)[:40]!r} lacks {lacking[0]}")
     experiment, source = _experiment(path, records)
     if path.name != runs.record_path(experiment, preset).name:
-        raise BadData(f"{path}: a table of {experiment.name} must be called {runs.record_path(experiment, preset).name}")
+        raise BadData(
+            f"{path}: a table of {experiment.name} must be called {runs.record_path(experiment, preset).name}"
+        )
     _check_rows(path, rows, records)
     for key, entry in rows.groupby("key").dataset.first().items():
         _check_settings(path, source, experiment, preset, str(entry), records[key]["settings"])
@@ -87,9 +112,11 @@ def read(path: Path) -> Export:
 
 
 def carry(source: Source, preset: str) -> Iterator[str]:
-    """Carry recorded results to today's code where one seed of theirs, run anew, is equal to six digits.
+    """Carry recorded results to today's code where one seed of theirs, run anew, is equal to six
+    digits.
 
-    One line per experiment. Results of another class of machines, or that differ, stay results of older code.
+    One line per experiment. Results of another class of machines, or that differ, stay results of
+    older code.
     """
     for experiment in source.values():
         for entry in runs.list_older(experiment, preset):
@@ -103,12 +130,20 @@ def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> s
     before = table.attrs["settings"][recorded.key.iloc[0]]
     if runs.without_seeds(before) != runs.without_seeds(_plain(asdict(settings))):
         return "its settings have changed; run it anew"
-    seeds = [seed for seed in getattr(settings, "seeds", ()) if "seed" not in recorded or (recorded.seed == seed).any()]
+    seeds = [
+        seed
+        for seed in getattr(settings, "seeds", ())
+        if "seed" not in recorded or (recorded.seed == seed).any()
+    ]
     fewer = settings if not seeds else replace(settings, seeds=(seeds[0],))
     anew = runs.produce_or_load(experiment, fewer)
-    wanted = recorded if not seeds or "seed" not in recorded else recorded[recorded.seed == seeds[0]]
+    wanted = (
+        recorded if not seeds or "seed" not in recorded else recorded[recorded.seed == seeds[0]]
+    )
     anew = anew if not seeds or "seed" not in anew else anew[anew.seed == seeds[0]]
-    if difference := differ(experiment.without_clock(wanted), experiment.without_clock(runs.round_numbers(anew))):
+    if difference := differ(
+        experiment.without_clock(wanted), experiment.without_clock(runs.round_numbers(anew))
+    ):
         return f"not carried, {difference}"
     runs.carry(experiment, preset, recorded.key.unique())
     return "carried to today's code"
@@ -148,7 +183,9 @@ def _experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, st
     else:
         raise BadData(f"{path}: unknown source {source[:40]!r}; known: {', '.join(names())}")
     if name not in experiments:
-        raise BadData(f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(experiments)}")
+        raise BadData(
+            f"{path}: unknown experiment {name[:40]!r} of {source}; known: {', '.join(experiments)}"
+        )
     return experiments[name], source
 
 
@@ -157,19 +194,27 @@ def _check_rows(path: Path, rows: pd.DataFrame, records: Mapping[str, dict]) -> 
         if name not in rows or not rows[name].map(lambda value: isinstance(value, str)).all():
             raise BadData(f"{path}: column {name} must hold a text in every row")
     if strange := set(rows.key) ^ set(records):
-        raise BadData(f"{path}: key {sorted(strange)[0][:40]!r} must have rows and a record, and has only one of them")
+        raise BadData(
+            f"{path}: key {sorted(strange)[0][:40]!r} must have rows and a record, and has only one of them"
+        )
 
 
-def _check_settings(path: Path, source: str, experiment: Experiment, preset: str, entry: str, settings: object) -> None:
+def _check_settings(
+    path: Path, source: str, experiment: Experiment, preset: str, entry: str, settings: object
+) -> None:
     """Raises BadData unless these are the preset's own settings, with some or all of its seeds."""
     is_speed = source == benchmarks.SOURCE
     presets = benchmarks.presets() if is_speed else registry.source(source).presets
     entries = experiment.chosen(presets.get(preset, {}))
     if entry not in entries:
-        raise BadData(f"{path}: preset {preset} runs {experiment.name} on {', '.join(entries) or 'nothing'}, not on {entry[:40]!r}")
+        raise BadData(
+            f"{path}: preset {preset} runs {experiment.name} on {', '.join(entries) or 'nothing'}, not on {entry[:40]!r}"
+        )
     preset_settings = _plain(asdict(entries[entry]))
     if not isinstance(settings, dict) or set(settings) != set(preset_settings):
-        raise BadData(f"{path}: the settings of {experiment.name} on {entry} are not those of this code")
+        raise BadData(
+            f"{path}: the settings of {experiment.name} on {entry} are not those of this code"
+        )
     for name, value in preset_settings.items():
         same = set(settings[name]) <= set(value) if name == "seeds" else settings[name] == value
         if not same:

@@ -1,4 +1,5 @@
-"""The sources with what belongs to each: its claims, checked, and its tables, from build/ or from data/results/.
+"""The sources with what belongs to each: its claims, checked, and its tables, from build/ or from
+data/results/.
 
 Names are refused before anything large is imported, so pandas is imported where a table is made.
 """
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from replicate.claims import Claim, Decided
 
-    Tables = Callable[[Experiment], pd.DataFrame]  # the rows of one experiment, empty if it has not run
+    Tables = Callable[
+        [Experiment], pd.DataFrame
+    ]  # the rows of one experiment, empty if it has not run
 
 
 def sources() -> list[Source]:
@@ -42,7 +45,9 @@ def claims_of(source: Source) -> list[Claim]:
 
 def read_built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
     """The tables that runs under these settings left in build/."""
-    return lambda experiment: _with_setting(source, runs.load_cached(experiment, experiment.chosen(settings)))
+    return lambda experiment: _with_setting(
+        source, runs.load_cached(experiment, experiment.chosen(settings))
+    )
 
 
 def read_recorded_tables(source: Source, preset: str) -> Tables:
@@ -58,11 +63,15 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
 
     def decide_tables(wanted: tuple[str, ...]) -> Decided | None:
         experiments = [source[name] for name in wanted]
-        judged = [rows for rows in (_derive(each, tables(each)) for each in experiments) if not rows.empty]
+        judged = [
+            rows for rows in (_derive(each, tables(each)) for each in experiments) if not rows.empty
+        ]
         if not judged:
             return None
         fields = dict.fromkeys(name for each in experiments for name in each.fields)
-        measures = {name: measure for each in experiments for name, measure in each.measures.items()}
+        measures = {
+            name: measure for each in experiments for name, measure in each.measures.items()
+        }
         named = any(each.settings is None for each in experiments)
         return Decided(pd.concat(judged, ignore_index=True), tuple(fields), measures, named)
 
@@ -81,8 +90,12 @@ def list_older(source: Source, preset: str) -> list[str]:
 
 
 def _todays_code(path: Path, name: str) -> Callable[[Mapping], str]:
-    """Provenance -> today's digest of an experiment, with what the settings of that result chose among folders."""
-    return lambda record: runs.digest_of_file(path, name, tuple(sorted(record.get("found_by_folder", {}))))
+    """Provenance -> today's digest of an experiment, with what the settings of that result chose
+    among folders.
+    """
+    return lambda record: runs.digest_of_file(
+        path, name, tuple(sorted(record.get("found_by_folder", {})))
+    )
 
 
 def _file_of(source: Source, name: str) -> Path:
@@ -105,19 +118,29 @@ def list_missing(source: Source, preset: str) -> list[str]:
     """Data sets of a preset that are not at hand."""
     from replicate import datasets
 
-    needed = {value.dataset for entry, value in source.presets[preset].items() if source.needs_files(entry)}
-    return sorted(name for name in needed if name not in datasets.NAMES or not datasets.at_hand(name))
+    needed = {
+        value.dataset
+        for entry, value in source.presets[preset].items()
+        if source.needs_files(entry)
+    }
+    return sorted(
+        name for name in needed if name not in datasets.NAMES or not datasets.at_hand(name)
+    )
 
 
 def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """The table that is judged, data set by data set, with the columns that say where its rows come from."""
+    """The table that is judged, data set by data set, with the columns that say where its rows come
+    from.
+    """
     import pandas as pd
 
     if table.empty:
         return table
     tables = []
     for entry, rows in table.groupby("dataset", sort=False):
-        origin = {name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")}
+        origin = {
+            name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")
+        }
         tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
     return pd.concat(tables, ignore_index=True)
 

@@ -1,4 +1,6 @@
-"""The report: every verdict and every executed notebook as pages that need neither a server nor a network."""
+"""The report: every verdict and every executed notebook as pages that need neither a server nor a
+network.
+"""
 
 import html
 import io
@@ -20,7 +22,12 @@ OPTIONS = {
     "project": "replicate",
     "extensions": ["myst_nb", "replicate.app.site"],
     "html_theme": "pydata_sphinx_theme",
-    "html_theme_options": {"secondary_sidebar_items": [], "footer_start": [], "footer_end": [], "icon_links": []},
+    "html_theme_options": {
+        "secondary_sidebar_items": [],
+        "footer_start": [],
+        "footer_end": [],
+        "icon_links": [],
+    },
     "html_title": "replicate",
     "html_sidebars": {"**": []},
     "html_math_renderer": "drawn",
@@ -36,8 +43,8 @@ OPTIONS = {
 def build() -> Path:
     """Write the report to `build/report/html/`; the path of its first page.
 
-    An older report stays until the new one is whole. Raises Unavailable without the extra `report`, and Failure, which
-    names the log, if a page cannot be built.
+    An older report stays until the new one is whole. Raises Unavailable without the extra `report`,
+    and Failure, which names the log, if a page cannot be built.
     """
     try:
         from sphinx.application import Sphinx
@@ -53,11 +60,21 @@ def build() -> Path:
     messages = io.StringIO()
     try:
         app = Sphinx(
-            pages, None, unfinished, home / "doctrees", "html", dict(OPTIONS), status=messages, warning=messages, warningiserror=True
+            pages,
+            None,
+            unfinished,
+            home / "doctrees",
+            "html",
+            dict(OPTIONS),
+            status=messages,
+            warning=messages,
+            warningiserror=True,
         )
         app.build()
     except (SphinxError, OSError) as error:
-        raise Failure(f"the report could not be built ({str(error).splitlines()[0]}); see {log}") from None
+        raise Failure(
+            f"the report could not be built ({str(error).splitlines()[0]}); see {log}"
+        ) from None
     finally:
         paths.write_atomic(log, messages.getvalue().encode())
     if app.statuscode:
@@ -68,7 +85,9 @@ def build() -> Path:
 
 
 def write_pages(folder: Path) -> None:
-    """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a source."""
+    """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a
+    source.
+    """
     names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
@@ -92,7 +111,9 @@ def largest_notebook(name: str) -> Path:
 
 
 def verdict_page(source: Source) -> str:
-    """All rows of a source at every preset that is recorded, or what stands in its claims file if none is."""
+    """All rows of a source at every preset that is recorded, or what stands in its claims file if
+    none is.
+    """
     paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title)]
     tables = {preset: verdicts.read_recorded(source, preset) for preset in claims.PRESETS}
     tables = {preset: table for preset, table in tables.items() if not table.empty}
@@ -102,14 +123,19 @@ def verdict_page(source: Source) -> str:
     anchored: set[str] = set()
     for preset, table in tables.items():
         paragraphs.append(f"## Preset {preset}")
-        paragraphs += [f"Made by older code: {experiment}." for experiment in registry.list_older(source, preset)]
+        paragraphs += [
+            f"Made by older code: {experiment}."
+            for experiment in registry.list_older(source, preset)
+        ]
         untested = table.verdict == "not tested"
         paragraphs.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
     return "\n\n".join(paragraphs) + "\n"
 
 
 def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
-    """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in `anchored`."""
+    """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in
+    `anchored`.
+    """
     head = "".join(f"<th>{column}</th>" for column in PAGE_COLUMNS)
     rows = []
     for row in table.itertuples():

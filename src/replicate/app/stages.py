@@ -1,8 +1,10 @@
-"""What a GPU is wanted for: stages in order of value, each with its cost, run one after the other within a budget.
+"""What a GPU is wanted for: stages in order of value, each with its cost, run one after the other
+within a budget.
 
-A stage is one experiment on one entry of preset gpu, for which it declares why and how valuable it is. It is missing
-until its table is in build/ or recorded in data/results/gpu/. Its floor is its operations over the rate at which the
-device multiplies matrices; networks reach a fifth to a third of that rate, so it takes three to five times the floor.
+A stage is one experiment on one entry of preset gpu, for which it declares why and how valuable it
+is. It is missing until its table is in build/ or recorded in data/results/gpu/. Its floor is its
+operations over the rate at which the device multiplies matrices; networks reach a fifth to a third
+of that rate, so it takes three to five times the floor.
 """
 
 import os
@@ -27,7 +29,9 @@ DRY = "smoke"
 
 @dataclass(frozen=True)
 class Stage:
-    """One experiment on one entry of the preset: source, entry, settings, and why and how soon it should run."""
+    """One experiment on one entry of the preset: source, entry, settings, and why and how soon it
+    should run.
+    """
 
     source: str
     experiment: Experiment
@@ -43,7 +47,9 @@ class Stage:
 
     @property
     def operations(self) -> float | None:
-        """Multiplications and additions of its networks; None where the experiment does not count them."""
+        """Multiplications and additions of its networks; None where the experiment does not count
+        them.
+        """
         count = self.experiment.operations
         return None if count is None else sum(map(count, self.settings.values()))
 
@@ -71,14 +77,18 @@ def _of_sources(dry: bool) -> Iterable[Stage]:
     for source in registry.sources():
         try:
             experiments = list(source.values())
-        except ModuleNotFoundError as error:  # of another package: a source needs what a bare machine may not have
+        except (
+            ModuleNotFoundError
+        ) as error:  # of another package: a source needs what a bare machine may not have
             print(f"going on without {source.name}: {error.name} is not installed", file=sys.stderr)
             continue
         for each in experiments:
             for entry, evidence in each.evidence.items():
                 settings = source.presets[PRESET][entry]
                 settings = source.tiny(settings) if dry else settings
-                yield Stage(source.name, each, entry, {entry: settings}, evidence.value, evidence.why)
+                yield Stage(
+                    source.name, each, entry, {entry: settings}, evidence.value, evidence.why
+                )
 
 
 def _speed(dry: bool) -> Iterable[Stage]:
@@ -100,17 +110,26 @@ def matrix_rate(device: str, size: int = 8192, dtype: torch.dtype = torch.bfloat
 
 
 def table(stages: Iterable[Stage], device: str) -> str:
-    """One line per stage: whether it is there, its operations, and its floor at the rate measured on the device now."""
+    """One line per stage: whether it is there, its operations, and its floor at the rate measured
+    on the device now.
+    """
     rate = matrix_rate(device, *((8192,) if device == "cuda" else (1024,)))
-    lines = [f"floor: at {rate / 1e12:.3g} T operations/s in bfloat16, measured on {runs.device_name(device)}"]
+    lines = [
+        f"floor: at {rate / 1e12:.3g} T operations/s in bfloat16, measured on {runs.device_name(device)}"
+    ]
     for number, stage in enumerate(stages, 1):
         cost = _cost(stage.operations, rate)
-        lines.append(f"{number:3}  {'done' if stage.done else 'missing':8}{stage.name:52}{cost:30}{stage.why}")
+        lines.append(
+            f"{number:3}  {'done' if stage.done else 'missing':8}{stage.name:52}{cost:30}{stage.why}"
+        )
     return "\n".join(lines)
 
 
-def run(stages: list[Stage], out: Path | None, say: Callable[[str], None], preset: str = PRESET) -> list[Stage]:
-    """Run what is missing, in order, until the deadline; what is left. With `out`, each finished stage is a file there.
+def run(
+    stages: list[Stage], out: Path | None, say: Callable[[str], None], preset: str = PRESET
+) -> list[Stage]:
+    """Run what is missing, in order, until the deadline; what is left. With `out`, each finished
+    stage is a file there.
 
     A stage whose data are not at hand, or that fails, is left over and does not stop the others.
     """
@@ -128,7 +147,9 @@ def run(stages: list[Stage], out: Path | None, say: Callable[[str], None], prese
             say(f"{stage.name}: {rows} rows, {elapsed():.1f} s")
             if out is not None:
                 same = [other for other in stages if other.experiment is stage.experiment]
-                settings = {entry: value for other in same for entry, value in other.settings.items()}
+                settings = {
+                    entry: value for other in same for entry, value in other.settings.items()
+                }
                 runs.export(stage.experiment, settings, preset, out)
         except Failure as failure:
             missing.append(stage)
@@ -137,10 +158,14 @@ def run(stages: list[Stage], out: Path | None, say: Callable[[str], None], prese
 
 
 def ask_for(device: str) -> str:
-    """The device that stages run on, for workers too. Raises Unavailable without CUDA, unless the CPU is asked for."""
+    """The device that stages run on, for workers too. Raises Unavailable without CUDA, unless the
+    CPU is asked for.
+    """
     os.environ["REPLICATE_DEVICE"] = device
     if (present := runs.device()) != "cuda" and device != "cpu":
-        raise Unavailable("evidence needs CUDA and this machine has none; say --device cpu for a dry run at tiny sizes")
+        raise Unavailable(
+            "evidence needs CUDA and this machine has none; say --device cpu for a dry run at tiny sizes"
+        )
     return present
 
 
@@ -148,5 +173,7 @@ def _cost(operations: float | None, rate: float) -> str:
     if operations is None:
         return "not counted"
     seconds = operations / rate
-    unit, size = next((u, s) for u, s in (("d", 86400), ("h", 3600), ("min", 60), ("s", 0)) if seconds >= 2 * s)
+    unit, size = next(
+        (u, s) for u, s in (("d", 86400), ("h", 3600), ("min", 60), ("s", 0)) if seconds >= 2 * s
+    )
     return f"{operations / 1e15:.3g} P, {seconds / (size or 1):.1f} {unit}"

@@ -1,7 +1,8 @@
-"""Judging a source once, keeping what came out, and printing it: one file of verdicts per source and preset.
+"""Judging a source once, keeping what came out, and printing it: one file of verdicts per source
+and preset.
 
-`verdicts.csv` carries the hashes of the claims file and of the tables it was made from, so it is printed without being
-judged anew, and the hash of its own rows, so an edit by hand is noticed.
+`verdicts.csv` carries the hashes of the claims file and of the tables it was made from, so it is
+printed without being judged anew, and the hash of its own rows, so an edit by hand is noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from replicate.errors import BadData
 from replicate.sources.protocol import Source
 
 SEAL = "made_from"  # column: hashes of claims file, tables and rows
-SHORT_COLUMNS = ["claim", "case", "verdict", "value", "low", "high", "unit", "control_verdict", "reason"]  # where space is short
+SHORT_COLUMNS = [
+    "claim",
+    "case",
+    "verdict",
+    "value",
+    "low",
+    "high",
+    "unit",
+    "control_verdict",
+    "reason",
+]  # where space is short
 
 
 def of_runs(source: Source, settings: Mapping[str, object], preset: str) -> pd.DataFrame:
@@ -33,14 +44,20 @@ def judge_tables(source: Source, tables: registry.Tables, preset: str) -> pd.Dat
     claim_list = registry.claims_of(source)
     measured = claims.measure(claim_list, registry.decide(source, tables))
     absent = registry.list_missing(source, preset)
-    return claims.judge(source.name, claim_list, measured, preset, lambda claim: _explain_absence(source, claim, preset, absent))
+    return claims.judge(
+        source.name,
+        claim_list,
+        measured,
+        preset,
+        lambda claim: _explain_absence(source, claim, preset, absent),
+    )
 
 
 def read_recorded(source: Source, preset: str) -> pd.DataFrame:
     """The rows of one source from data/results/, without any row if nothing is recorded.
 
-    Read from verdicts.csv where that was made from today's claims and tables, else judged. Raises BadData if the file
-    was edited by hand.
+    Read from verdicts.csv where that was made from today's claims and tables, else judged. Raises
+    BadData if the file was edited by hand.
     """
     made_from = _hash_inputs(source, preset)
     if not made_from:
@@ -72,11 +89,15 @@ def read_larger(source: Source, preset: str) -> pd.DataFrame:
 
 
 def list_decided(verdicts: pd.DataFrame) -> str:
-    """Claim, case and verdict of the rows that every preset decides, one per line: what strict nbval compares."""
+    """Claim, case and verdict of the rows that every preset decides, one per line: what strict
+    nbval compares.
+    """
     rows = claims.primary_rows(verdicts)
     rows = rows[rows.kind.isin(claims.WITHOUT_INTERVAL)]
     width = max(map(len, rows.claim), default=0)
-    return "\n".join(f"{row.claim:{width}}  {row.case:28}  {row.verdict}" for row in rows.itertuples())
+    return "\n".join(
+        f"{row.claim:{width}}  {row.case:28}  {row.verdict}" for row in rows.itertuples()
+    )
 
 
 def number(row, name: str = "value") -> str:
@@ -90,7 +111,11 @@ def band(row) -> str:
     open_below, open_above = row.at_least == -float("inf"), row.at_most == float("inf")
     if open_below or open_above:
         return f"at most {row.at_most:g}" if open_below else f"at least {row.at_least:g}"
-    return f"{row.at_least:g}" if row.at_least == row.at_most else f"{row.at_least:g} to {row.at_most:g}"
+    return (
+        f"{row.at_least:g}"
+        if row.at_least == row.at_most
+        else f"{row.at_least:g} to {row.at_most:g}"
+    )
 
 
 def control(row) -> str:
@@ -102,16 +127,22 @@ def plain(table: pd.DataFrame) -> str:
     """The rows of one source for a terminal: primary cases one per line, then words and counts."""
     primary = claims.primary_rows(table)
     intervals = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
-    rows = [("claim", "case", "setting", "verdict", "value [interval]", "band", "control", "reason")]
+    rows = [
+        ("claim", "case", "setting", "verdict", "value [interval]", "band", "control", "reason")
+    ]
     rows += [(r.claim, r.case, r.setting, r.verdict, f"{number(r)} {r.unit}", band(r), control(r), r.reason)
              for r in intervals.itertuples()]  # fmt: skip
     lines = _align(rows)
-    lines.append(f"exact statements and errata: {words(primary[primary.kind.isin(claims.WITHOUT_INTERVAL)])}")
+    lines.append(
+        f"exact statements and errata: {words(primary[primary.kind.isin(claims.WITHOUT_INTERVAL)])}"
+    )
     beside = int((table.role != "primary").sum())
     lines.append(f"secondary cases and controls: {beside}, all of them with --json")
     lines += counts(table)
     reasons = table[table.verdict == "not tested"].reason.value_counts()
-    return "\n".join(lines + [f"  not tested, {reason}: {count}" for reason, count in reasons.items()])
+    return "\n".join(
+        lines + [f"  not tested, {reason}: {count}" for reason, count in reasons.items()]
+    )
 
 
 def counts(table: pd.DataFrame) -> list[str]:
@@ -119,7 +150,11 @@ def counts(table: pd.DataFrame) -> list[str]:
     lines = []
     for group, row in claims.headline(table).iterrows():
         texts = [f"{count} {word}" for word, count in row.drop("control fails").items() if count]
-        survived = f" (control fails in {row['control fails']} of the reproduced)" if row["reproduced"] else ""
+        survived = (
+            f" (control fails in {row['control fails']} of the reproduced)"
+            if row["reproduced"]
+            else ""
+        )
         lines.append(f"{group}: {', '.join(texts) or 'none'}{survived}")
     return lines
 
@@ -136,7 +171,10 @@ def words(exact: pd.DataFrame) -> str:
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _explain_absence(source: Source, claim: Claim, preset: str, absent: Sequence[str]) -> str:
@@ -158,11 +196,15 @@ def _hash_inputs(source: Source, preset: str) -> str:
     if not tables:
         return ""
     of_tables = "".join(f"{path.name} {runs.checksum_of(path)}\n" for path in tables)
-    return f"{_hash((paths.CLAIMS / f'{source.name}.toml').read_bytes())} {_hash(of_tables.encode())}"
+    return (
+        f"{_hash((paths.CLAIMS / f'{source.name}.toml').read_bytes())} {_hash(of_tables.encode())}"
+    )
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, str]:
-    """The rows of a verdicts.csv and what they were made from. Raises BadData if it is damaged or edited."""
+    """The rows of a verdicts.csv and what they were made from. Raises BadData if it is damaged or
+    edited.
+    """
     try:
         text = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:  # of decoding too
@@ -173,7 +215,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, str]:
         return text, ""
     made_from, _, rows_hash = seals[0].rpartition(" ")
     if _hash(_text(text).encode()) != rows_hash:
-        raise BadData(f"{path} was edited by hand; delete it and run make readme, which judges the tables anew")
+        raise BadData(
+            f"{path} was edited by hand; delete it and run make readme, which judges the tables anew"
+        )
     return text.assign(**{name: pd.to_numeric(text[name]) for name in claims.NUMBERS}), made_from
 
 

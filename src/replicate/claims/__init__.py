@@ -1,7 +1,7 @@
 """What the sources say, as data, and what the tables of our experiments say about it.
 
-`claim`: the rows of a claims file; `check`: their names; `cells`, `contrasts`, `measure`: from a table to estimates;
-`statistics`: every interval and every p; `judge`: verdicts.
+`claim`: the rows of a claims file; `check`: their names; `cells`, `contrasts`, `measure`: from a
+table to estimates; `statistics`: every interval and every p; `judge`: verdicts.
 """
 
 from typing import TYPE_CHECKING

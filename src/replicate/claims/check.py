@@ -1,4 +1,6 @@
-"""Every name in a claims file, held against the experiments it names: what could not be judged is refused at once."""
+"""Every name in a claims file, held against the experiments it names: what could not be judged is
+refused at once.
+"""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -23,10 +25,14 @@ CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a te
           OPTION: "a text or a number"}  # fmt: skip
 
 
-def check(claims: Iterable[Claim], file: str, experiments: Mapping, presets: Mapping[str, Mapping]) -> None:
-    """Raise BadData, which names the row and the field, for the first name that no experiment knows.
+def check(
+    claims: Iterable[Claim], file: str, experiments: Mapping, presets: Mapping[str, Mapping]
+) -> None:
+    """Raise BadData, which names the row and the field, for the first name that no experiment
+    knows.
 
-    experiments: name -> experiment, as `sources.protocol` declares it; presets: name -> entry -> settings.
+    experiments: name -> experiment, as `sources.protocol` declares it; presets: name -> entry ->
+    settings.
     """
     for claim in claims:
         if not claim.experiments:
@@ -80,14 +86,22 @@ class _Known:
 
     def entries_at(self, preset: str) -> set[str]:
         """The entries of a preset that the experiments are meant for."""
-        return {entry for each in self.experiments for entry in each.chosen(self.presets.get(preset, {}))}
+        return {
+            entry
+            for each in self.experiments
+            for entry in each.chosen(self.presets.get(preset, {}))
+        }
 
     def check_metric(self, place: str, name: str) -> None:
         if name and name not in self.metrics:
             raise _in(place, unknown("metric", name, self.metrics))
 
-    def check_value(self, place: str, name: str, value: object, settings: Collection | None = None) -> None:
-        """A field's name, and its value (or each of a list) under these settings, or under those of any preset."""
+    def check_value(
+        self, place: str, name: str, value: object, settings: Collection | None = None
+    ) -> None:
+        """A field's name, and its value (or each of a list) under these settings, or under those of
+        any preset.
+        """
         if name not in self.fields:
             raise _in(place, unknown("field", name, self.fields))
         if value == []:
@@ -95,8 +109,17 @@ class _Known:
         for each in value if isinstance(value, list) else [value]:
             vocabularies = self._values(name, settings)
             if not any(_allows(values, each) for values in vocabularies):
-                listed = {str(value) for values in vocabularies if not isinstance(values, type) for value in values}
-                hint = unknown("value", str(each), listed) if listed else f"must be a number, got {each!r}"
+                listed = {
+                    str(value)
+                    for values in vocabularies
+                    if not isinstance(values, type)
+                    for value in values
+                }
+                hint = (
+                    unknown("value", str(each), listed)
+                    if listed
+                    else f"must be a number, got {each!r}"
+                )
                 raise _in(f"{place}.{name}", hint)
 
     def _values(self, name: str, settings: Collection | None) -> list:
@@ -106,7 +129,11 @@ class _Known:
                 for each in self.experiments if name in each.fields]  # fmt: skip
 
     def _settings(self, experiment) -> list:
-        return [value for entries in self.presets.values() for value in experiment.chosen(entries).values()]
+        return [
+            value
+            for entries in self.presets.values()
+            for value in experiment.chosen(entries).values()
+        ]
 
     def check_primary(self, place: str, preset: str, fields: Mapping, contrast: Contrast) -> None:
         """A case that the experiments make at the preset."""
@@ -114,7 +141,9 @@ class _Known:
             raise _in(place, unknown("preset", preset, self.presets))
         entries = self.entries_at(preset)
         if (entry := fields.get("dataset")) is not None and entry not in entries:
-            raise _in(f"{place}.dataset", unknown(f"data set at preset {preset!r}", str(entry), entries))
+            raise _in(
+                f"{place}.dataset", unknown(f"data set at preset {preset!r}", str(entry), entries)
+            )
         if not fields:
             raise ValueError(f"{place}: names no field of the case")
         settings = [value for each in self.experiments
@@ -129,7 +158,9 @@ class _Known:
                 self.check_value(place, name, value, settings)
             fixed = contrast.where.get(name, value)
             if value != fixed and not (isinstance(fixed, list) and value in fixed):
-                raise ValueError(f"{place}.{name}: the contrast has {name} = {fixed!r}, got {value!r}")
+                raise ValueError(
+                    f"{place}.{name}: the contrast has {name} = {fixed!r}, got {value!r}"
+                )
 
 
 def _read(place: str, table: Mapping, base: Contrast | None, names: _Known) -> Contrast:
@@ -141,7 +172,9 @@ def _read(place: str, table: Mapping, base: Contrast | None, names: _Known) -> C
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {error}") from None
     if contrast.name not in CONTRASTS and contrast.name not in names.measures:
-        raise _in(f"{place}.name", unknown("contrast", str(contrast.name), {*CONTRASTS, *names.measures}))
+        raise _in(
+            f"{place}.name", unknown("contrast", str(contrast.name), {*CONTRASTS, *names.measures})
+        )
     names.check_metric(f"{place}.metric", contrast.metric)
     names.check_metric(f"{place}.ends", contrast.ends)
     for where, fields in _fields(place, contrast):

@@ -1,8 +1,8 @@
 """What the sources say, as rows of data: one `[[claim]]` of a TOML file per checkable sentence.
 
-A claim names the experiment whose table decides it, the contrast that is taken of that table, and a control: the same
-contrast with some fields changed. All names are checked when a file is loaded, so a row that could not be judged is
-refused before anything runs.
+A claim names the experiment whose table decides it, the contrast that is taken of that table, and a
+control: the same contrast with some fields changed. All names are checked when a file is loaded, so
+a row that could not be judged is refused before anything runs.
 """
 
 import math
@@ -35,11 +35,12 @@ Bound = Annotated[float, Field(allow_inf_nan=True)]
 class Claim:
     """One checkable sentence: it holds when its contrast lies in [at_least, at_most].
 
-    origin: "source" (its text says so), "paper" (only the full paper does), "ours". quote: the source's words. family:
-    the table, figure or section named in `where` whose rows share one error rate. contrast: `name` and what that
-    contrast takes; control, each of controls: fields of the contrast that it changes, and `what`, a name for readers.
-    secondary: by name, further contrasts that are judged beside the primary one. primary: preset -> fields of the one
-    case that is judged there. margin: where the band comes from. scope "setting": about its data set, net or number.
+    origin: "source" (its text says so), "paper" (only the full paper does), "ours". quote: the
+    source's words. family: the table, figure or section named in `where` whose rows share one error
+    rate. contrast: `name` and what that contrast takes; control, each of controls: fields of the
+    contrast that it changes, and `what`, a name for readers. secondary: by name, further contrasts
+    that are judged beside the primary one. primary: preset -> fields of the one case that is judged
+    there. margin: where the band comes from. scope "setting": about its data set, net or number.
     """
 
     id: Identity
@@ -59,13 +60,18 @@ class Claim:
     control: dict[str, Any] = Field(default_factory=dict)
     controls: dict[str, dict[str, Any]] = Field(default_factory=dict)
     secondary: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    primary: dict[Literal["smoke", "cpu", "night", "gpu", "paper"], dict[str, Any]] = Field(default_factory=dict)
+    primary: dict[Literal["smoke", "cpu", "night", "gpu", "paper"], dict[str, Any]] = Field(
+        default_factory=dict
+    )
     scope: Literal["general", "setting"] = "general"
     note: str = ""
 
     @model_validator(mode="after")
     def _can_be_judged(self):
-        if not (math.isfinite(self.at_least) or math.isfinite(self.at_most)) or not self.at_least <= self.at_most:
+        if (
+            not (math.isfinite(self.at_least) or math.isfinite(self.at_most))
+            or not self.at_least <= self.at_most
+        ):
             raise ValueError(f"band must have an edge, got [{self.at_least}, {self.at_most}]")
         if self.family not in self.where:
             raise ValueError(f"family {self.family!r} must stand in where, {self.where!r}")
@@ -105,8 +111,8 @@ class Claim:
 def load(folder: Path, source: str) -> list[Claim]:
     """The claims of one source in the order of its pages, from `folder/<source>.toml`.
 
-    Types, vocabulary and bands are checked; names of experiments, arms and metrics are `check`'s. Raises BadData, or
-    BadParameter for an unknown source.
+    Types, vocabulary and bands are checked; names of experiments, arms and metrics are `check`'s.
+    Raises BadData, or BadParameter for an unknown source.
     """
     path = folder / f"{source}.toml"
     if not path.exists():
@@ -135,7 +141,9 @@ def _rows(path: Path) -> list[dict]:
     except RecursionError:
         raise BadData(f"{path.name}: values are nested too deeply") from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise BadData(f"{path.name}: claim must be a list of tables, [[claim]], got {str(rows)[:60]}")
+        raise BadData(
+            f"{path.name}: claim must be a list of tables, [[claim]], got {str(rows)[:60]}"
+        )
     return rows
 
 
@@ -150,13 +158,19 @@ def _claim(path: Path, row: dict) -> Claim:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"] if step != "str")
         message = first["msg"].removeprefix("Value error, ")
-        name = row.get("id") if isinstance(row.get("id"), str) else f"with id {str(row.get('id'))[:60]!r}"
+        name = (
+            row.get("id")
+            if isinstance(row.get("id"), str)
+            else f"with id {str(row.get('id'))[:60]!r}"
+        )
         if first["type"] == "string_pattern_mismatch":
             message = f"must be letters, digits, dots and hyphens, got {str(first['input'])[:60]!r}"
             name = f"with id {str(row.get('id'))[:60]!r}"
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             message = "is no field of a claim"
-        raise BadData(f"{path.name}: claim {name}: {f'{place}: ' if place else ''}{_line(message)}") from None
+        raise BadData(
+            f"{path.name}: claim {name}: {f'{place}: ' if place else ''}{_line(message)}"
+        ) from None
     except RecursionError:
         raise BadData(f"{path.name}: values are nested too deeply") from None
 

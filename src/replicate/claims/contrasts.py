@@ -1,7 +1,9 @@
-"""Contrasts: from the numbers of a few arms, one per unit each, to the numbers that a claim is about.
+"""Contrasts: from the numbers of a few arms, one per unit each, to the numbers that a claim is
+about.
 
-A claim names one of these functions, or a measure of its experiment's file, and the arms in the order of the
-arguments. a, b, c, d: one Series per arm, by unit; with `over`, one table per arm, units by values of that field.
+A claim names one of these functions, or a measure of its experiment's file, and the arms in the
+order of the arguments. a, b, c, d: one Series per arm, by unit; with `over`, one table per arm,
+units by values of that field.
 """
 
 import inspect
@@ -51,7 +53,9 @@ def value(a: Numbers) -> Numbers:
 
 @contrast
 def exact(a: Numbers) -> Numbers:
-    """The value of a row that the experiment computes for this claim alone: column `value`, or that of the control."""
+    """The value of a row that the experiment computes for this claim alone: column `value`, or that
+    of the control.
+    """
     return a
 
 
@@ -126,14 +130,17 @@ def log10_ratio_to_the_least(a: Numbers, *rivals: Numbers) -> Numbers:
 def log2_ratio_of_times(a: Numbers, b: Numbers, ends: Sequence[Numbers]) -> Numbers:
     """log2(a / b) of the times to a target. ends: of each arm the length of its run.
 
-    An arm that never arrives is given its whole run; where neither arrives there is nothing to compare (NaN).
+    An arm that never arrives is given its whole run; where neither arrives there is nothing to
+    compare (NaN).
     """
     arrived = a.notna() | b.notna()
     return np.log2(a.fillna(ends[0]) / b.fillna(ends[1])).where(arrived)
 
 
 @contrast
-def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: Literal["lower", "higher"]) -> Numbers:
+def gain_over_the_better(
+    a: Numbers, b: Numbers, c: Numbers, better: Literal["lower", "higher"]
+) -> Numbers:
     """How much better a is than the better of b and c. better: "lower" or "higher"."""
     sign = {"lower": -1, "higher": 1}[better]
     rivals = pd.concat([sign * b, sign * c], axis=1)
@@ -142,13 +149,17 @@ def gain_over_the_better(a: Numbers, b: Numbers, c: Numbers, better: Literal["lo
 
 @contrast
 def closest(a: Numbers, b: Numbers, *rivals: Numbers) -> Least:
-    """How much nearer a ends to b than the nearest rival: the least over rivals of |rival - b| - |a - b|."""
+    """How much nearer a ends to b than the nearest rival: the least over rivals of |rival - b| - |a
+    - b|.
+    """
     return Least(tuple((rival - b).abs() - (a - b).abs() for rival in rivals))
 
 
 @contrast
 def slope(a: Table, b: Table, scale: Literal["log2", "log10"]) -> Numbers:
-    """Least-squares slope of log10(a / b) on log2 or log10 of the field `over`. scale: "log2" or "log10"."""
+    """Least-squares slope of log10(a / b) on log2 or log10 of the field `over`. scale: "log2" or
+    "log10".
+    """
     x = {"log2": np.log2, "log10": np.log10}[scale](np.array(list(a), dtype=float))
     centred = x - x.mean()
     return (np.log10(a / b) * centred).sum(axis=1, skipna=False) / (centred**2).sum()
@@ -181,16 +192,26 @@ def mean_ratio(a: Table, b: Table) -> Numbers:
     return (a / b).mean(axis=1, skipna=False)
 
 
-OF_THE_CELL = ("name", "metric", "arms", "where", "over", "base", "ends", "of")  # the rest are options of a function
+OF_THE_CELL = (
+    "name",
+    "metric",
+    "arms",
+    "where",
+    "over",
+    "base",
+    "ends",
+    "of",
+)  # the rest are options of a function
 
 
 @dataclass(frozen=True)
 class Contrast:
     """A contrast as a claim asks for it.
 
-    metric: the column; an arm may name another one. arms: fields of each arm. where: fields of all arms. over: a field
-    that the contrast runs along. base: fields of the arm that gains are counted from. ends: the metric that holds the
-    lengths of runs. options: what else its function takes. of: in words, for what no name says.
+    metric: the column; an arm may name another one. arms: fields of each arm. where: fields of all
+    arms. over: a field that the contrast runs along. base: fields of the arm that gains are counted
+    from. ends: the metric that holds the lengths of runs. options: what else its function takes.
+    of: in words, for what no name says.
     """
 
     name: str
@@ -217,22 +238,40 @@ class Contrast:
         """The same contrast with some fields changed; `where` and options are merged."""
         new = Contrast.read({"name": self.name, **changes})
         given = {name: getattr(new, name) for name in changes if name in OF_THE_CELL}
-        return replace(self, **given | {"where": {**self.where, **new.where}, "options": {**self.options, **new.options}})
+        return replace(
+            self,
+            **given
+            | {"where": {**self.where, **new.where}, "options": {**self.options, **new.options}},
+        )
 
     def cases(self, cells: Cells) -> list[dict]:
-        """The cases that the table has the first arm of; a field that the contrast runs along holds all its values."""
+        """The cases that the table has the first arm of; a field that the contrast runs along holds
+        all its values.
+        """
         first = {**self.where, **(self.arms[0] if self.arms else {})}
         chosen = {name: wanted for name, wanted in first.items() if name in cells.fields}
         in_arm = self.arms[0] if self.arms else {}
         free = [name for name in cells.fields if name != self.over and name not in in_arm]
-        fixed = {name: wanted for name, wanted in chosen.items() if name in self.where and not isinstance(wanted, list)}
-        named = [name for name in in_arm if name in cells.fields]  # a row of another table is blank there
+        fixed = {
+            name: wanted
+            for name, wanted in chosen.items()
+            if name in self.where and not isinstance(wanted, list)
+        }
+        named = [
+            name for name in in_arm if name in cells.fields
+        ]  # a row of another table is blank there
         cases = [case | fixed for case in cells.cases(chosen, free, named)]
-        return [case | {self.over: self._places(cells, case)} for case in cases] if self.over else cases
+        return (
+            [case | {self.over: self._places(cells, case)} for case in cases]
+            if self.over
+            else cases
+        )
 
     def numbers(self, cells: Cells, case: Mapping):
         """What the contrast comes to in one case: Numbers, a Ratio or a Least. Raises Absent."""
-        if len(self.arms) > 1 and self.chosen(case, self.arms[0]) == self.chosen(case, self.arms[1]):
+        if len(self.arms) > 1 and self.chosen(case, self.arms[0]) == self.chosen(
+            case, self.arms[1]
+        ):
             raise Absent("an arm is not compared with itself")
         function = CONTRASTS[self.name]
         given = dict(self.options)
@@ -240,16 +279,22 @@ class Contrast:
         if self.base is not None:
             given["base"] = self._arm(cells, case, self.base)
         if self.ends:
-            given["ends"] = [self._arm(cells, case, {**arm, "metric": self.ends}) for arm in self.arms]
+            given["ends"] = [
+                self._arm(cells, case, {**arm, "metric": self.ends}) for arm in self.arms
+            ]
         return function(*arms, **given)
 
     def chosen(self, case: Mapping, arm: Mapping) -> dict:
         """The fields of an arm's cell in a case; lists in `where` only say which cases there are."""
-        fixed = {name: wanted for name, wanted in self.where.items() if not isinstance(wanted, list)}
+        fixed = {
+            name: wanted for name, wanted in self.where.items() if not isinstance(wanted, list)
+        }
         return {**case, **fixed, **arm}
 
     def _present(self, cells: Cells, case: Mapping) -> list[Mapping]:
-        """The arms; of a contrast with any number of rivals, those rivals that ran, of which there must be one."""
+        """The arms; of a contrast with any number of rivals, those rivals that ran, of which there
+        must be one.
+        """
         needed = arms_of(self.name)
         rivals = [arm for arm in self.arms[needed:] if self._ran(cells, case, arm)]
         if len(self.arms) > needed and not rivals:
@@ -268,7 +313,9 @@ class Contrast:
         metric = chosen.pop("metric", self.metric)
         if not self.over or self.over in arm:
             return cells.values(chosen, metric)
-        return pd.DataFrame({place: cells.values(chosen | {self.over: place}, metric) for place in case[self.over]})
+        return pd.DataFrame(
+            {place: cells.values(chosen | {self.over: place}, metric) for place in case[self.over]}
+        )
 
     def _places(self, cells: Cells, case: Mapping) -> list:
         """The values of `over` at which the first arm has as many units as at any."""
@@ -276,8 +323,14 @@ class Contrast:
         metric = chosen.pop("metric", self.metric)
         limit = {self.over: self.where[self.over]} if self.over in self.where else {}
         places = [cell[self.over] for cell in cells.cases(chosen | limit, [self.over])]
-        units = {place: len(cells.values(chosen | {self.over: place}, metric)) for place in places if place is not None}
-        return sorted((place for place in units if units[place] == max(units.values())), key=_by_size)
+        units = {
+            place: len(cells.values(chosen | {self.over: place}, metric))
+            for place in places
+            if place is not None
+        }
+        return sorted(
+            (place for place in units if units[place] == max(units.values())), key=_by_size
+        )
 
 
 def arms_of(name: str) -> int:
@@ -288,7 +341,9 @@ def arms_of(name: str) -> int:
 
 def takes_rivals(name: str) -> bool:
     """Whether a contrast takes further arms beyond those it needs."""
-    return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(CONTRASTS[name]).parameters.values())
+    return any(
+        p.kind is p.VAR_POSITIONAL for p in inspect.signature(CONTRASTS[name]).parameters.values()
+    )
 
 
 def options_of(name: str) -> set[str]:
@@ -308,7 +363,11 @@ def runs_along(name: str) -> bool:
 
 
 def _by_size(place: object) -> tuple:
-    return (0, float(place), "") if isinstance(place, int | float | np.number) else (1, 0.0, _pad(str(place)))
+    return (
+        (0, float(place), "")
+        if isinstance(place, int | float | np.number)
+        else (1, 0.0, _pad(str(place)))
+    )
 
 
 def _pad(text: str) -> str:

@@ -1,9 +1,10 @@
 """Verdicts: one row per case that was measured, and one per claim whose primary case was not.
 
-An interval is held against a band that was fixed before the run. The word of a primary case is `reproduced` only if the
-whole interval lies in the band and `contradicted` only if all of it lies outside; it needs five units and, within its
-family, a p below ALPHA after Holm's correction. Secondary cases and controls say where they lie and have no word. From
-a row alone its words can be told again: `tell` does so.
+An interval is held against a band that was fixed before the run. The word of a primary case is
+`reproduced` only if the whole interval lies in the band and `contradicted` only if all of it lies
+outside; it needs five units and, within its family, a p below ALPHA after Holm's correction.
+Secondary cases and controls say where they lie and have no word. From a row alone its words can be
+told again: `tell` does so.
 """
 
 import math
@@ -18,7 +19,9 @@ from replicate.claims.statistics import Estimate, holm
 from replicate.errors import BadData
 
 ALPHA = 0.05  # error rate of all firm words of one family together
-FEWEST_UNITS = 5  # below it Student's interval says more about the spread of the units than about the claim
+FEWEST_UNITS = (
+    5  # below it Student's interval says more about the spread of the units than about the claim
+)
 COLUMNS = (
     "source claim origin kind family role case setting where quote statement contrast at_least at_most margin preset "
     "verdict reason value low high level unit n p p_adjusted control control_value control_low control_high control_n "
@@ -43,8 +46,8 @@ def judge(
 ) -> pd.DataFrame:
     """The rows of one source at one preset, with the columns COLUMNS.
 
-    untested: why the primary case of a claim could not be measured, beyond what the claim itself says; "" if nothing is
-    known. Raises KeyError if something was measured that no claim asks for.
+    untested: why the primary case of a claim could not be measured, beyond what the claim itself
+    says; "" if nothing is known. Raises KeyError if something was measured that no claim asks for.
     """
     claims = list(claims)
     cases: dict[str, list[Measured]] = {claim.id: [] for claim in claims}
@@ -87,19 +90,32 @@ def primary_rows(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """How many claims have each word, counted by origin and kind; of a claim with several exact cases the worst counts.
+    """How many claims have each word, counted by origin and kind; of a claim with several exact
+    cases the worst counts.
 
-    Index: group ("claims of the source", "exact statements of the source", "errata", "ours"); columns: the words, and
-    `control fails`: of those reproduced, how many have a control that fails, as it should.
+    Index: group ("claims of the source", "exact statements of the source", "errata", "ours");
+    columns: the words, and `control fails`: of those reproduced, how many have a control that
+    fails, as it should.
     """
-    words = ["contradicted", "not confirmed", "inconclusive", "reproduced", "confirmed", "not tested"]
+    words = [
+        "contradicted",
+        "not confirmed",
+        "inconclusive",
+        "reproduced",
+        "confirmed",
+        "not tested",
+    ]
     counted = verdicts[(verdicts.role == "primary") | (verdicts.verdict == "not tested")]
-    counted = counted.assign(group=counted.apply(_group, axis=1), place=counted.verdict.map(words.index))
+    counted = counted.assign(
+        group=counted.apply(_group, axis=1), place=counted.verdict.map(words.index)
+    )
     worst = counted.sort_values("place", kind="stable").drop_duplicates("claim")
     table = worst.groupby("group").verdict.value_counts().unstack(fill_value=0)
     table = table.reindex(index=GROUPS, columns=words[::-1], fill_value=0)
     survives = worst[worst.verdict.isin(["reproduced"]) & (worst.control_verdict == "fails")]
-    return table.assign(**{"control fails": survives.groupby("group").size().reindex(GROUPS, fill_value=0)})
+    return table.assign(
+        **{"control fails": survives.groupby("group").size().reindex(GROUPS, fill_value=0)}
+    )
 
 
 GROUPS = ("claims of the source", "exact statements of the source", "errata", "ours")
@@ -126,10 +142,14 @@ def _is_primary(claim: Claim, case: Measured, preset: str) -> bool:
     if not claim.has_interval:
         return True
     wanted = claim.primary.get(preset)
-    return wanted is not None and all(case.case.get(name) == value for name, value in wanted.items())
+    return wanted is not None and all(
+        case.case.get(name) == value for name, value in wanted.items()
+    )
 
 
-def _holm(claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str) -> dict[str, float]:
+def _holm(
+    claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str
+) -> dict[str, float]:
     """Adjusted p of each primary case within its family; one that was not tested counts as p = 1."""
     families: dict[str, dict[str, float]] = {}
     for claim in claims:
@@ -147,7 +167,9 @@ def _holm(claims: list[Claim], cases: Mapping[str, list[Measured]], preset: str)
     return adjusted
 
 
-def _why_untested(claim: Claim, cases: list[Measured], preset: str, untested: Callable[[Claim], str]) -> str:
+def _why_untested(
+    claim: Claim, cases: list[Measured], preset: str, untested: Callable[[Claim], str]
+) -> str:
     """Why the primary case of a claim has no verdict at this preset, or "" if it has one."""
     if not claim.experiments:
         return "no experiment"
@@ -164,7 +186,9 @@ def _below(preset: str, claim: Claim) -> bool:
     return PRESETS.index(preset) < PRESETS.index(claim.needs)
 
 
-def _judge_case(source: str, claim: Claim, case: Measured, preset: str, adjusted: Mapping[str, float]) -> dict:
+def _judge_case(
+    source: str, claim: Claim, case: Measured, preset: str, adjusted: Mapping[str, float]
+) -> dict:
     role = case.role if case.role != "primary" or _is_primary(claim, case, preset) else "secondary"
     row = _row(source, claim, preset) | _numbers(case.estimate) | _control(case)
     row |= {"role": role, "case": case.label, "setting": case.setting, "contrast": case.contrast}
@@ -182,11 +206,18 @@ def _reason(claim: Claim, estimate: Estimate, row: Mapping) -> str:
     reasons = [estimate.reason] if estimate.reason else []
     if estimate.n < FEWEST_UNITS:
         reasons.append(f"{estimate.n} units, fewer than {FEWEST_UNITS}")
-    if row["role"] == "primary" and not reasons and not estimate.hint and row["p_adjusted"] >= ALPHA:
+    if (
+        row["role"] == "primary"
+        and not reasons
+        and not estimate.hint
+        and row["p_adjusted"] >= ALPHA
+    ):
         reasons.append(f"{UNDECIDED} (p = {row['p_adjusted']:.2g})")
     reasons += [estimate.hint] if estimate.hint else []
     if estimate.unit == "branch":
-        reasons.append(f"the unit is the branch, within {estimate.seeds} seed{'s' if estimate.seeds != 1 else ''}")
+        reasons.append(
+            f"the unit is the branch, within {estimate.seeds} seed{'s' if estimate.seeds != 1 else ''}"
+        )
     return "; ".join(reasons)
 
 
@@ -208,7 +239,18 @@ def _row(source: str, claim: Claim, preset: str) -> dict:
     """What is known of a claim before anything is measured."""
     row = dict.fromkeys(COLUMNS, "")
     row |= dict.fromkeys(NUMBERS, math.nan) | {"n": 0, "control_n": 0}
-    same = ("origin", "kind", "family", "where", "quote", "statement", "at_least", "at_most", "margin", "unit")
+    same = (
+        "origin",
+        "kind",
+        "family",
+        "where",
+        "quote",
+        "statement",
+        "at_least",
+        "at_most",
+        "margin",
+        "unit",
+    )
     row |= {name: getattr(claim, name) for name in same}
     contrast = describe(Contrast.read(claim.contrast)) if claim.contrast else ""
     primary = " ".join(str(value) for value in claim.primary.get(preset, {}).values())

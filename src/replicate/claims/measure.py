@@ -1,4 +1,6 @@
-"""From the tables of a source's experiments to one estimate per case of a claim: the same for every source."""
+"""From the tables of a source's experiments to one estimate per case of a claim: the same for every
+source.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +23,10 @@ MOST_LISTED = 4  # values of a field that a label names one by one
 class Decided:
     """The tables that decide claims of one experiment, or of several together.
 
-    table: what is judged, with the columns dataset, commit, device and setting. fields: the columns that tell cells
-    apart. measures: measures of the experiments' files by name: (contrast, table of one case's data sets) -> by case.
-    named: whether a case is called by its data set; algebra has none.
+    table: what is judged, with the columns dataset, commit, device and setting. fields: the columns
+    that tell cells apart. measures: measures of the experiments' files by name: (contrast, table of
+    one case's data sets) -> by case. named: whether a case is called by its data set; algebra has
+    none.
     """
 
     table: pd.DataFrame
@@ -36,8 +39,8 @@ class Decided:
 class Measured:
     """What one case of a claim came to, with its control, and where the numbers were made.
 
-    role: "primary" as far as the case goes (`judge` knows whether it is the preset's), "secondary" or "control".
-    case: its fields; label: the same for readers.
+    role: "primary" as far as the case goes (`judge` knows whether it is the preset's), "secondary"
+    or "control". case: its fields; label: the same for readers.
     """
 
     claim: str
@@ -53,15 +56,21 @@ class Measured:
     setting: str = ""
 
 
-def measure(claims: list[Claim], decided: Callable[[tuple[str, ...]], Decided | None]) -> list[Measured]:
-    """Every case that the tables decide. decided: names of experiments -> their tables, None where nothing has run."""
+def measure(
+    claims: list[Claim], decided: Callable[[tuple[str, ...]], Decided | None]
+) -> list[Measured]:
+    """Every case that the tables decide. decided: names of experiments -> their tables, None where
+    nothing has run.
+    """
     decisions: dict[tuple[str, ...], tuple[Decided, Cells] | None] = {}
     rows: list[Measured] = []
     for claim in claims:
         names = claim.experiments
         if names and names not in decisions:
             tables = decided(names)
-            decisions[names] = None if tables is None else (tables, Cells(tables.table, tables.fields))
+            decisions[names] = (
+                None if tables is None else (tables, Cells(tables.table, tables.fields))
+            )
         if names and decisions[names] is not None:
             rows += _of_claim(claim, *decisions[names])
     return rows
@@ -72,26 +81,41 @@ def describe(contrast: Contrast) -> str:
     if contrast.of:
         return contrast.of
     arms = ", ".join(_describe_arm(arm) for arm in contrast.arms)
-    phrases = [f"{contrast.name} of {contrast.metric}" if contrast.metric else contrast.name, arms and f": {arms}"]
+    phrases = [
+        f"{contrast.name} of {contrast.metric}" if contrast.metric else contrast.name,
+        arms and f": {arms}",
+    ]
     phrases += [f"; base {_describe_arm(contrast.base)}"] if contrast.base is not None else []
     phrases += [f"; over {contrast.over}"] if contrast.over else []
     fixed = {**contrast.where, **contrast.options}
-    phrases += ["; " + ", ".join(f"{name} {_text(value)}" for name, value in fixed.items())] if fixed else []
+    phrases += (
+        ["; " + ", ".join(f"{name} {_text(value)}" for name, value in fixed.items())]
+        if fixed
+        else []
+    )
     return "".join(phrases)
 
 
 def _of_claim(claim: Claim, tables: Decided, cells: Cells) -> Iterator[Measured]:
     contrast = Contrast.read(claim.contrast)
     if contrast.name == "exact":
-        of_claim = {"where": {"claim": claim.id}, "metric": contrast.metric or "value", "arms": [{}]}
+        of_claim = {
+            "where": {"claim": claim.id},
+            "metric": contrast.metric or "value",
+            "arms": [{}],
+        }
         contrast = contrast.change(of_claim)
     question = _Question(claim, tables, cells)
     yield from question.judge_cases("primary", contrast, contrast, claim.control)
     for name, changes in claim.secondary.items():
         other = contrast.change(_without(changes, "control"))
-        yield from question.judge_cases("secondary", other, other, changes.get("control", claim.control), name)
+        yield from question.judge_cases(
+            "secondary", other, other, changes.get("control", claim.control), name
+        )
     for name, changes in claim.controls.items():
-        yield from question.judge_cases("control", contrast.change(_without(changes)), contrast, {}, name)
+        yield from question.judge_cases(
+            "control", contrast.change(_without(changes)), contrast, {}, name
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +129,9 @@ class _Question:
     def judge_cases(
         self, role: str, contrast: Contrast, of_cases: Contrast, changes: Mapping, name: str = ""
     ) -> Iterator[Measured]:
-        """A contrast in every case of another one (mostly itself), with its control in the same case."""
+        """A contrast in every case of another one (mostly itself), with its control in the same
+        case.
+        """
         control = contrast.change(_without(changes)) if changes else None
         against = changes.get("what") or (describe(control) if control else "")
         for case in self._cases(of_cases):
@@ -122,7 +148,9 @@ class _Question:
 
     def _cases(self, contrast: Contrast) -> list[dict]:
         if contrast.name in self.tables.measures:
-            return [case for case, _ in self.tables.measures[contrast.name](contrast, self.tables.table)]
+            return [
+                case for case, _ in self.tables.measures[contrast.name](contrast, self.tables.table)
+            ]
         return contrast.cases(self.cells)
 
     def _numbers(self, contrast: Contrast, case: Mapping):
@@ -150,7 +178,11 @@ class _Question:
         hidden = {name for name, wanted in contrast.where.items() if not isinstance(wanted, list)}
         hidden -= {name for fields in self.claim.primary.values() for name in fields}
         hidden |= {"claim"} if self.tables.named else {"claim", "dataset"}
-        shown = {name: value for name, value in case.items() if name not in hidden and value not in (None, "")}
+        shown = {
+            name: value
+            for name, value in case.items()
+            if name not in hidden and value not in (None, "")
+        }
         return " ".join(_field(name, value) for name, value in shown.items())
 
 
@@ -161,7 +193,9 @@ def _field(name: str, value: object) -> str:
 
 
 def _estimate(claim: Claim, numbers) -> Estimate:
-    """The number of an exact claim as it is, else an estimate with interval and p for the claim's band."""
+    """The number of an exact claim as it is, else an estimate with interval and p for the claim's
+    band.
+    """
     if not claim.has_interval:
         return Estimate.exact(_single(claim, numbers))
     if isinstance(numbers, Least):
@@ -173,10 +207,15 @@ def _estimate(claim: Claim, numbers) -> Estimate:
 
 
 def _with_count(claim: Claim, result: Estimate) -> Estimate:
-    """Where an interval does not decide, how many units would, mean and spread staying what they are."""
+    """Where an interval does not decide, how many units would, mean and spread staying what they
+    are.
+    """
     if result.reason or claim.position(result.low, result.high) != "across":
         return result
-    count, unit = seeds_needed(result, claim.band), {"seed": "seeds", "branch": "branches"}[result.unit]
+    count, unit = (
+        seeds_needed(result, claim.band),
+        {"seed": "seeds", "branch": "branches"}[result.unit],
+    )
     return replace(result, hint=f"about {count} {unit} would decide at this mean and spread")
 
 
@@ -185,7 +224,9 @@ def _single(claim: Claim, numbers) -> float:
         return float(numbers.numerator.mean() / numbers.denominator.mean())
     values = pd.Series(numbers, dtype=float).dropna().unique()
     if len(values) != 1:
-        raise BadData(f"claim {claim.id}: an exact claim needs one number per case, got {len(values)}")
+        raise BadData(
+            f"claim {claim.id}: an exact claim needs one number per case, got {len(values)}"
+        )
     return float(values[0])
 
 

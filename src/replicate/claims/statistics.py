@@ -1,7 +1,7 @@
 """From per-run numbers to estimates: one rule for every interval and every p.
 
-The unit is the seed if there are at least five, else (seed, branch). A mean gets Student's t interval, a ratio of means
-Fieller's. The p of an estimate answers the claim's band [a, b]:
+The unit is the seed if there are at least five, else (seed, branch). A mean gets Student's t
+interval, a ratio of means Fieller's. The p of an estimate answers the claim's band [a, b]:
 
     p_in  = max(p(mean > a), p(mean < b))     p_out = min(p(mean < a), p(mean > b))     p = min(p_in, p_out)
 
@@ -16,7 +16,11 @@ import numpy as np
 import pandas as pd
 
 SEEDS_FOR_UNITS = 5  # fewer seeds than this, and the unit is (seed, branch)
-LEVELS = {"equivalence": 0.90, "ordering": 0.95, "estimate": 0.95}  # 90 % is the interval of two one-sided tests
+LEVELS = {
+    "equivalence": 0.90,
+    "ordering": 0.95,
+    "estimate": 0.95,
+}  # 90 % is the interval of two one-sided tests
 GATE = 0.01  # a ratio of gains means something only if the gain is above 0 at this p
 
 
@@ -42,55 +46,82 @@ class Estimate:
 
 
 def units(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a unit: means over branches if there are at least five seeds, else the (seed, branch) rows as they are.
+    """One row a unit: means over branches if there are at least five seeds, else the (seed, branch)
+    rows as they are.
 
-    table: columns seed, branch, and the numbers to be averaged. A NaN is a run that diverged and makes its unit NaN.
+    table: columns seed, branch, and the numbers to be averaged. A NaN is a run that diverged and
+    makes its unit NaN.
     """
     by_seed = table.seed.nunique() >= SEEDS_FOR_UNITS
-    groups = table.drop(columns="branch").groupby("seed") if by_seed else table.groupby(["seed", "branch"])
+    groups = (
+        table.drop(columns="branch").groupby("seed")
+        if by_seed
+        else table.groupby(["seed", "branch"])
+    )
     complete = groups.count().eq(groups.size(), axis=0)  # pandas would leave a NaN out of the mean
     return groups.mean().where(complete).reset_index()
 
 
 def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estimate:
-    """The mean of column `value`, or the ratio of the means of `numerator` and `denominator`, with interval and p.
+    """The mean of column `value`, or the ratio of the means of `numerator` and `denominator`, with
+    interval and p.
 
-    table: one row a (seed, branch), columns seed, branch and value, or seed, branch, numerator and denominator. kind:
-    a key of LEVELS. band: (at_least, at_most), infinite where open. Runs that diverged or too few units give an
-    estimate without bounds whose `reason` says so. Raises ValueError on an unknown kind or a missing column.
+    table: one row a (seed, branch), columns seed, branch and value, or seed, branch, numerator and
+    denominator. kind: a key of LEVELS. band: (at_least, at_most), infinite where open. Runs that
+    diverged or too few units give an estimate without bounds whose `reason` says so. Raises
+    ValueError on an unknown kind or a missing column.
     """
     if kind not in LEVELS:
         raise ValueError(f"kind must be one of {', '.join(LEVELS)}, got {kind!r}")
     ratio = "numerator" in table
     numbers = ["numerator", "denominator"] if ratio else ["value"]
     if absent := {"seed", "branch", *numbers} - set(table):
-        raise ValueError(f"table must have columns seed, branch and {' and '.join(numbers)}, lacks {sorted(absent)}")
+        raise ValueError(
+            f"table must have columns seed, branch and {' and '.join(numbers)}, lacks {sorted(absent)}"
+        )
     if table[["seed", "branch"]].isna().any(axis=None):
         raise ValueError("every row must have a seed and a branch, got NaN")
     unit = units(table[["seed", "branch", *numbers]])
-    described = {"n": len(unit), "seeds": table.seed.nunique(), "unit": "branch" if "branch" in unit else "seed"}
+    described = {
+        "n": len(unit),
+        "seeds": table.seed.nunique(),
+        "unit": "branch" if "branch" in unit else "seed",
+    }
     described["level"] = LEVELS[kind]
     values = unit[numbers].to_numpy(dtype=np.float64)
     if lost := int((~np.isfinite(values).all(axis=1)).sum()):
-        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason=f"{lost} of {len(unit)} units diverged", **described)
+        return Estimate(
+            math.nan,
+            -math.inf,
+            math.inf,
+            p=1.0,
+            reason=f"{lost} of {len(unit)} units diverged",
+            **described,
+        )
     if not len(unit):
         return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason="no units", **described)
     if len(unit) < 2:
         value = _quotient(*values[0]) if ratio else values[0, 0]
-        return Estimate(value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **described)
+        return Estimate(
+            value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **described
+        )
     if ratio:
         return _ratio(values[:, 0], values[:, 1], band, described)
     low, high = _student(values[:, 0], described["level"])
-    return Estimate(values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **described)
+    return Estimate(
+        values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **described
+    )
 
 
 def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate:
-    """The least of several means, to be held against a band that is open above: all of them have to lie in it.
+    """The least of several means, to be held against a band that is open above: all of them have to
+    lie in it.
 
-    tables: columns seed, branch and value of each, over the same units. The interval's low end is the lowest of all low
-    ends and its high end the lowest high end, so that it lies in the band only if each mean does, and outside as soon
-    as one does. p: the largest of the p's that they lie in it, or the smallest that one lies outside times their
-    number, whichever is less. Raises ValueError without tables, or if their units differ.
+    tables: columns seed, branch and value of each, over the same units. The interval's low end is
+    the lowest of all low ends and its high end the lowest high end, so that it lies in the band
+    only if each mean does, and outside as soon as one does. p: the largest of the p's that they lie
+    in it, or the smallest that one lies outside times their number, whichever is less. Raises
+    ValueError without tables, or if their units differ.
     """
     if not tables:
         raise ValueError("tables must hold at least one table, got none")
@@ -111,9 +142,11 @@ def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p adjusted for their number, in their order: the r-th smallest of n times n - r + 1, never falling, at most 1.
+    """p adjusted for their number, in their order: the r-th smallest of n times n - r + 1, never
+    falling, at most 1.
 
-    As statsmodels' multipletests, which collects garbage at each call: three quarters of the time of judging a source.
+    As statsmodels' multipletests, which collects garbage at each call: three quarters of the time
+    of judging a source.
     """
     order = np.argsort(p, kind="stable")
     stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
@@ -123,34 +156,41 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def seeds_needed(result: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
-    """The fewest units at which Student's interval would lie on one side of the band's nearest edge, at most `most`.
+    """The fewest units at which Student's interval would lie on one side of the band's nearest
+    edge, at most `most`.
 
-    Mean and standard deviation staying what they are in `result`, an estimate of a mean: t_{n-1} sd / sqrt(n) < |mean -
-    edge|. Raises ValueError if `result` has no interval or the band no edge.
+    Mean and standard deviation staying what they are in `result`, an estimate of a mean: t_{n-1} sd
+    / sqrt(n) < |mean - edge|. Raises ValueError if `result` has no interval or the band no edge.
     """
     edges = [edge for edge in band if math.isfinite(edge)]
     if not edges or result.n < 2 or not math.isfinite(result.high - result.low):
-        raise ValueError(f"result must have an interval and band an edge, got n = {result.n} and {band}")
+        raise ValueError(
+            f"result must have an interval and band an edge, got n = {result.n} and {band}"
+        )
     sd = (result.high - result.low) / 2 / _quantile(result.level, result.n) * math.sqrt(result.n)
     away = min(abs(result.value - edge) for edge in edges)
     low, high = 2, most
     while low < high:  # t_{n-1} / sqrt(n) falls with n
         n = (low + high) // 2
-        low, high = (low, n) if _quantile(result.level, n) * sd < away * math.sqrt(n) else (n + 1, high)
+        low, high = (
+            (low, n) if _quantile(result.level, n) * sd < away * math.sqrt(n) else (n + 1, high)
+        )
     return low
 
 
 def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tuple[float, float]:
-    """The interval of mean(numerator) / mean(denominator): all e at which numerator - e denominator may have mean 0.
+    """The interval of mean(numerator) / mean(denominator): all e at which numerator - e denominator
+    may have mean 0.
 
-    Fieller 1954, for paired units, (n,) each. (-inf, inf) if the denominator's mean is not separated from 0 at
-    this level, where the set of such e is unbounded.
+    Fieller 1954, for paired units, (n,) each. (-inf, inf) if the denominator's mean is not
+    separated from 0 at this level, where the set of such e is unbounded.
     """
     n = len(numerator)
     t2 = _quantile(level, n) ** 2 / n
     x, y = numerator.mean(), denominator.mean()
     sxx, sxy, _, syy = np.cov(numerator, denominator).ravel()
-    # The e with (x - e y)^2 <= t2 (sxx - 2 e sxy + e^2 syy): the inside of a parabola's roots if it opens upwards.
+    # The e with (x - e y)^2 <= t2 (sxx - 2 e sxy + e^2 syy): the inside of a parabola's roots if it
+    # opens upwards.
     a, b, c = y * y - t2 * syy, x * y - t2 * sxy, x * x - t2 * sxx
     if a <= 0:
         return -math.inf, math.inf
@@ -158,7 +198,9 @@ def fieller(numerator: np.ndarray, denominator: np.ndarray, level: float) -> tup
     return (b - half) / a, (b + half) / a
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, float], described: dict) -> Estimate:
+def _ratio(
+    numerator: np.ndarray, denominator: np.ndarray, band: tuple[float, float], described: dict
+) -> Estimate:
     value = _quotient(numerator.mean(), denominator.mean())
     low, high = fieller(numerator, denominator, described["level"])
     p = _p(lambda edge: numerator - edge * denominator, band)
@@ -189,7 +231,9 @@ def _quantile(level: float, n: int) -> float:
 
 
 def _p(beyond, band: tuple[float, float]) -> float:
-    """p = min(p_in, p_out); beyond(edge): per-unit numbers, positive on average if the truth lies above the edge."""
+    """p = min(p_in, p_out); beyond(edge): per-unit numbers, positive on average if the truth lies
+    above the edge.
+    """
     least, most = band
     inside, outside = [], []
     if math.isfinite(least):
@@ -204,7 +248,9 @@ def _p(beyond, band: tuple[float, float]) -> float:
 
 
 def _one_sided(values: np.ndarray, above: bool) -> float:
-    """p of the t test whose alternative is mean > 0 (or < 0). Values without any spread are certain."""
+    """p of the t test whose alternative is mean > 0 (or < 0). Values without any spread are
+    certain.
+    """
     if np.ptp(values) == 0:
         return 0.0 if (values[0] > 0) == above and values[0] != 0 else 1.0
     from scipy import stats

@@ -1,4 +1,6 @@
-"""Descent on small problems, compiled whole in jax: Newton's method, and what one gradient can be used for."""
+"""Descent on small problems, compiled whole in jax: Newton's method, and what one gradient can be
+used for.
+"""
 
 from typing import TYPE_CHECKING
 

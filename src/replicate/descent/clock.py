@@ -1,7 +1,9 @@
-"""Seconds of the stages of a loop, each stage in turn, so that a machine that gets slower slows all of them alike.
+"""Seconds of the stages of a loop, each stage in turn, so that a machine that gets slower slows all
+of them alike.
 
-They are those of `numerics.clock`: of the process where jax runs on the CPU, of the device elsewhere. Everything is
-compiled, and its data is on the device, before the first round that counts.
+They are those of `numerics.clock`: of the process where jax runs on the CPU, of the device
+elsewhere. Everything is compiled, and its data is on the device, before the first round that
+counts.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +22,13 @@ from replicate.numerics import clock
 def regression_seconds(
     x: np.ndarray, y: np.ndarray, lr: float, repeats: int, dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
-    """Parts of the source's two loops over a linear regression, (repeats,) each. x: (n, k + 1), y: (n,).
+    """Parts of the source's two loops over a linear regression, (repeats,) each. x: (n, k + 1), y:
+    (n,).
 
-    loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton: Hessian (compiled),
-    inverse, gradient, product and update; newton as printed: the same with the Hessian as the source calls it, traced
-    anew and run operation by operation. Raises ValueError if repeats is below 1 or the dtype unknown.
+    loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton:
+    Hessian (compiled), inverse, gradient, product and update; newton as printed: the same with the
+    Hessian as the source calls it, traced anew and run operation by operation. Raises ValueError if
+    repeats is below 1 or the dtype unknown.
     """
     with precision(dtype):
         x, y, w = (jnp.asarray(array, dtype) for array in (x, y, np.zeros(x.shape[1])))
@@ -50,22 +54,28 @@ def regression_seconds(
 def net_seconds(
     loss: Callable, data: NamedTuple, weights: np.ndarray, repeats: int, dtype: str = "float32"
 ) -> dict[str, np.ndarray]:
-    """A forward pass and a gradient with its loss, compiled, (repeats,) each: `loss` and `gradient`.
+    """A forward pass and a gradient with its loss, compiled, (repeats,) each: `loss` and
+    `gradient`.
 
-    loss, data, weights: as of `train`. Raises ValueError if repeats is below 1 or the dtype unknown.
+    loss, data, weights: as of `train`. Raises ValueError if repeats is below 1 or the dtype
+    unknown.
     """
     with precision(dtype):
         data, weights = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, weights))
         forward = jax.jit(loss)
         both = jax.jit(jax.value_and_grad(loss))
-        return _in_turn({"loss": lambda: forward(weights, data), "gradient": lambda: both(weights, data)}, repeats)
+        return _in_turn(
+            {"loss": lambda: forward(weights, data), "gradient": lambda: both(weights, data)},
+            repeats,
+        )
 
 
 def bits_of_printed_update(columns: int = 3) -> tuple[int, int]:
-    """Bits of a number of W before and after `W -= dW * stepsize`, with `np` shadowed as in the printed script.
+    """Bits of a number of W before and after `W -= dW * stepsize`, with `np` shadowed as in the
+    printed script.
 
-    There W is NumPy's and dW comes from a compiled gradient: what the in-place update leaves is not the array it began
-    with.
+    There W is NumPy's and dW comes from a compiled gradient: what the in-place update leaves is not
+    the array it began with.
     """
     w = np.ones(columns)
     before = w.itemsize

@@ -2,7 +2,8 @@
 
     L(w) = |X w - y|^2 / n,    g = 2 X'(X w - y) / n,    H = 2 X'X / n,    w - H^-1 g = (X'X)^-1 X'y
 
-Warmerdam 2020, More descent, less gradient, section Calculus: one Newton step from anywhere is the closed form.
+Warmerdam 2020, More descent, less gradient, section Calculus: one Newton step from anywhere is the
+closed form.
 """
 
 from typing import NamedTuple
@@ -28,7 +29,9 @@ class Regression(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """weights: (k + 1,) float64; condition and rank of X'X, and whether it is singular to working precision."""
+    """weights: (k + 1,) float64; condition and rank of X'X, and whether it is singular to working
+    precision.
+    """
 
     weights: np.ndarray
     condition: float
@@ -36,12 +39,15 @@ class Fit(NamedTuple):
     singular: bool
 
 
-def regression(n: int, k: int, seed: int, condition: float = 1.0, dtype: str = "float64") -> Regression:
+def regression(
+    n: int, k: int, seed: int, condition: float = 1.0, dtype: str = "float64"
+) -> Regression:
     """The source's data without noise: X ~ N(0, 1), w ~ N(0, 5^2), which it draws from no seed.
 
-    condition: of X'X, about; 1 is the source's. Above it the k columns come from k directions, each smaller than the
-    one before, by a rotation: columns that are merely small would do Newton's method no harm.
-    Raises ValueError if n or k is below 1 or the condition not finite and at least 1.
+    condition: of X'X, about; 1 is the source's. Above it the k columns come from k directions, each
+    smaller than the one before, by a rotation: columns that are merely small would do Newton's
+    method no harm. Raises ValueError if n or k is below 1 or the condition not finite and at least
+    1.
     """
     if n < 1 or k < 1:
         raise BadParameter(f"n and k must be at least 1, got {n} and {k}")
@@ -67,10 +73,12 @@ def mean_squared_error(w, x, y):
 
 
 def normal_equations(x: np.ndarray, y: np.ndarray) -> Fit:
-    """(X'X)^-1 X'y in float64, whatever the type of X and y, by blocks of rows: a Newton step from anywhere.
+    """(X'X)^-1 X'y in float64, whatever the type of X and y, by blocks of rows: a Newton step from
+    anywhere.
 
-    x: (n, k + 1); y: (n,). Where X'X is singular to working precision, as with fewer rows than columns, the smallest
-    of all solutions. Forming X'X squares the condition of X: weights are good to about 1e-16 times `condition`.
+    x: (n, k + 1); y: (n,). Where X'X is singular to working precision, as with fewer rows than
+    columns, the smallest of all solutions. Forming X'X squares the condition of X: weights are good
+    to about 1e-16 times `condition`.
     """
     gram = _gram(x, y)
     matrix = gram[:, :-1]

@@ -1,4 +1,5 @@
-"""min over t of L(w - t lr g): the best that any walk along one gradient can do, and the classical way to do well.
+"""min over t of L(w - t lr g): the best that any walk along one gradient can do, and the classical
+way to do well.
 
 ExactSearch    the lowest point there is, for comparison: no method that pays for its forward passes could afford it
 Armijo         the first t of t_0, s t_0, s^2 t_0, ... with L(w - t lr g) <= L(w) - c t lr |g|^2
@@ -15,20 +16,25 @@ import numpy as np
 from replicate.descent.methods import Outcome, Point
 from replicate.errors import BadParameter
 
-# Lengths looked at first, in units of the step to a smallest loss of 0. Far out deep nets have narrow second valleys.
+# Lengths looked at first, in units of the step to a smallest loss of 0. Far out deep nets have
+# narrow second valleys.
 LENGTHS = np.concatenate([np.logspace(-14, -2, 192, endpoint=False), np.logspace(-2, 2, 256)])
 BATCH = 64  # forward passes at once: with many rows more would not fit into a cache, and hundreds not into memory
-FINER, ROUNDS = 16, 7  # each round narrows the bracket eightfold: to 1e-8 of t, as far as losses can tell
+FINER, ROUNDS = (
+    16,
+    7,
+)  # each round narrows the bracket eightfold: to 1e-8 of t, as far as losses can tell
 
 
 @dataclass(frozen=True)
 class ExactSearch:
     """Steepest descent with the lowest point along -g, to about 1e-8 of its distance.
 
-    degree: of L along a ray. A linear net of l maps has degree 2 l, and a polynomial of that degree is known from
-    degree - 1 losses besides L(w) and L'(w): that is what a step is said to cost, 0 where the degree is not known.
-    The search looks from 1e-14 to 100 times L / |g|^2, the step to a smallest loss of 0, in steps of 4 % from a
-    hundredth of it on: a valley much narrower than that may be missed.
+    degree: of L along a ray. A linear net of l maps has degree 2 l, and a polynomial of that degree
+    is known from degree - 1 losses besides L(w) and L'(w): that is what a step is said to cost, 0
+    where the degree is not known. The search looks from 1e-14 to 100 times L / |g|^2, the step to a
+    smallest loss of 0, in steps of 4 % from a hundredth of it on: a valley much narrower than that
+    may be missed.
     """
 
     degree: int = 0
@@ -68,10 +74,12 @@ class ExactSearch:
 
 @dataclass(frozen=True)
 class Armijo:
-    """Backtracking. Each search starts `grow` times as far as the last one ended, the first at the rate itself.
+    """Backtracking. Each search starts `grow` times as far as the last one ended, the first at the
+    rate itself.
 
-    c: the part of the fall by the slope that is asked for; c and shrink as in Nocedal and Wright 2006, section 3.1;
-    grow = 1 / shrink takes back one step too short a search. After max_steps lengths in vain it stays where it is.
+    c: the part of the fall by the slope that is asked for; c and shrink as in Nocedal and Wright
+    2006, section 3.1; grow = 1 / shrink takes back one step too short a search. After max_steps
+    lengths in vain it stays where it is.
     """
 
     c: float = 1e-4

@@ -1,8 +1,10 @@
-"""What one gradient is used for: a step by SGD or Adam, a walk, a jump, a line search; compiled whole.
+"""What one gradient is used for: a step by SGD or Adam, a walk, a jump, a line search; compiled
+whole.
 
-A method is told a point of descent, `Point`, and the loss as a function of the weights, and says where to go, what it
-keeps for next time, and how many forward passes and mini-steps that took: `step(loss_at, point, memory) -> Outcome`.
-`Stepping` and `Vaulting` are `optim.KeepStepping` and `optim.KeepVaulting`, variants and all: there one reads why.
+A method is told a point of descent, `Point`, and the loss as a function of the weights, and says
+where to go, what it keeps for next time, and how many forward passes and mini-steps that took:
+`step(loss_at, point, memory) -> Outcome`. `Stepping` and `Vaulting` are `optim.KeepStepping` and
+`optim.KeepVaulting`, variants and all: there one reads why.
 """
 
 import math
@@ -82,10 +84,12 @@ class Adam:
 
 @dataclass(frozen=True)
 class Stepping:
-    """`optim.KeepStepping`. at_once: how many lengths one batched forward pass looks at; 1 is the walk as it stands.
+    """`optim.KeepStepping`. at_once: how many lengths one batched forward pass looks at; 1 is the
+    walk as it stands.
 
-    Above 1 it takes w - (l_1 + ... + l_i) lr g for i subtractions, so that two losses which differ in the last digit
-    may end a walk elsewhere (`walks.ties` counts them), and speculates: `forwards` are those the walk needed.
+    Above 1 it takes w - (l_1 + ... + l_i) lr g for i subtractions, so that two losses which differ
+    in the last digit may end a walk elsewhere (`walks.ties` counts them), and speculates:
+    `forwards` are those the walk needed.
     """
 
     max_steps: int = 20
@@ -96,7 +100,9 @@ class Stepping:
 
     def __post_init__(self):
         if self.max_steps < 1 or self.at_once < 1:
-            raise BadParameter(f"max_steps and at_once must be at least 1, got {self.max_steps} and {self.at_once}")
+            raise BadParameter(
+                f"max_steps and at_once must be at least 1, got {self.max_steps} and {self.at_once}"
+            )
         if not (math.isfinite(self.scale_i) and self.scale_i >= 0):
             raise BadParameter(f"scale_i must be finite and at least 0, got {self.scale_i}")
         if self.variant not in VARIANTS:
@@ -116,7 +122,8 @@ class Stepping:
 
     def step(self, loss_at: Callable, point: Point, memory: tuple) -> Outcome:
         """See the module."""
-        # The published class takes its first mini-step without asking, and computes the loss once more before it.
+        # The published class takes its first mini-step without asking, and computes the loss once
+        # more before it.
         published = self.variant == "published"
         go = jnp.asarray(True) if published else jnp.any(point.gradient != 0)
         walk = self._one_by_one if self.at_once == 1 else self._many_at_once
@@ -142,8 +149,11 @@ class Stepping:
     def _many_at_once(self, loss_at: Callable, point: Point, go) -> tuple:
         total = len(self.lengths)
         sums = np.append(0.0, np.cumsum(self.lengths))
-        # Filled up with nan, whose loss is below no other, so that a walk that runs out of lengths stops there.
-        ends = jnp.asarray(np.append(sums, np.full(-total % self.at_once, np.nan)), point.weights.dtype)
+        # Filled up with nan, whose loss is below no other, so that a walk that runs out of lengths
+        # stops there.
+        ends = jnp.asarray(
+            np.append(sums, np.full(-total % self.at_once, np.nan)), point.weights.dtype
+        )
 
         def walking(state):
             return state[-1] & (state[0] < total)
@@ -205,7 +215,9 @@ class Vaulting:
             return i + 1, there, new, loss_at(there)
 
         first = point.at(1.0)
-        count, weights, _, _ = jax.lax.while_loop(vaulting, jump, (1, first, point.loss, loss_at(first)))
+        count, weights, _, _ = jax.lax.while_loop(
+            vaulting, jump, (1, first, point.loss, loss_at(first))
+        )
         return weights, count + 1, count
 
     def _jump_as_corrected(self, loss_at: Callable, point: Point) -> tuple:
@@ -235,6 +247,8 @@ class Vaulting:
             wanted = jnp.where(better, t + 1 + new / norm, 0.0)
         else:
             above = new - before + slope * t
-            wanted = jnp.where(above > 0, t * (slope * t / (2 * above)), jnp.where(jnp.isnan(new), 0.0, jnp.inf))
+            wanted = jnp.where(
+                above > 0, t * (slope * t / (2 * above)), jnp.where(jnp.isnan(new), 0.0, jnp.inf)
+            )
         following = jnp.clip(wanted, t / self.cap, t * self.cap)
         return jnp.where((self.rule == "secant") & (jnp.abs(wanted - t) <= CLOSE * t), t, following)

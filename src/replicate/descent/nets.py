@@ -1,9 +1,11 @@
 """a_0 = x,   z_l = W_l a_{l-1} + b_l,   a_l = act(z_l),   L(w) = mean over rows of (z_last - y)^2
 
-The source's deep nets with every weight in one vector w (P,), and rows as columns: x is (inputs, rows). That order of
-the axes makes each product a narrow matrix times a wide one, which is several times faster than the usual order.
+The source's deep nets with every weight in one vector w (P,), and rows as columns: x is (inputs,
+rows). That order of the axes makes each product a narrow matrix times a wide one, which is several
+times faster than the usual order.
 
-Where act is linear, z_last = A x + c, and the loss needs the rows only through second moments of z = (x, 1, y):
+Where act is linear, z_last = A x + c, and the loss needs the rows only through second moments of z
+= (x, 1, y):
 
     L(w) = v' M v = |R v|^2,   v = (A, c, -1),   M = mean z z' = R'R
 
@@ -36,7 +38,9 @@ QR_ROWS = 4096  # rows a step of the QR decomposition
 
 @dataclass(frozen=True)
 class Net:
-    """Linear maps from dims[0] features to dims[-1], with an activation after every one but the last."""
+    """Linear maps from dims[0] features to dims[-1], with an activation after every one but the
+    last.
+    """
 
     dims: tuple[int, ...]
     activation: str = "linear"
@@ -45,14 +49,20 @@ class Net:
         if len(self.dims) < 2 or min(self.dims) < 1:
             raise BadParameter(f"dims must be at least 2 numbers of at least 1, got {self.dims}")
         if self.dims[-1] != 1:
-            raise BadParameter(f"dims must end in 1, the one output of the source's nets, got {self.dims}")
+            raise BadParameter(
+                f"dims must end in 1, the one output of the source's nets, got {self.dims}"
+            )
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """W_1 (out, in), b_1 (out,), W_2, ...: the order of torch's `parameters()`."""
-        return [shape for fan_in, fan_out in pairwise(self.dims) for shape in ((fan_out, fan_in), (fan_out,))]
+        return [
+            shape
+            for fan_in, fan_out in pairwise(self.dims)
+            for shape in ((fan_out, fan_in), (fan_out,))
+        ]
 
     @property
     def size(self) -> int:
@@ -81,7 +91,8 @@ class Moments(NamedTuple):
 
 
 def published_net(inputs: int, width: int, layers: int, activation: str = "linear") -> Net:
-    """The net that the published function builds: into `width`, `layers` times on, and out: layers + 2 linear maps.
+    """The net that the published function builds: into `width`, `layers` times on, and out: layers
+    + 2 linear maps.
 
     Raises ValueError if layers is negative, inputs or width below 1 or the activation unknown.
     """
@@ -113,7 +124,9 @@ def rows(count: int, inputs: int, seed: int, dtype: str = "float64") -> Rows:
 
 
 def moments(data: Rows) -> Moments:
-    """R'R = mean over rows of z z', z = (x, 1, y), in float64; the time of a loss no longer depends on the rows."""
+    """R'R = mean over rows of z z', z = (x, 1, y), in float64; the time of a loss no longer depends
+    on the rows.
+    """
     inputs, count = data.x.shape
     root = np.zeros((0, inputs + 2))
     for first in range(0, count, QR_ROWS):
@@ -128,7 +141,9 @@ def moments(data: Rows) -> Moments:
 
 @functools.cache
 def rows_loss(net: Net) -> Callable:
-    """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives by weights only."""
+    """(weights (P,), Rows) -> L, row by row; in jax. Of many rows it has first derivatives by
+    weights only.
+    """
     size = max(NUMBERS_PER_LAYER // max(net.dims), LEAST)
 
     def at_once(weights, data: Rows):
@@ -139,7 +154,9 @@ def rows_loss(net: Net) -> Callable:
         count = data.y.shape[0] // size
 
         def add(i, total):
-            block = jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, i * size, size, axis=-1), data)
+            block = jax.tree.map(
+                lambda array: jax.lax.dynamic_slice_in_dim(array, i * size, size, axis=-1), data
+            )
             return jax.tree.map(jnp.add, total, of_block(block))
 
         total = jax.lax.fori_loop(0, count, add, nothing)
@@ -149,10 +166,13 @@ def rows_loss(net: Net) -> Callable:
     @jax.custom_vjp
     def block_by_block(weights, data: Rows):
         nothing = jnp.zeros((), weights.dtype)
-        return sum_blocks(lambda block: _squares(net, weights, block), nothing, data) / data.y.shape[0]
+        return (
+            sum_blocks(lambda block: _squares(net, weights, block), nothing, data) / data.y.shape[0]
+        )
 
     def forward(weights, data: Rows):
-        # Both passes over a block while it is in the cache: no activation of all rows is written down.
+        # Both passes over a block while it is in the cache: no activation of all rows is written
+        # down.
         both = jax.value_and_grad(lambda w, block: _squares(net, w, block))
         nothing = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
         total, gradient = sum_blocks(lambda block: both(weights, block), nothing, data)
@@ -163,7 +183,9 @@ def rows_loss(net: Net) -> Callable:
         return outer * gradient, jax.tree.map(jnp.zeros_like, data)
 
     block_by_block.defvjp(forward, backward)
-    return lambda weights, data: (block_by_block if data.y.shape[0] > 2 * size else at_once)(weights, data)
+    return lambda weights, data: (block_by_block if data.y.shape[0] > 2 * size else at_once)(
+        weights, data
+    )
 
 
 def _squares(net: Net, weights, data: Rows):
@@ -183,7 +205,9 @@ def moments_loss(net: Net) -> Callable:
     Raises ValueError if the net is not linear.
     """
     if net.activation != "linear":
-        raise BadParameter(f"activation must be linear for a loss by second moments, got {net.activation}")
+        raise BadParameter(
+            f"activation must be linear for a loss by second moments, got {net.activation}"
+        )
 
     def loss(weights, data: Moments):
         layers = net.layers(weights)
@@ -197,13 +221,17 @@ def moments_loss(net: Net) -> Callable:
     return loss
 
 
-def value(loss: Callable, data: NamedTuple, weights: np.ndarray, dtype: str = "float64") -> np.ndarray:
+def value(
+    loss: Callable, data: NamedTuple, weights: np.ndarray, dtype: str = "float64"
+) -> np.ndarray:
     """The loss at weights (P,), a number, or at each of (m, P), (m,)."""
     with precision(dtype):
         return np.asarray(_at(loss, weights.ndim, False)(*_as(dtype, weights, data)))
 
 
-def gradient(loss: Callable, data: NamedTuple, weights: np.ndarray, dtype: str = "float64") -> np.ndarray:
+def gradient(
+    loss: Callable, data: NamedTuple, weights: np.ndarray, dtype: str = "float64"
+) -> np.ndarray:
     """The gradient at weights (P,), or at each of (m, P); of the same shape."""
     with precision(dtype):
         return np.asarray(_at(loss, weights.ndim, True)(*_as(dtype, weights, data)))

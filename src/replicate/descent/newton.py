@@ -1,8 +1,9 @@
 """x_{k+1} = x_k - lr g        gradient descent
 x_{k+1} = x_k - H^-1 g         Newton's method, H the whole Hessian
 
-of any pure jax function f(x, *data). Warmerdam 2020, More descent, less gradient, section Calculus. The source takes
-H^-1 by `inv` in float32 and looks at nothing else; here condition and rank of every Hessian stand beside the path.
+of any pure jax function f(x, *data). Warmerdam 2020, More descent, less gradient, section Calculus.
+The source takes H^-1 by `inv` in float32 and looks at nothing else; here condition and rank of
+every Hessian stand beside the path.
 """
 
 import functools
@@ -27,9 +28,11 @@ class Path(NamedTuple):
 
 
 class NewtonPath(NamedTuple):
-    """Path, and for the Hessian before each step (steps,): condition, rank, and whether it is singular.
+    """Path, and for the Hessian before each step (steps,): condition, rank, and whether it is
+    singular.
 
-    condition: largest over smallest size of an eigenvalue; rank: eigenvalues larger than d eps times the largest.
+    condition: largest over smallest size of an eigenvalue; rank: eigenvalues larger than d eps
+    times the largest.
     """
 
     points: np.ndarray
@@ -42,9 +45,11 @@ class NewtonPath(NamedTuple):
 def gradient_descent(
     f: Callable, start: np.ndarray, lr: float, steps: int, data: tuple = (), dtype: str = "float64"
 ) -> Path:
-    """`steps` steps from `start` (d,). f(x, *data) -> scalar; what it needs of arrays goes in `data`.
+    """`steps` steps from `start` (d,). f(x, *data) -> scalar; what it needs of arrays goes in
+    `data`.
 
-    Raises ValueError if steps is negative or the dtype unknown. A path that diverges is returned as it is.
+    Raises ValueError if steps is negative or the dtype unknown. A path that diverges is returned as
+    it is.
     """
     with precision(dtype):
         points, losses = _descent(f, _steps(steps))(*_arrays(dtype, start, lr, data))
@@ -52,24 +57,33 @@ def gradient_descent(
 
 
 def newton(
-    f: Callable, start: np.ndarray, steps: int, data: tuple = (), solver: str = "inv", dtype: str = "float64"
+    f: Callable,
+    start: np.ndarray,
+    steps: int,
+    data: tuple = (),
+    solver: str = "inv",
+    dtype: str = "float64",
 ) -> NewtonPath:
     """`steps` Newton steps from `start` (d,). f(x, *data) -> scalar.
 
-    solver: "inv" as the source has it; "solve" by LU; "pinv" by the eigenvectors whose eigenvalues count for the rank:
-    the shortest step there is to a point where the second-order model is stationary. The first two give what they
-    give where a Hessian is singular: read `singular`.
+    solver: "inv" as the source has it; "solve" by LU; "pinv" by the eigenvectors whose eigenvalues
+    count for the rank: the shortest step there is to a point where the second-order model is
+    stationary. The first two give what they give where a Hessian is singular: read `singular`.
     Raises ValueError if steps is negative or the solver or dtype unknown.
     """
     if solver not in SOLVERS:
         raise unknown("solver", solver, SOLVERS)
     with precision(dtype):
-        points, losses, values = _newton(f, _steps(steps), solver)(*_arrays(dtype, start, 0.0, data))
+        points, losses, values = _newton(f, _steps(steps), solver)(
+            *_arrays(dtype, start, 0.0, data)
+        )
     return NewtonPath(np.asarray(points), np.asarray(losses), *spectrum(np.asarray(values)))
 
 
 def spectrum(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Condition, rank and singular, as in NewtonPath, of symmetric matrices with eigenvalues `values` (..., d)."""
+    """Condition, rank and singular, as in NewtonPath, of symmetric matrices with eigenvalues
+    `values` (..., d).
+    """
     sizes = np.abs(values)
     largest = sizes.max(axis=-1)
     smallest = sizes.min(axis=-1)
@@ -85,7 +99,11 @@ def _steps(steps: int) -> int:
 
 
 def _arrays(dtype: str, start: np.ndarray, lr: float, data: tuple) -> tuple:
-    return jnp.asarray(start, dtype), jnp.asarray(lr, dtype), tuple(jnp.asarray(array, dtype) for array in data)
+    return (
+        jnp.asarray(start, dtype),
+        jnp.asarray(lr, dtype),
+        tuple(jnp.asarray(array, dtype) for array in data),
+    )
 
 
 @functools.lru_cache(maxsize=32)

@@ -1,8 +1,9 @@
-"""Whole runs in one compiled loop: a scan over gradients, and in it a while-loop over what each is used for.
+"""Whole runs in one compiled loop: a scan over gradients, and in it a while-loop over what each is
+used for.
 
-Row t of a `Run` is where it stands after t gradients: the loss there, and the gradients and forward passes it took. A
-forward pass within a gradient is not counted; the methods' own are, with the one by which the published classes compute
-again what the training loop knows.
+Row t of a `Run` is where it stands after t gradients: the loss there, and the gradients and forward
+passes it took. A forward pass within a gradient is not counted; the methods' own are, with the one
+by which the published classes compute again what the training loop knows.
 """
 
 import functools
@@ -21,9 +22,11 @@ TIE_ULPS = 64  # rounding of a mean over many rows, in units of the last place: 
 
 
 class Run(NamedTuple):
-    """losses, gradients, forwards: (steps + 1,); mini_steps: (steps,), of each step; weights: (P,), at the end.
+    """losses, gradients, forwards: (steps + 1,); mini_steps: (steps,), of each step; weights: (P,),
+    at the end.
 
-    path: (steps + 1, P) or None. Of `train_many` all but `gradients` have the lanes as their first axis.
+    path: (steps + 1, P) or None. Of `train_many` all but `gradients` have the lanes as their first
+    axis.
     """
 
     losses: np.ndarray
@@ -35,7 +38,9 @@ class Run(NamedTuple):
 
 
 class Ties(NamedTuple):
-    """Of `steps` steps from the same weights, those that differ, and of these those at losses equal to rounding."""
+    """Of `steps` steps from the same weights, those that differ, and of these those at losses equal
+    to rounding.
+    """
 
     steps: int
     differing: int
@@ -54,10 +59,11 @@ def train(
 ) -> Run:
     """`steps` gradients from `start` (P,), each used as `method` does.
 
-    method: of `methods` or `line_searches`; loss: (weights, data) -> scalar, as `nets` makes them. A first call with
-    another method, loss, number of steps or shape compiles, a fraction of a second to seconds; other weights, rates and
-    data do not. A run that diverges goes on as infinity or nan.
-    Raises ValueError if steps is below 1, lr is not finite and above 0 or the dtype is unknown.
+    method: of `methods` or `line_searches`; loss: (weights, data) -> scalar, as `nets` makes them.
+    A first call with another method, loss, number of steps or shape compiles, a fraction of a
+    second to seconds; other weights, rates and data do not. A run that diverges goes on as infinity
+    or nan. Raises ValueError if steps is below 1, lr is not finite and above 0 or the dtype is
+    unknown.
     """
     return _train(method, loss, data, start, np.float64(lr), steps, dtype, path, None)
 
@@ -73,15 +79,20 @@ def train_many(
     path: bool = False,
     shared: bool = True,
 ) -> Run:
-    """`train` in lanes: starts (m, P), lrs (m,), one data set for all or, unless `shared`, with lanes as first axis.
+    """`train` in lanes: starts (m, P), lrs (m,), one data set for all or, unless `shared`, with
+    lanes as first axis.
 
-    A while-loop of many lanes goes on until the last has stopped, the others idling: lanes pay where nets are small.
-    Raises ValueError as `train` does, or if the numbers of lanes differ.
+    A while-loop of many lanes goes on until the last has stopped, the others idling: lanes pay
+    where nets are small. Raises ValueError as `train` does, or if the numbers of lanes differ.
     """
     lrs = np.asarray(lrs, dtype=np.float64)
     if starts.ndim != 2 or lrs.shape != (len(starts),):
-        raise BadParameter(f"starts and lrs must have as many lanes, got shapes {starts.shape} and {lrs.shape}")
-    return _train(method, loss, data, starts, lrs, steps, dtype, path, (None if shared else 0, 0, 0))
+        raise BadParameter(
+            f"starts and lrs must have as many lanes, got shapes {starts.shape} and {lrs.shape}"
+        )
+    return _train(
+        method, loss, data, starts, lrs, steps, dtype, path, (None if shared else 0, 0, 0)
+    )
 
 
 def _train(method, loss, data, start, lr, steps, dtype, path, axes) -> Run:
@@ -119,13 +130,19 @@ def _compile(method: Any, loss: Callable, steps: int, path: bool, axes: tuple | 
 
 
 def ties(
-    method: Stepping, loss: Callable, data: NamedTuple, path: np.ndarray, lr: float, dtype: str = "float64"
+    method: Stepping,
+    loss: Callable,
+    data: NamedTuple,
+    path: np.ndarray,
+    lr: float,
+    dtype: str = "float64",
 ) -> Ties:
-    """From each weights of `path` (points, P), one step one by one and one step many at once: how often they differ.
+    """From each weights of `path` (points, P), one step one by one and one step many at once: how
+    often they differ.
 
-    method: `Stepping` with at_once above 1. A difference counts as one in the last digit if at the point where the
-    shorter walk stopped the two losses it compared are equal to rounding.
-    Raises ValueError if at_once is 1, where there is nothing to compare.
+    method: `Stepping` with at_once above 1. A difference counts as one in the last digit if at the
+    point where the shorter walk stopped the two losses it compared are equal to rounding. Raises
+    ValueError if at_once is 1, where there is nothing to compare.
     """
     if method.at_once == 1:
         raise BadParameter("at_once must be above 1, got 1")
@@ -133,7 +150,9 @@ def ties(
         arrays = jax.tree.map(lambda array: jnp.asarray(array, dtype), (data, path, np.float64(lr)))
         one_by_one, at_once, gap = map(np.asarray, _both(method, loss)(*arrays))
     differ = one_by_one != at_once
-    return Ties(len(path), int(differ.sum()), int((differ & (gap <= TIE_ULPS * np.finfo(dtype).eps)).sum()))
+    return Ties(
+        len(path), int(differ.sum()), int((differ & (gap <= TIE_ULPS * np.finfo(dtype).eps)).sum())
+    )
 
 
 @functools.lru_cache(maxsize=32)
@@ -152,7 +171,9 @@ def _both(method: Stepping, loss: Callable) -> Callable:
             counts = [each.step(loss_at, point, ()).mini_steps for each in (sequential, method)]
             shorter = jnp.minimum(*counts)
             lengths = jnp.asarray(ends, weights.dtype)
-            new, old = (loss_at(point.at(lengths[i])) for i in (shorter, jnp.maximum(shorter - 1, 0)))
+            new, old = (
+                loss_at(point.at(lengths[i])) for i in (shorter, jnp.maximum(shorter - 1, 0))
+            )
             return *counts, jnp.abs(new - old) / jnp.abs(old)
 
         return jax.lax.map(compare, path)

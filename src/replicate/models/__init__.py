@@ -1,4 +1,6 @@
-"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34 and 50."""
+"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34
+and 50.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,6 @@
-"""z_l = W_l z_{l-1} + b_l, l = 1..L, with or without ReLU between: the net of a regression on made-up data."""
+"""z_l = W_l z_{l-1} + b_l, l = 1..L, with or without ReLU between: the net of a regression on
+made-up data.
+"""
 
 from itertools import pairwise
 
@@ -13,9 +15,10 @@ ACTIVATIONS = ("linear", "relu")
 def chain(dims: tuple[int, ...], seed: int, activation: str = "linear") -> nn.Sequential:
     """A Sequential of linear maps; (rows, dims[0]) float32 -> (rows, dims[-1]).
 
-    activation: "linear" (none, as the post prints it) or "relu" after every map but the last. Weights and biases start
-    at torch.nn.Linear's distribution, drawn from `seed` by `initialise`. Raises ValueError if there are fewer than two
-    dims, one is below 1, the activation is unknown or the seed outside [0, 2^32).
+    activation: "linear" (none, as the post prints it) or "relu" after every map but the last.
+    Weights and biases start at torch.nn.Linear's distribution, drawn from `seed` by `initialise`.
+    Raises ValueError if there are fewer than two dims, one is below 1, the activation is unknown or
+    the seed outside [0, 2^32).
     """
     if len(dims) < 2 or min(dims) < 1:
         raise ValueError(f"dims must be at least 2 numbers of at least 1, got {dims}")

@@ -11,11 +11,11 @@ from replicate.models.initialise import initialise
 def mlp(inputs: int, widths: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """A multilayer perceptron with ReLU between its layers and no BatchNorm.
 
-    (batch, ...) float32 -> logits (batch, classes) float32. The axes after the first are flattened and hold `inputs`
-    numbers together. `widths` are the hidden layers', first to last. Weights and biases start at torch.nn.Linear's
-    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), drawn from `seed` by `initialise`.
-    Raises ValueError if `widths` is empty, `inputs` or a width below 1, `classes` below 2 or the seed
-    outside [0, 2^32).
+    (batch, ...) float32 -> logits (batch, classes) float32. The axes after the first are flattened
+    and hold `inputs` numbers together. `widths` are the hidden layers', first to last. Weights and
+    biases start at torch.nn.Linear's U(-1/sqrt(fan_in), 1/sqrt(fan_in)), drawn from `seed` by
+    `initialise`. Raises ValueError if `widths` is empty, `inputs` or a width below 1, `classes`
+    below 2 or the seed outside [0, 2^32).
     """
     if not widths:
         raise ValueError(f"widths must name at least 1 hidden layer, got {widths}")

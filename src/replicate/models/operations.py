@@ -1,4 +1,6 @@
-"""Multiplications and additions of a network, counted layer by layer: seconds >= operations / rate on any device."""
+"""Multiplications and additions of a network, counted layer by layer: seconds >= operations / rate
+on any device.
+"""
 
 import torch
 from torch import nn
@@ -7,10 +9,12 @@ from replicate.numerics import modes_restored
 
 
 def count_operations(model: nn.Module, shape: tuple[int, ...]) -> tuple[float, float]:
-    """(forward, forward and backward) multiplications and additions of one example, of convolutions and matrices.
+    """(forward, forward and backward) multiplications and additions of one example, of convolutions
+    and matrices.
 
-    shape: one example, without the batch. The backward pass makes the gradient of a layer's weights and of its input,
-    each as much work as the layer itself; the first layer's input needs none. The model is one on the CPU.
+    shape: one example, without the batch. The backward pass makes the gradient of a layer's weights
+    and of its input, each as much work as the layer itself; the first layer's input needs none. The
+    model is one on the CPU.
     """
     counts = []
 

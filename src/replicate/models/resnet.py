@@ -1,14 +1,17 @@
-"""y = relu(F(x) + shortcut(x)) is a block; a ResNet is a stem, stages of blocks, a mean over pixels, a linear layer.
+"""y = relu(F(x) + shortcut(x)) is a block; a ResNet is a stem, stages of blocks, a mean over
+pixels, a linear layer.
 
     basic        F = bn2 conv2 relu bn1 conv1                    3x3, 3x3 (the stride on the first)
     bottleneck   F = bn3 conv3 relu bn2 conv2 relu bn1 conv1     1x1, 3x3 (the stride), 1x1 to four times the channels
     shortcut     x, or bn(1x1 convolution of x) where the shape changes, called `downsample`
 
-Stage i has `width` 2^i channels, and each stage but the first halves the image. No convolution has a bias.
+Stage i has `width` 2^i channels, and each stage but the first halves the image. No convolution has
+a bias.
 
-Sources: He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385), table 1 and section 4.2. The
-bottleneck strides on the 3x3 as torchvision's ("v1.5") does, where the paper strides on the first 1x1; the CIFAR nets
-project where the paper's section 4.2 pads with zeros. The names of parameters are torchvision's.
+Sources: He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385), table 1
+and section 4.2. The bottleneck strides on the 3x3 as torchvision's ("v1.5") does, where the paper
+strides on the first 1x1; the CIFAR nets project where the paper's section 4.2 pads with zeros. The
+names of parameters are torchvision's.
 """
 
 from collections import OrderedDict
@@ -30,8 +33,9 @@ MOMENTUM = 0.1  # torch's default, torchvision's ResNet: running = 0.9 running +
 class ResNet(nn.Sequential):
     """Logits of images, (batch, 3, height, width) -> (batch, classes) float32.
 
-    Either memory format goes in; inside, all is channels_last. With `autocast` the forward pass runs in bfloat16 where
-    torch's autocast allows it; parameters and BatchNorm statistics stay float32.
+    Either memory format goes in; inside, all is channels_last. With `autocast` the forward pass
+    runs in bfloat16 where torch's autocast allows it; parameters and BatchNorm statistics stay
+    float32.
     """
 
     def __init__(self, layers: OrderedDict[str, nn.Module], autocast: bool = False):
@@ -43,7 +47,8 @@ class ResNet(nn.Sequential):
         images = images.contiguous(memory_format=torch.channels_last)
         if not self.autocast:
             return super().forward(images)
-        # Each weight is cast once a forward: the cache gains nothing, and inside an outer autocast it would go stale.
+        # Each weight is cast once a forward: the cache gains nothing, and inside an outer autocast
+        # it would go stale.
         with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
             return super().forward(images).float()
 
@@ -92,26 +97,33 @@ class Bottleneck(nn.Module):
         return torch.relu(y + self.downsample(x))
 
 
-def resnet8(classes: int, seed: int, width: int = 16, stem: str = "cifar", bfloat16: bool = False) -> ResNet:
+def resnet8(
+    classes: int, seed: int, width: int = 16, stem: str = "cifar", bfloat16: bool = False
+) -> ResNet:
     """One basic block in each of three stages, `width`, 2 `width`, 4 `width` channels.
 
-    The default width is He et al. 2016, section 4.2. `stem` is "cifar" (3x3, stride 1) or "stride2" (4x4, stride 2).
-    Raises ValueError if `classes` is below 2, `width` below 1, the stem unknown or the seed outside [0, 2^32).
+    The default width is He et al. 2016, section 4.2. `stem` is "cifar" (3x3, stride 1) or "stride2"
+    (4x4, stride 2). Raises ValueError if `classes` is below 2, `width` below 1, the stem unknown or
+    the seed outside [0, 2^32).
     """
     return _small((1, 1, 1), classes, seed, width, stem, bfloat16)
 
 
-def resnet20(classes: int, seed: int, width: int = 16, stem: str = "cifar", bfloat16: bool = False) -> ResNet:
-    """Three basic blocks in each of three stages, otherwise as `resnet8`; n = 3 of He et al. 2016, section 4.2."""
+def resnet20(
+    classes: int, seed: int, width: int = 16, stem: str = "cifar", bfloat16: bool = False
+) -> ResNet:
+    """Three basic blocks in each of three stages, otherwise as `resnet8`; n = 3 of He et al. 2016,
+    section 4.2.
+    """
     return _small((3, 3, 3), classes, seed, width, stem, bfloat16)
 
 
 def resnet18(classes: int, seed: int, stem: str = "cifar", bfloat16: bool = False) -> ResNet:
     """Basic blocks (2, 2, 2, 2), 64 to 512 channels; He et al. 2016, table 1.
 
-    `stem` is "cifar" (3x3, stride 1, no max-pool: what CIFAR papers call ResNet-18, hence the default) or "imagenet"
-    (7x7, stride 2, then 3x3 max-pool, stride 2).
-    Raises ValueError if `classes` is below 2, the stem unknown or the seed outside [0, 2^32).
+    `stem` is "cifar" (3x3, stride 1, no max-pool: what CIFAR papers call ResNet-18, hence the
+    default) or "imagenet" (7x7, stride 2, then 3x3 max-pool, stride 2). Raises ValueError if
+    `classes` is below 2, the stem unknown or the seed outside [0, 2^32).
     """
     return _large(BasicBlock, (2, 2, 2, 2), classes, seed, stem, bfloat16)
 
@@ -122,7 +134,9 @@ def resnet34(classes: int, seed: int, stem: str = "cifar", bfloat16: bool = Fals
 
 
 def resnet50(classes: int, seed: int, stem: str = "cifar", bfloat16: bool = False) -> ResNet:
-    """Bottlenecks (3, 4, 6, 3), 256 to 2048 channels, otherwise as `resnet18`; He et al. 2016, table 1."""
+    """Bottlenecks (3, 4, 6, 3), 256 to 2048 channels, otherwise as `resnet18`; He et al. 2016,
+    table 1.
+    """
     return _large(Bottleneck, (3, 4, 6, 3), classes, seed, stem, bfloat16)
 
 
@@ -153,22 +167,32 @@ def _start(layers: OrderedDict[str, nn.Module], seed: int, bfloat16: bool) -> Re
     return initialise(ResNet(layers, autocast=bfloat16), seed).to(memory_format=torch.channels_last)
 
 
-def _layers(block, blocks: tuple[int, ...], width: int, classes: int, stem: str) -> OrderedDict[str, nn.Module]:
+def _layers(
+    block, blocks: tuple[int, ...], width: int, classes: int, stem: str
+) -> OrderedDict[str, nn.Module]:
     """All layers by torchvision's names, first to last."""
-    layers = OrderedDict(conv1=_convolution(3, width, *STEMS[stem]), bn1=_batch_norm(width), relu=nn.ReLU())
+    layers = OrderedDict(
+        conv1=_convolution(3, width, *STEMS[stem]), bn1=_batch_norm(width), relu=nn.ReLU()
+    )
     if stem == "imagenet":
         layers["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
     inputs = width
     for i, depth in enumerate(blocks):
-        layers[f"layer{i + 1}"] = _stage(block, depth, inputs, width * 2**i, stride=1 if i == 0 else 2)
+        layers[f"layer{i + 1}"] = _stage(
+            block, depth, inputs, width * 2**i, stride=1 if i == 0 else 2
+        )
         inputs = width * 2**i * block.expansion
-    layers.update(avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(inputs, classes))
+    layers.update(
+        avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(inputs, classes)
+    )
     return layers
 
 
 def _stage(block, depth: int, inputs: int, width: int, stride: int) -> nn.Sequential:
     first = block(inputs, width, stride)
-    return nn.Sequential(first, *(block(width * block.expansion, width, 1) for _ in range(depth - 1)))
+    return nn.Sequential(
+        first, *(block(width * block.expansion, width, 1) for _ in range(depth - 1))
+    )
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:

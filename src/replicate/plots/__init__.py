@@ -17,7 +17,12 @@ if TYPE_CHECKING:
         toy_paths,
         toy_rates,
     )
-    from replicate.plots.sandler2023trajectories import end_points, side_trip_starts, ratios, side_trips
+    from replicate.plots.sandler2023trajectories import (
+        end_points,
+        side_trip_starts,
+        ratios,
+        side_trips,
+    )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
         against_cost,

@@ -25,12 +25,15 @@ TIME_LABELS = {"step": "step (one gradient each)", "seconds": "processor seconds
 
 @unless_empty
 def error_orders(table: pd.DataFrame) -> np.ndarray:
-    """|error| of the m-th derivative, or of the series to its m-th term, against the step; one axes a path.
+    """|error| of the m-th derivative, or of the series to its m-th term, against the step; one axes
+    a path.
 
     table: what `orders` gives.
     """
     paths = list(table.path.unique())
-    _, axes = grid(1, len(paths), (2.2 + 2.0 / len(paths), 2.2), sharey=True)  # and room for the legend
+    _, axes = grid(
+        1, len(paths), (2.2 + 2.0 / len(paths), 2.2), sharey=True
+    )  # and room for the legend
     for ax, path in zip(axes[0], paths, strict=True):
         own = table[table.path == path].assign(what=lambda part: part.what.map(QUOTIENTS))
         sns.lineplot(own, x="step", y="error", hue="m", style="what", palette="colorblind", ax=ax,
@@ -39,25 +42,32 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
         ax.xaxis.set_minor_formatter("")
     handles, labels = axes[0][0].get_legend_handles_labels()
     axes[0][0].get_legend().remove()
-    axes[0][0].figure.legend(handles, labels, loc="outside right upper", fontsize="x-small", frameon=False)
+    axes[0][0].figure.legend(
+        handles, labels, loc="outside right upper", fontsize="x-small", frameon=False
+    )
     return axes[0]
 
 
 @unless_empty
 def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, float]) -> np.ndarray:
-    """Paths over the function and squared distance by step, one row per function: Adam, GD+, the control.
+    """Paths over the function and squared distance by step, one row per function: Adam, GD+, the
+    control.
 
-    table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for each
-    function.
+    table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for
+    each function.
     """
     names = list(table.dataset.unique())
     _, axes = grid(len(names), 2, (3.0, 1.5))
     for (left, right), name in zip(axes, names, strict=True):
-        ground = landscapes[landscapes.dataset == name].pivot(index="y", columns="x", values="value")
+        ground = landscapes[landscapes.dataset == name].pivot(
+            index="y", columns="x", values="value"
+        )
         height = np.log10(1 + ground.to_numpy())
         left.contour(ground.columns, ground.index, height, levels=2, colors="0.85", linewidths=0.6)
         own = table[
-            (table.dataset == name) & table.dt.isin([0.0, dts[name]]) & table.arm.isin(list(TOY_LOOKS)[:3])
+            (table.dataset == name)
+            & table.dt.isin([0.0, dts[name]])
+            & table.arm.isin(list(TOY_LOOKS)[:3])
         ]
         for arm, run in own.groupby("arm", sort=False):
             colour, style = TOY_LOOKS[arm]
@@ -77,7 +87,8 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
 
 @unless_empty
 def toy_rates(table: pd.DataFrame) -> np.ndarray:
-    """Squared distance at the end against Adam's rate, the best dt of each arm; the source's grid is shaded.
+    """Squared distance at the end against Adam's rate, the best dt of each arm; the source's grid
+    is shaded.
 
     table: what `rate_search` gives. One axes a function.
     """
@@ -86,7 +97,12 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
     for ax, name in zip(axes[0], names, strict=True):
         own = table[(table.dataset == name) & np.isfinite(table.distance)]
         best = own.groupby(["arm", "lr"], sort=False, as_index=False).distance.min()
-        ax.axvspan(own[own.source].lr.min(), own[own.source].lr.max(), color="0.9", label="the source's grid")
+        ax.axvspan(
+            own[own.source].lr.min(),
+            own[own.source].lr.max(),
+            color="0.9",
+            label="the source's grid",
+        )
         for arm, line in best.groupby("arm", sort=False):
             colour, style = TOY_LOOKS[arm]
             ax.plot(
@@ -107,15 +123,20 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
 def stability_map(table: pd.DataFrame) -> Axes:
     """Spectral radius over s and x = eta a, edges of stability, and where runs began to diverge.
 
-    table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured" (arm, s, x).
+    table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured"
+    (arm, s, x).
     """
     _, ((ax,),) = grid(1, 1, (3.8, 2.3))
     radius = table[table.what == "radius"].pivot(index="x", columns="s", values="value")
     levels = np.linspace(0.5, 1.5, 6)
-    mesh = ax.contourf(radius.columns, radius.index, radius, levels=levels, cmap="vlag", extend="both")
+    mesh = ax.contourf(
+        radius.columns, radius.index, radius, levels=levels, cmap="vlag", extend="both"
+    )
     ax.figure.colorbar(mesh, label="spectral radius, third order")
     edges = table[table.what == "edge"]
-    for arm, colour in zip(edges.arm.unique(), ("k", "tab:purple", "tab:green", "tab:orange"), strict=False):
+    for arm, colour in zip(
+        edges.arm.unique(), ("k", "tab:purple", "tab:green", "tab:orange"), strict=False
+    ):
         line = edges[edges.arm == arm].sort_values("s")
         ax.plot(line.s, line.x, color=colour, label=f"edge, {arm}")
     measured = table[table.what == "measured"]
@@ -139,7 +160,9 @@ def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, 2, (3.3, 2.2))
     risk = table[(table.what == "risk") & (table.value < 1)].assign(alpha=lambda part: 1 + part.s)
     risk = risk.assign(batch=risk.batch.astype(str))
-    sns.lineplot(risk, x="alpha", y="value", hue="batch", style="order", palette="colorblind", ax=axes[0][0])
+    sns.lineplot(
+        risk, x="alpha", y="value", hue="batch", style="order", palette="colorblind", ax=axes[0][0]
+    )
     axes[0][0].axvline(1, color="0.7", linewidth=1)
     axes[0][0].set(yscale="log", xlabel="alpha = 1 + s", ylabel="expected loss")
     axes[0][0].legend(frameon=False, fontsize="x-small", ncols=2)
@@ -152,13 +175,21 @@ def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def basin_shares(table: pd.DataFrame) -> Axes:
-    """Share of starts that end at the global minimum, by arm, with 95 % intervals over sets of starts.
+    """Share of starts that end at the global minimum, by arm, with 95 % intervals over sets of
+    starts.
 
     table: what `basins` gives.
     """
     _, ((ax,),) = grid(1, 1, (4.6, 2.4))
     sns.pointplot(
-        table, x="share", y="arm", errorbar=interval, linestyle="none", color="k", capsize=0.2, ax=ax
+        table,
+        x="share",
+        y="arm",
+        errorbar=interval,
+        linestyle="none",
+        color="k",
+        capsize=0.2,
+        ax=ax,
     )
     ax.set(xlabel="share of starts that end at the global minimum", ylabel="")
     return ax
@@ -166,7 +197,8 @@ def basin_shares(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.ndarray:
-    """A metric of every arm against steps and against processor seconds, mean over seeds; a row a data set.
+    """A metric of every arm against steps and against processor seconds, mean over seeds; a row a
+    data set.
 
     table: what `networks` gives; regime: source, tuned or plain-best.
     """
@@ -184,7 +216,9 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
             for arm, line in part.groupby("arm", sort=False):
                 ax.plot(line[x], line[y], color=colours[arm], linewidth=1.3, label=arm)
             ax.set(
-                yscale="log" if y.endswith("loss") else "linear", xlabel=TIME_LABELS[x], title=f"{name}, {regime}"
+                yscale="log" if y.endswith("loss") else "linear",
+                xlabel=TIME_LABELS[x],
+                title=f"{name}, {regime}",
             )
         row[0].set_ylabel("training loss [nats]" if y == "train_loss" else "test top-1 [fraction]")
         row[1].legend(frameon=False, fontsize="x-small", ncols=2)
@@ -193,7 +227,8 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
 
 @unless_empty
 def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
-    """Training loss at the end against the rate, by arm, with 95 % intervals over seeds; one axes a data set.
+    """Training loss at the end against the rate, by arm, with 95 % intervals over seeds; one axes a
+    data set.
 
     table: what `rate_curves` gives. Rates at which a seed diverged have no point.
     """
@@ -206,7 +241,11 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
                      errorbar=interval, ax=ax)  # fmt: skip
         ax.axvline(0.02, color="0.7", linewidth=1)
         ax.set(
-            xscale="log", yscale="log", title=name, xlabel="rate", ylabel="training loss at the end [nats]"
+            xscale="log",
+            yscale="log",
+            title=name,
+            xlabel="rate",
+            ylabel="training loss at the end [nats]",
         )
         ax.legend(frameon=False, fontsize="x-small")
     return axes[0]
@@ -214,7 +253,8 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def benefit_by_batch(table: pd.DataFrame) -> Axes:
-    """log10 of plain SGD's final loss over that with s = 0.5 against the batch, each at its best rate.
+    """log10 of plain SGD's final loss over that with s = 0.5 against the batch, each at its best
+    rate.
 
     table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
     """
@@ -222,7 +262,14 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
     wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
     benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
     sns.lineplot(
-        benefit, x="batch", y="benefit", hue="dataset", marker="o", errorbar=interval, err_style="bars", ax=ax
+        benefit,
+        x="batch",
+        y="benefit",
+        hue="dataset",
+        marker="o",
+        errorbar=interval,
+        err_style="bars",
+        ax=ax,
     )
     ax.axhline(0, color="0.7", linewidth=1)
     ax.set(xscale="log", xlabel="batch size", ylabel="log10 loss of plain SGD over s = 0.5")
@@ -232,7 +279,8 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def arriving(table: pd.DataFrame) -> np.ndarray:
-    """Share of float32 weights that an extrapolation changes, and its length over that of a step, against dt.
+    """Share of float32 weights that an extrapolation changes, and its length over that of a step,
+    against dt.
 
     table: what `resolution` gives. Two axes; the source's dt is the leftmost point.
     """

@@ -8,18 +8,27 @@ from matplotlib.axes import Axes
 from replicate.plots.style import grid, interval, unless_empty
 
 KERNEL_LABELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
-LABELS = {"train_loss": "training loss [nats]", "test_loss": "test loss [nats]", "top1": "test top-1 [fraction]"}
-RATIOS = ("TRAJ-21.loss", "TRAJ-22.loss", "TRAJ-23.loss")  # the claims that a side-trip gains what its average gains
+LABELS = {
+    "train_loss": "training loss [nats]",
+    "test_loss": "test loss [nats]",
+    "top1": "test top-1 [fraction]",
+}
+RATIOS = (
+    "TRAJ-21.loss",
+    "TRAJ-22.loss",
+    "TRAJ-23.loss",
+)  # the claims that a side-trip gains what its average gains
 CASE = r"^(?P<dataset>\S+) (?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
 COLOURS = dict(zip(KERNEL_LABELS, sns.color_palette("colorblind", len(KERNEL_LABELS)), strict=True))
 
 
 @unless_empty
 def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
-    """Figure 5: the main run (solid), its running averages (dashed) and the ends of the side-trips (points), by step.
+    """Figure 5: the main run (solid), its running averages (dashed) and the ends of the side-trips
+    (points), by step.
 
-    table: what `figure_5` gives. A row of axes a data set and one a kernel, (data sets, kernels); a colour a window.
-    Error bars: `interval` over seeds.
+    table: what `figure_5` gives. A row of axes a data set and one a kernel, (data sets, kernels); a
+    colour a window. Error bars: `interval` over seeds.
     """
     part = table[table.arm.isin(["raw", "average", "side-trip"])]
     part = (
@@ -27,7 +36,10 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
         .groupby(["dataset", "seed", "branch", "step", "kernel", "k", "arm"], as_index=False)[[y]]
         .mean()
     )
-    datasets, windows = list(table.dataset.unique()), sorted(part[part.arm == "side-trip"].k.unique())
+    datasets, windows = (
+        list(table.dataset.unique()),
+        sorted(part[part.arm == "side-trip"].k.unique()),
+    )
     colours = dict(zip(windows, sns.color_palette("viridis", len(windows)), strict=True))
     _, axes = grid(len(datasets), len(KERNEL_LABELS), (3.4, 2.8), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
@@ -40,10 +52,11 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
 
 
 def ratios(verdicts: pd.DataFrame) -> np.ndarray:
-    """Gain of the side-trip over gain of the average against the window, with interval, and the band shaded.
+    """Gain of the side-trip over gain of the average against the window, with interval, and the
+    band shaded.
 
-    verdicts: rows of the claims RATIOS, others are left out; value, interval and band are theirs. One axes a preset and
-    data set, (cases,).
+    verdicts: rows of the claims RATIOS, others are left out; value, interval and band are theirs.
+    One axes a preset and data set, (cases,).
     """
     if verdicts.empty:
         return _ratios(verdicts)
@@ -60,7 +73,9 @@ def _ratios(rows: pd.DataFrame) -> np.ndarray:
             ax.axhspan(least, most, color="0.9", label=f"margin [{least:g}, {most:g}]")
         ax.axhline(1, color="0.6", linewidth=1)
         for kernel, line in part.groupby("kernel", sort=False):
-            x = line.k.astype(int) * 1.12 ** (list(KERNEL_LABELS).index(kernel) - 1)  # side by side, to be told apart
+            x = line.k.astype(int) * 1.12 ** (
+                list(KERNEL_LABELS).index(kernel) - 1
+            )  # side by side, to be told apart
             reach = [line.value - line.low, line.high - line.value]
             ax.errorbar(x, line.value, np.clip(reach, 0, 10), fmt="o-", capsize=3, color=COLOURS[kernel],
                         label=KERNEL_LABELS[kernel])  # fmt: skip
@@ -75,12 +90,15 @@ def _ratios(rows: pd.DataFrame) -> np.ndarray:
 def end_points(table: pd.DataFrame) -> np.ndarray:
     """How far side-trips end from their average, in units of the average's own way, by window.
 
-    table: what `figure_5` gives. One axes a data set: side-trips on the same and on other mini-batches, 95 % intervals.
+    table: what `figure_5` gives. One axes a data set: side-trips on the same and on other
+    mini-batches, 95 % intervals.
     """
     part = table[table.arm.isin(["side-trip", "other-batches"])].copy()
     part["apart"] = part.to_average / part.travelled
     part["mini-batches"] = part.arm.map({"side-trip": "same", "other-batches": "other"})
-    part = part.groupby(["dataset", "seed", "kernel", "k", "mini-batches"], as_index=False).apart.mean()
+    part = part.groupby(
+        ["dataset", "seed", "kernel", "k", "mini-batches"], as_index=False
+    ).apart.mean()
     datasets = list(table.dataset.unique())
     _, axes = grid(1, len(datasets), (4.6, 3.2))
     for ax, dataset in zip(axes[0], datasets, strict=True):
@@ -96,7 +114,8 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def side_trip_starts(table: pd.DataFrame) -> Axes:
-    """Loss of EMA side-trips by how many steps before the end they set in, with the average and the raw end as lines.
+    """Loss of EMA side-trips by how many steps before the end they set in, with the average and the
+    raw end as lines.
 
     table: what `last_steps` gives.
     """
@@ -105,7 +124,9 @@ def side_trip_starts(table: pd.DataFrame) -> Axes:
     sns.lineplot(means[means.arm == "side-trip"], x="k", y="train_loss", errorbar=interval, err_style="bars",
                  marker="o", label="side-trip", ax=ax)  # fmt: skip
     for arm, style in (("raw", "-"), ("average", "--")):
-        ax.axhline(means[means.arm == arm].train_loss.mean(), color="0.4", linestyle=style, label=arm)
+        ax.axhline(
+            means[means.arm == arm].train_loss.mean(), color="0.4", linestyle=style, label=arm
+        )
     ax.set(xlabel="steps before the end at which the schedule sets in", ylabel=LABELS["train_loss"])
     ax.legend(frameon=False, fontsize="small")
     return ax

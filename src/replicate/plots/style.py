@@ -1,4 +1,6 @@
-"""What every figure shares: its size, its error bars, and what is drawn where there is nothing to draw."""
+"""What every figure shares: its size, its error bars, and what is drawn where there is nothing to
+draw.
+"""
 
 import functools
 
@@ -11,7 +13,9 @@ FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, a
 
 
 def unless_empty(plot):
-    """The plot, or an axes that says so where its table has no rows: not everything is recorded everywhere."""
+    """The plot, or an axes that says so where its table has no rows: not everything is recorded
+    everywhere.
+    """
 
     @functools.wraps(plot)
     def draw(table: pd.DataFrame, *args, **kwargs):
@@ -26,7 +30,9 @@ def unless_empty(plot):
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
-    """Student's 95 % interval of the mean, or the range of fewer than five or of equal values: what error bars show."""
+    """Student's 95 % interval of the mean, or the range of fewer than five or of equal values: what
+    error bars show.
+    """
     if len(values) < FEW_SEEDS or values.nunique() == 1:
         return values.min(), values.max()
     return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
@@ -36,4 +42,6 @@ def grid(rows: int, columns: int, size: tuple[float, float], **about):
     """A figure and its axes, (rows, columns), each of `size` inches."""
     width, height = size
     figsize = (width * columns, height * rows)
-    return plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about)
+    return plt.subplots(
+        rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about
+    )

@@ -8,7 +8,13 @@ from matplotlib.axes import Axes
 from replicate.plots.style import FEW_SEEDS, grid, interval, unless_empty
 
 PALETTE = sns.color_palette("colorblind", 8)
-ALONE = {"SGD": "0.55", "ADAM": "black", "ARMIJO": PALETTE[3], "EXACT": "tab:cyan", "LBFGS": "tab:olive"}
+ALONE = {
+    "SGD": "0.55",
+    "ADAM": "black",
+    "ARMIJO": PALETTE[3],
+    "EXACT": "tab:cyan",
+    "LBFGS": "tab:olive",
+}
 IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4], "KS_10_2": PALETTE[5],
                "KV_10": PALETTE[6], "KV_50": PALETTE[2]}  # fmt: skip
 STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
@@ -21,7 +27,9 @@ SHOWN_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
 COUNTED_AXES = ("gradients", "forward-equivalents")
 AXIS_LABELS = {axis: axis for axis in COUNTED_AXES} | {"seconds": "seconds, one thread"}
-PART_LABELS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {"step": "update"}
+PART_LABELS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {
+    "step": "update"
+}
 LOSS = "log10(L / L at start)"
 FIRM = {"reproduced": PALETTE[2], "contradicted": PALETTE[3]}  # words, with their colours
 
@@ -44,11 +52,14 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
-def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN_ARMS) -> np.ndarray:
-    """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with intervals.
+def against_cost(
+    table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN_ARMS
+) -> np.ndarray:
+    """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with
+    intervals.
 
-    table: what `figure_9` and its like give. A row of axes per data set, (data sets, 3). Published code is
-    dashed.
+    table: what `figure_9` and its like give. A row of axes per data set, (data sets, 3). Published
+    code is dashed.
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
@@ -59,12 +70,16 @@ def against_cost(table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...
             ax.set_xlabel(unit)
         row[0].set_ylabel(LOSS)
         row[0].set_title(f"{dataset}, {rate} rate", fontsize="medium")
-        row[-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        row[-1].legend(
+            frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5)
+        )
     return axes
 
 
 @unless_empty
-def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN_ARMS) -> np.ndarray:
+def overview(
+    table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN_ARMS
+) -> np.ndarray:
     """Every figure on one axis: the post's rates above, tuned rates below; means, (2, data sets).
 
     table: what `figure_9` and its like give, one below the other.
@@ -74,32 +89,44 @@ def overview(table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] =
     chosen = table[(table.start == "source") & (table.axis == axis) & table.arm.isin(arms)]
     for row, rate in zip(axes, rates, strict=True):
         for ax, dataset in zip(row, datasets, strict=True):
-            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms, banded=False)
+            _curves(
+                ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms, banded=False
+            )
             ax.set_title(f"{dataset}, {rate}", fontsize="small")
         row[0].set_ylabel(LOSS, fontsize="x-small")
     for ax in axes[-1]:
         ax.set_xlabel(AXIS_LABELS[axis], fontsize="small")
     handles = {x.get_label(): x for ax in axes.ravel() for x in ax.lines}
     names = [arm for arm in arms if arm in handles]
-    look = {"frameon": False, "fontsize": "xx-small", "loc": "center left", "bbox_to_anchor": (1.0, 0.0)}
+    look = {
+        "frameon": False,
+        "fontsize": "xx-small",
+        "loc": "center left",
+        "bbox_to_anchor": (1.0, 0.0),
+    }
     axes[0, -1].legend([handles[arm] for arm in names], names, **look)
     return axes
 
 
 @unless_empty
 def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
-    """Cases of some claims as points with intervals; right of the dashed line a claim fails; hollow: no word.
+    """Cases of some claims as points with intervals; right of the dashed line a claim fails;
+    hollow: no word.
 
     verdicts: rows as `app.verdicts` gives them, of claims whose band ends at 0.
     """
-    rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(drop=True)
+    rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(
+        drop=True
+    )
     _, ((ax,),) = grid(1, 1, (4.4, 0.8 + 0.15 * len(rows)))
     for place, row in rows.iterrows():
         firm = row.verdict in FIRM
         colour = FIRM.get(row.verdict, "0.5")
         low, high = (bound if np.isfinite(bound) else row.value for bound in (row.low, row.high))
         ax.plot([low, high], [place, place], color=colour, linewidth=1)
-        ax.plot(row.value, place, "o", markersize=4, color=colour, fillstyle="full" if firm else "none")
+        ax.plot(
+            row.value, place, "o", markersize=4, color=colour, fillstyle="full" if firm else "none"
+        )
     ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
     ax.set(xlabel="difference of mean log losses (below 0: ahead)", ylim=(len(rows) - 0.5, -0.5))
@@ -108,22 +135,36 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
 
 @unless_empty
 def rate_curves(table: pd.DataFrame) -> np.ndarray:
-    """Mean log loss against the rate; one axes per data set, (data sets,). table: what `rates` gives."""
+    """Mean log loss against the rate; one axes per data set, (data sets,). table: what `rates`
+    gives.
+    """
     swept = table[table.use == "sweep"]
     datasets = list(swept.dataset.unique())
     _, axes = grid(1, len(datasets), (2.3, 1.8), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
             _line(ax, part.lr, part.height, label=arm, **LOOKS[arm])
-        ax.set(xscale="log", xlabel="rate", title=dataset, ylabel="mean " + LOSS if ax is axes[0][0] else "")
-    axes[0][-1].legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.set(
+            xscale="log",
+            xlabel="rate",
+            title=dataset,
+            ylabel="mean " + LOSS if ax is axes[0][0] else "",
+        )
+    axes[0][-1].legend(
+        frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5)
+    )
     return axes[0]
 
 
 @unless_empty
 def time_shares(table: pd.DataFrame) -> Axes:
     """Share of a step by part, a bar per task; dashed: the post's 80 %. table: what `shares` gives."""
-    mean = table[table.part.isin(PART_LABELS)].groupby(["dataset", "part"], sort=False).seconds.mean().unstack()
+    mean = (
+        table[table.part.isin(PART_LABELS)]
+        .groupby(["dataset", "part"], sort=False)
+        .seconds.mean()
+        .unstack()
+    )
     mean = mean.div(mean.sum(axis=1), axis=0).reindex(columns=list(PART_LABELS))
     _, ((ax,),) = grid(1, 1, (4.6, 0.8 + 0.25 * len(mean)))
     left = np.zeros(len(mean))
@@ -140,10 +181,14 @@ def time_shares(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def speed_ups(table: pd.DataFrame) -> Axes:
-    """Speed-up over SGD by mini-steps per gradient, measured and predicted. table: what `break_even` gives."""
+    """Speed-up over SGD by mini-steps per gradient, measured and predicted. table: what
+    `break_even` gives.
+    """
     _, ((ax,),) = grid(1, 1, (2.8, 1.9))
     for name, style in (("measured", "o-"), ("predicted", "s--")):
-        _line(ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"])
+        _line(
+            ax, table.walk, table[name], fmt=style, label=name, color=PALETTE[name == "predicted"]
+        )
     ax.axhline(1, color="0.6", linewidth=1)
     ax.set(xscale="log", xlabel="mini-steps per gradient", ylabel="speed-up over SGD")
     ax.set_xticks(sorted(table.walk.unique()), sorted(table.walk.unique()), minor=False)
@@ -154,7 +199,9 @@ def speed_ups(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def turning(table: pd.DataFrame) -> np.ndarray:
-    """Cosine of successive gradients by tenth; one axes per data set. table: what `directions` gives."""
+    """Cosine of successive gradients by tenth; one axes per data set. table: what `directions`
+    gives.
+    """
     datasets = list(table.dataset.unique())
     _, axes = grid(1, len(datasets), (2.1, 1.7), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
@@ -169,7 +216,9 @@ def turning(table: pd.DataFrame) -> np.ndarray:
 
 @unless_empty
 def on_batches(table: pd.DataFrame) -> np.ndarray:
-    """Loss at the end and bias of the checks by size of a batch, (2,). table: what `minibatches` gives."""
+    """Loss at the end and bias of the checks by size of a batch, (2,). table: what `minibatches`
+    gives.
+    """
     _, axes = grid(1, 2, (2.4, 1.8))
     names = {"loss": LOSS, "bias": "fall of batch - of all rows"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
@@ -204,4 +253,6 @@ def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:
     low, high = np.array([interval(values) for _, values in groups]).T
     look = {"linestyle": "-"} | look if fmt == "o" else look
     reach = [mean - low, high - mean]
-    ax.errorbar(mean.index.to_numpy(), mean.to_numpy(), reach, fmt=fmt, markersize=3, capsize=2, **look)
+    ax.errorbar(
+        mean.index.to_numpy(), mean.to_numpy(), reach, fmt=fmt, markersize=3, capsize=2, **look
+    )

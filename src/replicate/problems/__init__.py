@@ -1,4 +1,6 @@
-"""Problems small enough to be followed exactly: test functions, noisy quadratics and their moments, heavy ball."""
+"""Problems small enough to be followed exactly: test functions, noisy quadratics and their moments,
+heavy ball.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,5 @@
-"""Heavy ball on a quadratic whose every gradient is known: the smallest place where Table 1 can be right or wrong.
+"""Heavy ball on a quadratic whose every gradient is known: the smallest place where Table 1 can be
+right or wrong.
 
     g_t = kappa theta_t + c_t        kappa `curvature`, c_t `noise`
 
@@ -24,14 +25,16 @@ def heavy_ball(
 ) -> np.ndarray:
     """The path theta_0 .. theta_k, (k + 1, d) float64.
 
-    noise: (k, d); rates: (k,); start: (d,); buffer: (d,), the inherited v in the convention's own unit (a gradient
-    outside, a displacement inside); curvature: a number or (d,). Raises ValueError on an unknown convention, lengths
-    that differ or a momentum outside [0, 1).
+    noise: (k, d); rates: (k,); start: (d,); buffer: (d,), the inherited v in the convention's own
+    unit (a gradient outside, a displacement inside); curvature: a number or (d,). Raises ValueError
+    on an unknown convention, lengths that differ or a momentum outside [0, 1).
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
     if len(rates) != len(noise):
-        raise ValueError(f"rates must have one entry a step, got {len(rates)} for {len(noise)} steps")
+        raise ValueError(
+            f"rates must have one entry a step, got {len(rates)} for {len(noise)} steps"
+        )
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     path = np.empty((len(noise) + 1, noise.shape[1]))
@@ -48,13 +51,15 @@ def heavy_ball(
 
 
 def inside_weights(weights: np.ndarray, momentum: float) -> tuple[np.ndarray, float]:
-    """The schedule factors and the buffer's factor that are exact where the rate multiplies inside the buffer.
+    """The schedule factors and the buffer's factor that are exact where the rate multiplies inside
+    the buffer.
 
     w'_i = (1 - beta) sum_{t >= i} w_t beta^(t-i) / (1 - beta^(k-i))
     s    = (1 - beta) sum_t w_t beta^t / (1 - beta^k)
 
-    Found by equating the coefficient of each frozen gradient, and of the inherited buffer, in average and side-trip.
-    weights: w, (k,), as `averaging.kernel_weights` gives; returns (w', (k,)) and s.
+    Found by equating the coefficient of each frozen gradient, and of the inherited buffer, in
+    average and side-trip. weights: w, (k,), as `averaging.kernel_weights` gives; returns (w', (k,))
+    and s.
     """
     k = len(weights)
     tails = np.empty(k)

@@ -7,7 +7,15 @@ from replicate import lazy
 if TYPE_CHECKING:
     from replicate.numerics import gains_by_bfloat16
     from replicate.runs.backends import device_for
-    from replicate.runs.cache import Runs, load_cached, deviations, each, over, produce_or_load, tables_in
+    from replicate.runs.cache import (
+        Runs,
+        load_cached,
+        deviations,
+        each,
+        over,
+        produce_or_load,
+        tables_in,
+    )
     from replicate.runs.digest import digest_of_file
     from replicate.runs.machine import commit, device, device_name, jobs
     from replicate.runs.pool import without_seeds

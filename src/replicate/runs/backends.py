@@ -42,7 +42,8 @@ def device_of(framework: str) -> str:
 def name_of(function: Callable) -> str:
     """What a reader of a verdict sees: the GPU's name, or the processor's instruction set.
 
-    Where two frameworks compute on two devices, both, as in "torch: NVIDIA H100, jax: x86_64 AVX512".
+    Where two frameworks compute on two devices, both, as in "torch: NVIDIA H100, jax: x86_64
+    AVX512".
     """
     return _together({name: _name(name) for name in frameworks_of(function)}, _name("numpy"))
 

@@ -1,9 +1,11 @@
-"""Two levels of cache: an experiment's table is kept whole, and inside it each run of its grid is kept by itself.
+"""Two levels of cache: an experiment's table is kept whole, and inside it each run of its grid is
+kept by itself.
 
-The key of both is settings, code digest, the code and checksum of what is found by folder, and numerics class. So an
-edited docstring or plot re-runs nothing, an edited optimizer everything that uses it, and a killed experiment goes on
-with the first run of its grid that is not done. A run knows its seed from its point of the grid, so `seeds` is in no
-run's key: eight seeds become twenty-four by running sixteen.
+The key of both is settings, code digest, the code and checksum of what is found by folder, and
+numerics class. So an edited docstring or plot re-runs nothing, an edited optimizer everything that
+uses it, and a killed experiment goes on with the first run of its grid that is not done. A run
+knows its seed from its point of the grid, so `seeds` is in no run's key: eight seeds become
+twenty-four by running sixteen.
 """
 
 import hashlib
@@ -30,12 +32,16 @@ from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
-_near: set[float] = set()  # deadlines before which a run of this process had to stop: too near to start another
+_near: set[float] = (
+    set()
+)  # deadlines before which a run of this process had to stop: too near to start another
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What `each` made: all rows, and the folder of each point of the grid; run and settings, to make one again."""
+    """What `each` made: all rows, and the folder of each point of the grid; run and settings, to
+    make one again.
+    """
 
     table: pd.DataFrame
     folders: Mapping[tuple, Path]
@@ -59,12 +65,16 @@ class Runs:
 
 def deviations(settings, reference) -> pd.DataFrame:
     """Where `settings` departs from `reference`: one row a field, columns field, paper, here."""
-    pairs = [(f.name, getattr(reference, f.name), getattr(settings, f.name)) for f in fields(reference)]
+    pairs = [
+        (f.name, getattr(reference, f.name), getattr(settings, f.name)) for f in fields(reference)
+    ]
     return pd.DataFrame([p for p in pairs if p[1] != p[2]], columns=["field", "paper", "here"])
 
 
 def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
-    """`experiment(settings)`, from disk if these settings, this code and this class of machine already ran."""
+    """`experiment(settings)`, from disk if these settings, this code and this class of machine
+    already ran.
+    """
     path = run_folder(experiment, settings) / TABLE
     if path.exists():
         return read_table(path)
@@ -80,7 +90,8 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
 def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
     """The experiment on each data set at hand, with columns dataset, commit, device and key added.
 
-    settings: data set -> Settings. A data set that is missing is left out; one line on stderr says so.
+    settings: data set -> Settings. A data set that is missing is left out; one line on stderr says
+    so.
     """
     for dataset, values in settings.items():
         try:
@@ -91,16 +102,23 @@ def over(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
 
 
 def load_cached(experiment: Callable, settings: Mapping[str, object]) -> pd.DataFrame:
-    """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]: fields by key."""
+    """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]:
+    fields by key.
+    """
     tables, of_key = [], {}
     for dataset, values in settings.items():
         path = run_folder(experiment, values) / TABLE
         if path.exists():
             provenance = provenance_of(path)
-            origin = {"dataset": dataset, "commit": provenance["commit"] + ("+" if provenance["dirty"] else "")}
+            origin = {
+                "dataset": dataset,
+                "commit": provenance["commit"] + ("+" if provenance["dirty"] else ""),
+            }
             table = read_table(path)
             if not table.empty:
-                tables.append(table.assign(**origin, device=provenance["device"], key=provenance["key"]))
+                tables.append(
+                    table.assign(**origin, device=provenance["device"], key=provenance["key"])
+                )
                 of_key[provenance["key"]] = provenance["settings"]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     rows.attrs["settings"] = of_key  # the settings of each key, by field
@@ -108,34 +126,44 @@ def load_cached(experiment: Callable, settings: Mapping[str, object]) -> pd.Data
 
 
 def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = None) -> Runs:
-    """`run(settings, point, folder, parents, device)` for every point of the grid, side by side and resumable.
+    """`run(settings, point, folder, parents, device)` for every point of the grid, side by side and
+    resumable.
 
-    run: gives a DataFrame and may leave files in `folder`; parents: folders of the points of `after` that agree with
-    this one on what they share. The columns of the point are added to the rows. A run that diverges is one row with the
-    step in column `diverged`. Where REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started, one that
-    goes by `progress.pieces` saves and stops before it, and Busy says how many are left.
+    run: gives a DataFrame and may leave files in `folder`; parents: folders of the points of
+    `after` that agree with this one on what they share. The columns of the point are added to the
+    rows. A run that diverges is one row with the step in column `diverged`. Where
+    REPLICATE_DEADLINE (seconds since 1970) passes, no further run is started, one that goes by
+    `progress.pieces` saves and stops before it, and Busy says how many are left.
     """
     import joblib
 
     points = [dict(point) for point in grid]
     home, device = run_folder(run, settings, seeds=False), backends.device_for(run)
-    folders = {_key(point): home / "-".join(f"{name}{value}" for name, value in point.items()) for point in points}
+    folders = {
+        _key(point): home / "-".join(f"{name}{value}" for name, value in point.items())
+        for point in points
+    }
     todo = [point for point in points if not (folders[_key(point)] / TABLE).exists()]
     if todo and after is not None:
         after.restore()
-    # Told, not left to the environment: a worker that lives on from an earlier call has the environment of that one.
+    # Told, not left to the environment: a worker that lives on from an earlier call has the
+    # environment of that one.
     context = (device, machine.read_request(), deadline(), identity.hash_imported())
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
     finished = _finish(tasks, label)
     if finished < len(tasks):
-        raise Busy(f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on")
+        raise Busy(
+            f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on"
+        )
     tables = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
     diverged = [step for step in map(_find_divergence, folders.values()) if step is not None]
     if len(diverged) == len(points):
         first = min(diverged)
-        raise Diverged(f"{label}: every run diverged, the first at step {first}; try a smaller rate", first)
+        raise Diverged(
+            f"{label}: every run diverged, the first at step {first}; try a smaller rate", first
+        )
     return Runs(pd.concat(tables, ignore_index=True), folders, run, settings)
 
 
@@ -144,18 +172,26 @@ def _key(point: Mapping) -> tuple:
 
 
 def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
-    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or BadData."""
+    """The tables of the runs in these folders, such as the parents of a run. Raises Missing or
+    BadData.
+    """
     return [read_table(folder / TABLE) for folder in folders]
 
 
 def _finish(tasks: list, label: str) -> int:
-    """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was killed."""
+    """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was
+    killed.
+    """
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     count = min(machine.jobs(), len(tasks)) or 1
-    with joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1), warnings.catch_warnings():
-        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is what it grew by.
+    with (
+        joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
+        warnings.catch_warnings(),
+    ):
+        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is
+        # what it grew by.
         warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
         done = joblib.Parallel(return_as="generator_unordered")(tasks)
         try:
@@ -178,7 +214,9 @@ def _one(
     until: float,
     code: str,
 ) -> bool:
-    """One run of a grid in a process with one thread; False if the deadline has passed or comes before its end."""
+    """One run of a grid in a process with one thread; False if the deadline has passed or comes
+    before its end.
+    """
     import filelock
 
     from replicate.numerics import one_thread, stopwatch
@@ -196,17 +234,23 @@ def _one(
                 table = _or_diverged(run, settings, point, folder, parents or [], device)
                 identity.check_unchanged(code)
                 provenance = _provenance(run, settings, folder.parent.name, elapsed())
-                write_table(folder / TABLE, table, provenance | {"point": point, "files": _files(folder)})
+                write_table(
+                    folder / TABLE, table, provenance | {"point": point, "files": _files(folder)}
+                )
     except Paused:
         if math.isfinite(until):
             _near.add(until)
         return False
     except filelock.Timeout:
-        raise Busy(f"run {folder} is being written by another process; wait until it is done") from None
+        raise Busy(
+            f"run {folder} is being written by another process; wait until it is done"
+        ) from None
     return True
 
 
-def _or_diverged(run: Callable, settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def _or_diverged(
+    run: Callable, settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     lost = [step for step in map(_find_divergence, parents) if step is not None]
     if lost:
         return pd.DataFrame([{"diverged": min(lost)}])
@@ -224,36 +268,50 @@ def _find_divergence(folder: Path) -> int | None:
 
 def _files(folder: Path) -> dict[str, int]:
     """What a run leaves behind beside its table: path in its folder -> bytes."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (TABLE, ROWS, "lock")]
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (TABLE, ROWS, "lock")
+    ]
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 
 
 def _is_whole(folder: Path) -> bool:
     """Whether all files that a finished run left are there with their sizes."""
     files = provenance_of(folder / TABLE).get("files", {})
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in files.items())
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size
+        for name, size in files.items()
+    )
 
 
 def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
     """Where the runs of `function` under these settings, this code and this class of machine lie.
 
-    seeds: whether `seeds` is part of the key, as of an experiment's table, or not, as of one run of a grid.
+    seeds: whether `seeds` is part of the key, as of an experiment's table, or not, as of one run of
+    a grid.
     """
     values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
     chosen = _found_by_folder(settings)
     digest = code_digest(function, tuple(sorted(chosen)))
     identified = [values, digest, chosen, backends.numerics(function, settings)]
-    key = hashlib.sha256(json.dumps(identified, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps(identified, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()[:16]
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
 
 
 def _found_by_folder(settings) -> dict[str, str]:
-    """Module -> checksum of its data, of what a name in the settings chooses among the modules of a folder."""
+    """Module -> checksum of its data, of what a name in the settings chooses among the modules of a
+    folder.
+    """
     return getattr(settings, "found_by_folder", dict)()
 
 
 def source_of(function: Callable) -> str:
-    """The source an experiment or run belongs to, the stem of its notebook and claims file; else its package."""
+    """The source an experiment or run belongs to, the stem of its notebook and claims file; else
+    its package.
+    """
     package = function.__module__.removeprefix("replicate.").removeprefix("sources.").split(".")[0]
     return SOURCE_OF_BENCHMARKS if package == "benchmarks" else package
 

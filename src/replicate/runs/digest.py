@@ -1,10 +1,12 @@
-"""A digest of the code that can change an experiment's numbers: of nothing less, and of nothing more.
+"""A digest of the code that can change an experiment's numbers: of nothing less, and of nothing
+more.
 
-It covers the syntax, without docstrings and comments, of the experiment and of the names of its module that it reaches,
-and of every module of the package that those names come from, with what these import in turn; of `optim`, where only
-`optim.SGD` is said, the module that SGD comes from. Modules that cannot change a number (READERS: they look at numbers,
-name files, word errors or find modules) are left out. The checksums of the data sets
-are constants of `datasets`, so they are covered too.
+It covers the syntax, without docstrings and comments, of the experiment and of the names of its
+module that it reaches, and of every module of the package that those names come from, with what
+these import in turn; of `optim`, where only `optim.SGD` is said, the module that SGD comes from.
+Modules that cannot change a number (READERS: they look at numbers, name files, word errors or find
+modules) are left out. The checksums of the data sets are constants of `datasets`, so they are
+covered too.
 """
 
 import ast
@@ -17,7 +19,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 READERS = {
     f"replicate.{name}"
-    for name in ("plots", "claims", "runs", "errors", "paths", "progress", "lazy", "app", "sources.protocol")
+    for name in (
+        "plots",
+        "claims",
+        "runs",
+        "errors",
+        "paths",
+        "progress",
+        "lazy",
+        "app",
+        "sources.protocol",
+    )
 }
 CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, whatever framework computes
 
@@ -25,7 +37,8 @@ CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, w
 def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
     """Sixteen hexadecimal digits that change if and only if code that `experiment` reaches changes.
 
-    chosen: modules that no import names, because a name in the settings chooses them among those of a folder.
+    chosen: modules that no import names, because a name in the settings chooses them among those of
+    a folder.
     """
     return digest_of_file(_file_of(experiment), experiment.__name__, chosen)
 
@@ -34,7 +47,9 @@ def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
     """`code_digest` of the experiment `name` that this file defines, without importing the file."""
     statements, imported = _reach(_syntax(path), name)
     modules = _with_imports(imported | {module for module in chosen if _file(module)})
-    text = [ast.dump(node) for node in statements] + [f"{name} {_dump(name)}" for name in sorted(modules)]
+    text = [ast.dump(node) for node in statements] + [
+        f"{name} {_dump(name)}" for name in sorted(modules)
+    ]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
 
 
@@ -49,7 +64,9 @@ def packages_of(experiment: Callable) -> set[str]:
 def _find_packages(tree: ast.Module) -> set[str]:
     nodes = list(ast.walk(tree))
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names = plain + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    names = plain + [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
+    ]
     return {name.split(".")[0] for name in names}
 
 
@@ -58,7 +75,9 @@ def _file_of(experiment: Callable) -> Path:
 
 
 def _reach(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
-    """Top-level statements that `name` needs, in the order of the module, and the package's modules these name."""
+    """Top-level statements that `name` needs, in the order of the module, and the package's modules
+    these name.
+    """
     defined: dict[str, ast.stmt] = {}
     for node in tree.body:
         for bound in _bound(node):
@@ -72,13 +91,19 @@ def _reach(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
         node = defined[current]
         nodes.append(node)
         todo += [n.id for n in ast.walk(node) if isinstance(n, ast.Name)]
-    statements = [node for node in tree.body if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)]
+    statements = [
+        node
+        for node in tree.body
+        if node in nodes and not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     return statements, _homes([*imports, *statements], seen)
 
 
 def _homes(nodes: list[ast.AST], names: set[str] | None = None) -> set[str]:
-    """The package's modules that these nodes take something from; of top-level imports, only by `names`."""
+    """The package's modules that these nodes take something from; of top-level imports, only by
+    `names`.
+    """
     inner = [node for each in nodes for node in ast.walk(each)]
     homes = set()
     for node in inner:
@@ -94,7 +119,9 @@ def _homes_of_module(tree: ast.Module) -> set[str]:
 
 
 def _find_homes(nodes: list[ast.AST], bound: str, target: str) -> set[str]:
-    """The module `target`; or of a package of which only attributes are used, the modules that these come from."""
+    """The module `target`; or of a package of which only attributes are used, the modules that
+    these come from.
+    """
     if _file(target).name != "__init__.py":
         return {target}
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == bound]
@@ -111,7 +138,9 @@ def _bound(node: ast.stmt) -> list[str]:
         return [alias.asname or alias.name.split(".")[0] for alias in node.names]
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
-    return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return [
+        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    ]
 
 
 def _targets(node: ast.AST) -> list[tuple[str, str]]:
@@ -119,19 +148,25 @@ def _targets(node: ast.AST) -> list[tuple[str, str]]:
     if isinstance(node, ast.Import):
         pairs = [(alias.asname or alias.name.split(".")[0], alias.name) for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
-        pairs = [(alias.asname or alias.name, _home(node.module, alias.name)) for alias in node.names]
+        pairs = [
+            (alias.asname or alias.name, _home(node.module, alias.name)) for alias in node.names
+        ]
     else:
         pairs = []
     return [(bound, name) for bound, name in pairs if _counts(name)]
 
 
 def _home(module: str, name: str) -> str:
-    """The module that `from module import name` gets it from, through what a package's `__init__` hands on."""
+    """The module that `from module import name` gets it from, through what a package's `__init__`
+    hands on.
+    """
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
     path = _file(module)
     if path is not None and path.name == "__init__.py":
-        for node in ast.walk(_syntax(path)):  # they stand under `if TYPE_CHECKING:`, see replicate.lazy
+        for node in ast.walk(
+            _syntax(path)
+        ):  # they stand under `if TYPE_CHECKING:`, see replicate.lazy
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     if name == (alias.asname or alias.name):
@@ -190,7 +225,8 @@ def _parse(path: Path, text: str) -> ast.Module:
             and isinstance(body[0].value, ast.Constant)
         ):
             del body[0]
-        # What is declared of an experiment (its fields, cost, measures) changes none of its numbers.
+        # What is declared of an experiment (its fields, cost, measures) changes none of its
+        # numbers.
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = [each for each in node.decorator_list if not _declares(each)]
     return tree

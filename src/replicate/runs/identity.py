@@ -1,6 +1,8 @@
-"""Which code this process has imported: taken once, here, and held against the files before anything is stored.
+"""Which code this process has imported: taken once, here, and held against the files before
+anything is stored.
 
-A file that is edited while a run goes on would otherwise give the numbers of the old code the key of the new one.
+A file that is edited while a run goes on would otherwise give the numbers of the old code the key
+of the new one.
 """
 
 import functools
@@ -37,19 +39,28 @@ IMPORTED = _hashes(PACKAGE)
 @functools.cache
 def hash_imported() -> str:
     """A hash of the whole package as this process imported it; a worker compares it with its own."""
-    text = "".join(f"{path.relative_to(PACKAGE.parents[1])} {digest}\n" for path, digest in IMPORTED.items())
+    text = "".join(
+        f"{path.relative_to(PACKAGE.parents[1])} {digest}\n" for path, digest in IMPORTED.items()
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_unchanged(expected: str | None = None) -> None:
     """Raise Busy if a file of the package has changed since it was imported.
 
-    expected: `hash_imported` of the process that asked for the run, which must have imported the same.
+    expected: `hash_imported` of the process that asked for the run, which must have imported the
+    same.
     """
     now = _stamps(PACKAGE)
     for path in sorted(now.keys() | IMPORTED.keys()):
-        if now.get(path) != IMPORTED_STAMPS.get(path) and (path not in now or _hash(path) != IMPORTED.get(path)):
+        if now.get(path) != IMPORTED_STAMPS.get(path) and (
+            path not in now or _hash(path) != IMPORTED.get(path)
+        ):
             name = path.relative_to(PACKAGE.parents[1])
-            raise Busy(f"{name} has changed since this run began; nothing of it is stored; run the same command again")
+            raise Busy(
+                f"{name} has changed since this run began; nothing of it is stored; run the same command again"
+            )
     if expected is not None and expected != hash_imported():
-        raise Busy("the code has changed between this process and its workers; run the same command again")
+        raise Busy(
+            "the code has changed between this process and its workers; run the same command again"
+        )

@@ -87,7 +87,11 @@ def capability(device: str) -> str:
     """The GPU's name, or the processor's instruction set, as torch tells them."""
     import torch
 
-    return torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
 
 
 @functools.cache

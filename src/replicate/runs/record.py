@@ -1,4 +1,5 @@
-"""Recording copies what a clean tree produced into `data/results/`, numbers to six digits, and drops nothing.
+"""Recording copies what a clean tree produced into `data/results/`, numbers to six digits, and
+drops nothing.
 
 data/results/<preset>/<source>/<source>-<experiment>.parquet     rows of every recorded run, provenance by key
 """
@@ -18,15 +19,24 @@ from replicate.runs.cache import TABLE, load_cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
 
-MOST_FILES, MOST_BYTES = 8, 16 * 2**20  # of what one call hands out: little enough for any way off a lent machine
-SIGNIFICANT_DIGITS = 6  # significant digits of a recorded number: far below any interval, and small files
+MOST_FILES, MOST_BYTES = (
+    8,
+    16 * 2**20,
+)  # of what one call hands out: little enough for any way off a lent machine
+SIGNIFICANT_DIGITS = (
+    6  # significant digits of a recorded number: far below any interval, and small files
+)
 
 
-def export(experiment: Callable, settings: Mapping[str, object], preset: str, folder: Path) -> Path | None:
-    """Write what is on disk of one experiment as `folder/<source>-<experiment>.parquet`; None if nothing is on disk.
+def export(
+    experiment: Callable, settings: Mapping[str, object], preset: str, folder: Path
+) -> Path | None:
+    """Write what is on disk of one experiment as `folder/<source>-<experiment>.parquet`; None if
+    nothing is on disk.
 
-    Raises Missing where the commit of the code is not known: such a file could never be recorded. Raises BadParameter
-    if the folder would hold more than one call may carry off, MOST_FILES of MOST_BYTES each; no file is written then.
+    Raises Missing where the commit of the code is not known: such a file could never be recorded.
+    Raises BadParameter if the folder would hold more than one call may carry off, MOST_FILES of
+    MOST_BYTES each; no file is written then.
     """
     machine.commit()
     table = load_cached(experiment, settings)
@@ -38,7 +48,11 @@ def export(experiment: Callable, settings: Mapping[str, object], preset: str, fo
             f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
         )
     unfinished = folder / f".{path.name}"
-    write_table(unfinished, round_numbers(table), {"preset": preset, "records": _records(experiment, settings)})
+    write_table(
+        unfinished,
+        round_numbers(table),
+        {"preset": preset, "records": _records(experiment, settings)},
+    )
     if (size := unfinished.stat().st_size) > MOST_BYTES:
         unfinished.unlink()
         raise BadParameter(
@@ -48,7 +62,8 @@ def export(experiment: Callable, settings: Mapping[str, object], preset: str, fo
 
 
 def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:
-    """Merge what is on disk of one experiment into its recorded file; the path, or None if nothing is on disk.
+    """Merge what is on disk of one experiment into its recorded file; the path, or None if nothing
+    is on disk.
 
     Raises BadData if a run was made by a tree that differed from its commit.
     """
@@ -59,23 +74,33 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
 
 
 def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
-    """The rows of a file that `export` wrote, and its provenance: preset, and records by key. Raises Missing, BadData."""
+    """The rows of a file that `export` wrote, and its provenance: preset, and records by key.
+    Raises Missing, BadData.
+    """
     provenance = provenance_of(path)
     records = provenance.get("records") if isinstance(provenance, dict) else None
-    if not isinstance(records, dict) or not records or not all(isinstance(each, dict) for each in records.values()):
+    if (
+        not isinstance(records, dict)
+        or not records
+        or not all(isinstance(each, dict) for each in records.values())
+    ):
         raise BadData(f"{path} is not a table that `run --out` wrote")
     return read_table(path), provenance
 
 
 def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: str) -> Path:
-    """Add rows and their provenance to a recorded file. Rows of keys that are recorded already stay as they are.
+    """Add rows and their provenance to a recorded file. Rows of keys that are recorded already stay
+    as they are.
 
-    table: has a column key; records: key -> what is known of that run. Raises BadData on a run by a changed tree.
+    table: has a column key; records: key -> what is known of that run. Raises BadData on a run by a
+    changed tree.
     """
     for key, record in records.items():
         if record["dirty"]:
             name = f"{record['source']} {record['experiment']}"
-            raise BadData(f"{name} ({key}) was run by a changed tree; commit the change and run it again to record it")
+            raise BadData(
+                f"{name} ({key}) was run by a changed tree; commit the change and run it again to record it"
+            )
     if path.exists():
         old, recorded = read_table(path), provenance_of(path)["records"]
         table = pd.concat([old, table[~table.key.isin(recorded)]], ignore_index=True)
@@ -85,7 +110,8 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
 
 
 def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
-    """The recorded rows of one experiment that count, see `pool.counted`; empty if nothing is recorded.
+    """The recorded rows of one experiment that count, see `pool.counted`; empty if nothing is
+    recorded.
 
     attrs["settings"]: the fields of the settings by key.
     """
@@ -93,31 +119,41 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     table, records = read_table(path), provenance_of(path)["records"]
-    rows = pool.select_counted(table, records, _todays_code(experiment), machine.history()).reset_index(drop=True)
+    rows = pool.select_counted(
+        table, records, _todays_code(experiment), machine.history()
+    ).reset_index(drop=True)
     rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
     return rows
 
 
 def list_older(experiment: Callable, preset: str) -> list[str]:
-    """Data sets whose recorded rows were made by code that has changed since: still results, but of another code."""
+    """Data sets whose recorded rows were made by code that has changed since: still results, but of
+    another code.
+    """
     path = record_path(experiment, preset)
     return list_older_than(_todays_code(experiment), path)
 
 
 def list_older_than(code: Callable[[Mapping], str], path: Path) -> list[str]:
-    """Data sets whose rows that count, in a recorded file, were made by code of another digest; none without a file.
+    """Data sets whose rows that count, in a recorded file, were made by code of another digest;
+    none without a file.
 
-    code: provenance -> today's digest. The values are not verified, for none is used. Raises BadData.
+    code: provenance -> today's digest. The values are not verified, for none is used. Raises
+    BadData.
     """
     if not path.exists():
         return []
     table, records = read_columns(path, ["dataset", "key"])
     counted = pool.select_counted(table.drop_duplicates(), records, code, machine.history())
-    return [row.dataset for row in counted.itertuples() if not pool.is_of_today(records[row.key], code)]
+    return [
+        row.dataset for row in counted.itertuples() if not pool.is_of_today(records[row.key], code)
+    ]
 
 
 def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
-    """Let recorded results count as results of today's code too: somebody has seen that the code gives the same."""
+    """Let recorded results count as results of today's code too: somebody has seen that the code
+    gives the same.
+    """
     path, code = record_path(experiment, preset), _todays_code(experiment)
     table, provenance = read_table(path), provenance_of(path)
     for key in keys:
@@ -127,17 +163,25 @@ def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
 
 
 def _todays_code(experiment: Callable) -> Callable[[Mapping], str]:
-    """Provenance -> today's digest of the experiment, with what the settings of that result chose among folders."""
+    """Provenance -> today's digest of the experiment, with what the settings of that result chose
+    among folders.
+    """
     return lambda record: code_digest(experiment, tuple(sorted(record.get("found_by_folder", {}))))
 
 
 def is_recorded(experiment: Callable, preset: str, dataset: str, settings: object) -> bool:
-    """Whether a run of these settings is recorded under this data set's name, by whatever code and machine."""
+    """Whether a run of these settings is recorded under this data set's name, by whatever code and
+    machine.
+    """
     path = record_path(experiment, preset)
     if not path.exists():
         return False
     values = json.loads(json.dumps(asdict(settings)))
-    keys = {key for key, record in provenance_of(path)["records"].items() if record["settings"] == values}
+    keys = {
+        key
+        for key, record in provenance_of(path)["records"].items()
+        if record["settings"] == values
+    }
     table = read_table(path)
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
@@ -154,7 +198,9 @@ def record_file(source: str, name: str, preset: str) -> Path:
 
 def round_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its floating-point columns at SIGNIFICANT_DIGITS significant digits."""
-    return table.assign(**{name: _significant(table[name]) for name in table.select_dtypes("floating")})
+    return table.assign(
+        **{name: _significant(table[name]) for name in table.select_dtypes("floating")}
+    )
 
 
 def _significant(column: pd.Series) -> pd.Series:

@@ -1,6 +1,7 @@
 """A table on disk is one parquet file that carries its provenance and a checksum of both.
 
-The checksum is of the values, not of the bytes: parquet's own covers the pages, but neither names nor provenance.
+The checksum is of the values, not of the bytes: parquet's own covers the pages, but neither names
+nor provenance.
 """
 
 import hashlib
@@ -45,7 +46,9 @@ def provenance_of(path: Path) -> dict:
 
 
 def checksum_of(path: Path) -> str:
-    """The checksum that a table carries of its values and provenance, unverified. Raises Missing or BadData."""
+    """The checksum that a table carries of its values and provenance, unverified. Raises Missing or
+    BadData.
+    """
     if not path.exists():
         raise Missing(f"table {path} is not there")
     try:
@@ -55,7 +58,9 @@ def checksum_of(path: Path) -> str:
 
 
 def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
-    """Some columns of a recorded table and the records of its runs by key, unverified. Raises BadData."""
+    """Some columns of a recorded table and the records of its runs by key, unverified. Raises
+    BadData.
+    """
     try:
         arrow = pq.read_table(path, columns=columns)
         return arrow.to_pandas(), json.loads(arrow.schema.metadata[FIELD])["records"]
@@ -64,7 +69,9 @@ def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
 
 
 def kept_rows(folder: Path) -> list[dict]:
-    """The rows that a run in this folder had when it was stopped; none if it is a new one. Raises BadData."""
+    """The rows that a run in this folder had when it was stopped; none if it is a new one. Raises
+    BadData.
+    """
     path = folder / ROWS
     return read_table(path).to_dict("records") if path.exists() else []
 
@@ -84,7 +91,9 @@ def _read(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _explain_damage(path, error) from None
     if not whole:
-        raise BadData(f"{path} is damaged (wrong checksum); delete it and run the same command again")
+        raise BadData(
+            f"{path} is damaged (wrong checksum); delete it and run the same command again"
+        )
     return arrow
 
 
@@ -94,8 +103,12 @@ def _explain_damage(path: Path, error: Exception) -> BadData:
 
 
 def _checksum(arrow: pa.Table, provenance: bytes) -> bytes:
-    """SHA-256 of names, types, values and provenance: the same whatever version of parquet wrote them."""
+    """SHA-256 of names, types, values and provenance: the same whatever version of parquet wrote
+    them.
+    """
     types = [(field.name, str(field.type)) for field in arrow.schema]
     layout = arrow.schema.metadata or {}
-    content = json.dumps([types, arrow.to_pydict(), layout.get(b"pandas", b"").decode()], default=str)
+    content = json.dumps(
+        [types, arrow.to_pydict(), layout.get(b"pandas", b"").decode()], default=str
+    )
     return hashlib.sha256(content.encode() + provenance).hexdigest().encode()

@@ -1,12 +1,13 @@
-"""What a source is made of: settings, presets, and one file per experiment, each holding one declared object.
+"""What a source is made of: settings, presets, and one file per experiment, each holding one
+declared object.
 
 An experiment is a function from settings to a table, declared in the file of its name:
 
     @experiment(fields={"arm": ("plain", "averaged")}, metrics=("loss",), datasets=("digits",))
     def figure_3(settings: Settings) -> pd.DataFrame: ...
 
-`fields` are the columns that tell arms and cases apart, with the values they can have; `metrics` are the columns that
-are judged. What a claim names is checked against both, before anything runs.
+`fields` are the columns that tell arms and cases apart, with the values they can have; `metrics`
+are the columns that are judged. What a claim names is checked against both, before anything runs.
 """
 
 import functools
@@ -20,12 +21,17 @@ from types import ModuleType
 import replicate.sources
 from replicate.errors import unknown
 
-NOT_EXPERIMENTS = ("settings", "presets")  # and modules that begin with an underscore, which experiments share
+NOT_EXPERIMENTS = (
+    "settings",
+    "presets",
+)  # and modules that begin with an underscore, which experiments share
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a larger preset should run an experiment on one of its entries, and how soon: the largest `value` first."""
+    """Why a larger preset should run an experiment on one of its entries, and how soon: the largest
+    `value` first.
+    """
 
     value: int
     why: str
@@ -35,13 +41,15 @@ class Evidence:
 class Experiment:
     """A function from settings to a table, with all that is said of it elsewhere.
 
-    fields: column -> the values it can have: a tuple, a function from settings to a collection, or float or str for any.
-    metrics: columns that are judged. datasets: entries of the presets that it is meant for, all of them if empty.
-    settings: entries that it runs on at every preset instead, for an experiment that needs no data. needs_data: whether
-    its data sets are files. operations: settings -> multiplications and additions. evidence: entry -> `Evidence`.
-    derive: the recorded table of one data set -> the table that is judged, one row per unit and cell. clocked: column ->
-    None for a column, or the value of rows, that hold seconds of the machine, so that no other run has the same. measures: the
-    rare measures that no named contrast expresses, by name: `replicate.claims.contrasts` says how they are called.
+    fields: column -> the values it can have: a tuple, a function from settings to a collection, or
+    float or str for any. metrics: columns that are judged. datasets: entries of the presets that it
+    is meant for, all of them if empty. settings: entries that it runs on at every preset instead,
+    for an experiment that needs no data. needs_data: whether its data sets are files. operations:
+    settings -> multiplications and additions. evidence: entry -> `Evidence`. derive: the recorded
+    table of one data set -> the table that is judged, one row per unit and cell. clocked: column ->
+    None for a column, or the value of rows, that hold seconds of the machine, so that no other run
+    has the same. measures: the rare measures that no named contrast expresses, by name:
+    `replicate.claims.contrasts` says how they are called.
     """
 
     run: Callable
@@ -69,24 +77,34 @@ class Experiment:
         return self.run.__name__
 
     def chosen(self, settings: Mapping[str, object]) -> Mapping[str, object]:
-        """Entry -> settings that it runs on: its own if it has some, else those of a preset that it is meant for."""
+        """Entry -> settings that it runs on: its own if it has some, else those of a preset that it
+        is meant for.
+        """
         if self.settings is not None:
             return self.settings
-        return {entry: value for entry, value in settings.items() if not self.datasets or entry in self.datasets}
+        return {
+            entry: value
+            for entry, value in settings.items()
+            if not self.datasets or entry in self.datasets
+        }
 
     def derive_table(self, table):
         """The table that is judged, from the table of one data set."""
         return table if self.derive is None else self.derive(table)
 
     def without_clock(self, table):
-        """The table without what no other run has the same: columns of seconds, and rows that were counted in them."""
+        """The table without what no other run has the same: columns of seconds, and rows that were
+        counted in them.
+        """
         for name, value in self.clocked.items():
             if name in table:
                 table = table.drop(columns=name) if value is None else table[table[name] != value]
         return table
 
     def values(self, name: str, settings: Collection) -> Collection | type:
-        """The values a field can have under any of these settings, or the type of which it can have any."""
+        """The values a field can have under any of these settings, or the type of which it can have
+        any.
+        """
         values = self.fields[name]
         if isinstance(values, type) or not callable(values):
             return values
@@ -119,7 +137,9 @@ class Source(Mapping):
     def __getitem__(self, name: str) -> Experiment:
         if name not in self:
             raise unknown(f"experiment of {self.name}", name, self)
-        return _get_experiment(importlib.import_module(f"replicate.sources.{self.name}.{name}"), name)
+        return _get_experiment(
+            importlib.import_module(f"replicate.sources.{self.name}.{name}"), name
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in list(self)
@@ -142,24 +162,31 @@ class Source(Mapping):
     def setting(self, entry: str, settings: Mapping[str, object]) -> str:
         """ "the source's", or what stands in for it, such as "stand-in: ResNet-8 on CIFAR-10".
 
-        entry: the name of the entry; settings: the fields of its settings by name, as provenance keeps them.
+        entry: the name of the entry; settings: the fields of its settings by name, as provenance
+        keeps them.
         """
         return self._presets.setting(entry, settings)
 
     def needs_files(self, entry: str) -> bool:
-        """Whether an entry of the presets is a data set of files, or of no experiment yet, and not made by a formula."""
+        """Whether an entry of the presets is a data set of files, or of no experiment yet, and not
+        made by a formula.
+        """
         users = [each for each in self.values() if entry in each.chosen({entry: None})]
         return not users or any(each.needs_data for each in users)
 
 
 def names() -> list[str]:
     """The sources, by the stem of their package, notebook and claims file."""
-    return sorted(module.name for module in pkgutil.iter_modules(replicate.sources.__path__) if module.ispkg)
+    return sorted(
+        module.name for module in pkgutil.iter_modules(replicate.sources.__path__) if module.ispkg
+    )
 
 
 def _modules(package: ModuleType) -> list[str]:
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    experiments = [name for name in names if name not in NOT_EXPERIMENTS and not name.startswith("_")]
+    experiments = [
+        name for name in names if name not in NOT_EXPERIMENTS and not name.startswith("_")
+    ]
     return sorted(experiments, key=_by_number)
 
 

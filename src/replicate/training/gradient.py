@@ -1,7 +1,9 @@
-"""The gradient of a mini-batch's loss, straight from the page, and as one CUDA graph that ends at the same numbers.
+"""The gradient of a mini-batch's loss, straight from the page, and as one CUDA graph that ends at
+the same numbers.
 
-A small batch is bound by launches: a ResNet-18's gather, forward and backward pass are some 250 of them, and a graph is
-one. The update stays outside, a launch or two on one vector, so that any optimizer, scheduler and average fits.
+A small batch is bound by launches: a ResNet-18's gather, forward and backward pass are some 250 of
+them, and a graph is one. The update stays outside, a launch or two on one vector, so that any
+optimizer, scheduler and average fits.
 """
 
 import weakref
@@ -25,7 +27,9 @@ def plain_gradient(model: nn.Module, data, seed: int, stream: int, step: int) ->
 
 
 def gradient_of(model: nn.Module, data) -> Callable[[int, int, int], Tensor]:
-    """(seed, stream, step) -> loss: `plain_gradient`, on CUDA its graph, captured once for a model and its data."""
+    """(seed, stream, step) -> loss: `plain_gradient`, on CUDA its graph, captured once for a model
+    and its data.
+    """
     if not next(model.parameters()).is_cuda:
         return lambda seed, stream, step: plain_gradient(model, data, seed, stream, step)
     graph = _GRAPHS.get(model)
@@ -60,12 +64,16 @@ def restore_buffers(buffers: Iterable[Tensor]) -> Iterator[None]:
 
 
 class GraphedGradient:
-    """`plain_gradient` with every input in memory that stays: tables of the epoch, and the batch's place in it.
+    """`plain_gradient` with every input in memory that stays: tables of the epoch, and the batch's
+    place in it.
 
-    Between two epochs the tables are copied; inside one the host waits for nothing and sends one number a step.
+    Between two epochs the tables are copied; inside one the host waits for nothing and sends one
+    number a step.
     """
 
-    def __init__(self, model: nn.Module, data, capture: Callable[[Callable[[], None]], Callable[[], None]]):
+    def __init__(
+        self, model: nn.Module, data, capture: Callable[[Callable[[], None]], Callable[[], None]]
+    ):
         """data: `Batches`; capture: makes of a computation what replays it, such as `cuda_graph`."""
         self.data, self._capture, self._model = data, capture, weakref.ref(model)
         self._first = torch.zeros((), dtype=torch.int64, device=data.device)
@@ -95,7 +103,8 @@ class GraphedGradient:
 
     def take_gradient(self) -> Tensor:
         """The loss, and the gradients where an optimizer looks for them."""
-        # Whoever set a gradient to None took the graph's memory off the parameter, not out of the graph.
+        # Whoever set a gradient to None took the graph's memory off the parameter, not out of the
+        # graph.
         for parameter, gradient in zip(self._model().parameters(), self._gradients, strict=True):
             parameter.grad = gradient
         return self._loss.clone()
@@ -107,7 +116,9 @@ class GraphedGradient:
     def compute(self) -> None:
         """What a graph is made of."""
         model, rows = self._model(), self._first + self._offsets
-        images, labels = self.data.gather({name: table.index_select(0, rows) for name, table in self._tables.items()})
+        images, labels = self.data.gather(
+            {name: table.index_select(0, rows) for name, table in self._tables.items()}
+        )
         model.zero_grad()
         loss = self.data.loss(model(images), labels)
         loss.backward()
@@ -116,9 +127,16 @@ class GraphedGradient:
 
 
 class GraphedGradients:
-    """The gradients of several models as branches of one graph, where one alone leaves a part of the device idle."""
+    """The gradients of several models as branches of one graph, where one alone leaves a part of
+    the device idle.
+    """
 
-    def __init__(self, models: Sequence[nn.Module], data, capture: Callable[[Callable[[], None]], Callable[[], None]]):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        data,
+        capture: Callable[[Callable[[], None]], Callable[[], None]],
+    ):
         """models: each is told its own batches of `data`; capture: as for `GraphedGradient`."""
         self._models = list(models)  # a GraphedGradient alone does not keep its model alive
         self._each = [GraphedGradient(model, data, capture) for model in models]
@@ -126,7 +144,9 @@ class GraphedGradients:
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, runs: Sequence[tuple[int, int]], step: int) -> list[Tensor]:
-        """runs: (seed, stream) of each model's mini-batches; the losses, each as `plain_gradient` gives it."""
+        """runs: (seed, stream) of each model's mini-batches; the losses, each as `plain_gradient`
+        gives it.
+        """
         for one, (seed, stream) in zip(self._each, runs, strict=True):
             one.place(seed, stream, step)
         if self._replay is None:

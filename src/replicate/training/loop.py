@@ -1,7 +1,7 @@
 """Training is a generator of steps; whoever records, averages or stops is the caller's plain code.
 
-On a CPU this is the plain eager version, straight from the page; on CUDA the gradient is one graph, and no host waits
-inside an epoch. Both end at the same weights.
+On a CPU this is the plain eager version, straight from the page; on CUDA the gradient is one graph,
+and no host waits inside an epoch. Both end at the same weights.
 """
 
 import copy
@@ -16,12 +16,16 @@ from replicate.errors import Diverged
 from replicate.training.gradient import gradient_of
 from replicate.training.weights import live_weights
 
-CHECK_EVERY = 50  # steps between two looks at the losses, at least: a look is a synchronisation on a GPU
+CHECK_EVERY = (
+    50  # steps between two looks at the losses, at least: a look is a synchronisation on a GPU
+)
 
 
 @dataclass(frozen=True)
 class State:
-    """A point of a training run: everything from which it can go on. `step` counts the updates made so far."""
+    """A point of a training run: everything from which it can go on. `step` counts the updates made
+    so far.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -40,15 +44,17 @@ def steps(
     stop: int,
     averages: Sequence = (),
 ) -> Iterator[tuple[int, Tensor]]:
-    """Train from `start` to `stop`, yielding (step, loss of its mini-batch before the update, a 0-d tensor).
+    """Train from `start` to `stop`, yielding (step, loss of its mini-batch before the update, a 0-d
+    tensor).
 
         theta_{i+1} = theta_i - lambda(i) u_i        i `step`, lambda `schedule`, u_i the optimizer's direction
 
-    data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over them. averages:
-    objects whose `.update(flat_weights)` is told every iterate after `start`; the tensor is lent for the call only.
-    A layer that is in evaluation mode while the model is in training mode is frozen, and stays so.
-    Raises ValueError unless 0 <= start <= stop, and Diverged, naming the first step whose loss is not finite, at the
-    latest when CHECK_EVERY steps or an epoch have gone by, whichever is longer.
+    data: `.batch(seed, stream, step)` gives images and labels, `.loss(outputs, labels)` a mean over
+    them. averages: objects whose `.update(flat_weights)` is told every iterate after `start`; the
+    tensor is lent for the call only. A layer that is in evaluation mode while the model is in
+    training mode is frozen, and stays so. Raises ValueError unless 0 <= start <= stop, and
+    Diverged, naming the first step whose loss is not finite, at the latest when CHECK_EVERY steps
+    or an epoch have gone by, whichever is longer.
     """
     if not 0 <= start <= stop:
         raise ValueError(f"start and stop must satisfy 0 <= start <= stop, got {start} and {stop}")
@@ -75,11 +81,14 @@ def steps(
 def advance(
     state: State, data, schedule: Callable[[int], float], seed: int, stream: int, stop: int
 ) -> tuple[State, np.ndarray]:
-    """`steps` from `state` to `stop`, in place: the state there, and the losses on the way, (stop - state.step,).
+    """`steps` from `state` to `stop`, in place: the state there, and the losses on the way, (stop -
+    state.step,).
 
     The averages of the state are told the iterates.
     """
-    run = steps(state.model, data, state.optimizer, schedule, seed, stream, state.step, stop, state.averages)
+    run = steps(
+        state.model, data, state.optimizer, schedule, seed, stream, state.step, stop, state.averages
+    )
     losses = [loss for _, loss in run]
     values = torch.stack(losses).double().cpu().numpy() if losses else np.empty(0)
     return replace(state, step=stop), values
@@ -94,12 +103,16 @@ def branch(
     stop: int,
     averages: Sequence = (),
 ) -> State:
-    """The run that leaves `state` under another schedule, on the same or another stream, and ends at `stop`.
+    """The run that leaves `state` under another schedule, on the same or another stream, and ends
+    at `stop`.
 
-    `state` itself stays as it was, momentum included; `averages` are told the iterates of the branch.
+    `state` itself stays as it was, momentum included; `averages` are told the iterates of the
+    branch.
     """
     model, optimizer = copy.deepcopy((state.model, state.optimizer))
-    return advance(State(model, optimizer, averages, state.step), data, schedule, seed, stream, stop)[0]
+    return advance(
+        State(model, optimizer, averages, state.step), data, schedule, seed, stream, stop
+    )[0]
 
 
 def _refuse_divergence(losses: list[Tensor], last: int, lr: float) -> None:

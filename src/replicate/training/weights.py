@@ -7,7 +7,8 @@ from replicate.training.flat import Flat
 
 
 def flat_weights(model: nn.Module) -> Tensor:
-    """A copy of all parameters in the order of `model.parameters()`: (parameters,). Buffers are not weights.
+    """A copy of all parameters in the order of `model.parameters()`: (parameters,). Buffers are not
+    weights.
 
     Raises ValueError if there are none.
     """
@@ -18,7 +19,9 @@ def flat_weights(model: nn.Module) -> Tensor:
 
 
 def live_weights(model: nn.Module) -> Tensor:
-    """`flat_weights` to be read before the next update: of a `Flat` model it is the vector itself, without a copy."""
+    """`flat_weights` to be read before the next update: of a `Flat` model it is the vector itself,
+    without a copy.
+    """
     return model.weights.detach() if isinstance(model, Flat) else flat_weights(model)
 
 

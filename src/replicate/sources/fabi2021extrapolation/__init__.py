@@ -1,9 +1,9 @@
 """Fabi (2021). Weight Extrapolation. Draft of a post; its published version has other experiments.
 
-Extrapolating the weights between steps by a Taylor series whose derivatives come from past gradients: the
-derivations line by line, the published post's figures on toy functions, the draft's comparison on networks,
-and the controls that neither has: a plain gradient step of the same length, a larger rate, heavy ball, and
-rates chosen for every arm.
+Extrapolating the weights between steps by a Taylor series whose derivatives come from past
+gradients: the derivations line by line, the published post's figures on toy functions, the draft's
+comparison on networks, and the controls that neither has: a plain gradient step of the same length,
+a larger rate, heavy ball, and rates chosen for every arm.
 """
 
 TITLE = "Weight extrapolation with Taylor series and finite differences (Fabi 2021)"

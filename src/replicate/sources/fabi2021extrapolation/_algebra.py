@@ -24,7 +24,9 @@ def _taylor() -> Iterator[tuple]:
     yield "X-1.order", "", line, order, np.nan
     step = 1e-3
     start = 1.0
-    rest = float(sympy.N(sympy.exp(step) - sum(step**m / factorial(m) for m in range(4)), 30)) * np.exp(start)
+    rest = float(
+        sympy.N(sympy.exp(step) - sum(step**m / factorial(m) for m in range(4)), 30)
+    ) * np.exp(start)
     yield "X-1.remainder", "exp", line, rest / (start + step) ** 4, np.nan
 
 
@@ -33,7 +35,13 @@ def _backward() -> Iterator[tuple]:
     for m in range(1, 7):
         by_recursion = _differences(m)
         wrong += sum(by_recursion[i] != (-1) ** i * binomial(m, i) for i in range(m + 1))
-    yield "EXTRA-02.binomial", "", r"\nabla^m w_n = \sum_i (-1)^i \binom{m}{i} w_{n-i}", wrong, np.nan
+    yield (
+        "EXTRA-02.binomial",
+        "",
+        r"\nabla^m w_n = \sum_i (-1)^i \binom{m}{i} w_{n-i}",
+        wrong,
+        np.nan,
+    )
     derived = _update_of("backward")
     other = _update_of("bdf")
     right = _printed.UPDATE["backward"]
@@ -57,9 +65,15 @@ def _system() -> Iterator[tuple]:
     gap = max(abs(x - y) for x, y in zip(of_list, first, strict=True))
     yield "X-3.solution", "", solution, gap, np.nan
     slip = sympy.Poly(_printed.SCALARS[2], a[3]).coeff_monomial(a[3]) / (h**2 * rows[2][1])
-    yield "X-3.sign", "", r"\tfrac12 h^2 a_{n-1} + 2 h^2 a_{n-2} + \tfrac92 h^2 a_{n-3} = 0", slip, np.nan
-    # w_{n-2} about t_n for w = t^3 at t_n = 0, h = 1, with the second derivative taken at n + 1 as printed,
-    # and at n.
+    yield (
+        "X-3.sign",
+        "",
+        r"\tfrac12 h^2 a_{n-1} + 2 h^2 a_{n-2} + \tfrac92 h^2 a_{n-3} = 0",
+        slip,
+        np.nan,
+    )
+    # w_{n-2} about t_n for w = t^3 at t_n = 0, h = 1, with the second derivative taken at n + 1 as
+    # printed, and at n.
     second = sympy.diff(t**3, t, 2)
     stray = rows[1][1] * (second.subs(t, 1) - second.subs(t, 0))
     yield (
@@ -74,7 +88,8 @@ def _system() -> Iterator[tuple]:
 def _formula() -> Iterator[tuple]:
     """The three derivatives: states, then gradients, then the printed line between the two."""
     for m, (claim, page) in enumerate(
-        (("EXTRA-08", _printed.FIRST), ("EXTRA-09", _printed.SECOND), ("EXTRA-10", _printed.THIRD)), start=1
+        (("EXTRA-08", _printed.FIRST), ("EXTRA-09", _printed.SECOND), ("EXTRA-10", _printed.THIRD)),
+        start=1,
     ):
         derived = derivative_weights(m, 3, "bdf")
         wrong = _unequal(derived, page) + _differing(_in_gradients(derived), _printed.GRADIENTS[m])
@@ -83,7 +98,13 @@ def _formula() -> Iterator[tuple]:
             middle = [sympy.diff(_printed.MIDDLE[m], x) for x in w]
             through = _unequal(middle, derived)
             yield f"X-4.{ORDERS[m]}", "", _states(derived, m), abs(middle[2] - derived[2]), np.nan
-        yield claim, "", rf"h^{m} w^{{({m})}}_n = -\eta\,({_line(_in_gradients(derived))})", wrong, through
+        yield (
+            claim,
+            "",
+            rf"h^{m} w^{{({m})}}_n = -\eta\,({_line(_in_gradients(derived))})",
+            wrong,
+            through,
+        )
     third = [derivative_weights(3, 3, kind) for kind in ("bdf", "backward")]
     yield "X-6.third", "", _states(third[0], 3), _unequal(*third), np.nan
 
@@ -101,7 +122,13 @@ def _updates() -> Iterator[tuple]:
     yield "X-6.sum", "", r"\sum_j c_j = s", max(map(abs, sums)), np.nan
     quadratic = _in_gradients(_lagrange(2))
     second = sum(c * x for c, x in zip(step_coefficients(s, 2, "bdf"), g, strict=False))
-    yield "EXTRA-27", "", _line(second), _differing(second, quadratic), _differing(derived, quadratic)
+    yield (
+        "EXTRA-27",
+        "",
+        _line(second),
+        _differing(second, quadratic),
+        _differing(derived, quadratic),
+    )
 
 
 def _differences(m: int) -> list[int]:
@@ -125,7 +152,9 @@ def _lagrange(degree: int) -> list:
 
 
 def _in_gradients(weights) -> sympy.Expr:
-    """sum_j weights_j w_{n-j} over -eta, where w_{n-j} - w_{n-j-1} = -eta g_j and the weights sum to 0."""
+    """sum_j weights_j w_{n-j} over -eta, where w_{n-j} - w_{n-j-1} = -eta g_j and the weights sum
+    to 0.
+    """
     tails = [sympy.expand(sum(weights[: j + 1])) for j in range(len(weights) - 1)]
     return sympy.expand(sum(tail * x for tail, x in zip(tails, g, strict=False)))
 
@@ -149,6 +178,4 @@ def _line(expression) -> str:
 
 
 def _states(weights, m: int) -> str:
-    return (
-        rf"h^{m} w^{{({m})}}_n = {sympy.latex(sum(Rational(c) * x for c, x in zip(weights, w, strict=True)))}"
-    )
+    return rf"h^{m} w^{{({m})}}_n = {sympy.latex(sum(Rational(c) * x for c, x in zip(weights, w, strict=True)))}"

@@ -1,4 +1,6 @@
-"""What an experiment on networks may do to plain SGD: the source's method, and the controls that it lacks."""
+"""What an experiment on networks may do to plain SGD: the source's method, and the controls that it
+lacks.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from replicate import optim
 
 @dataclass(frozen=True)
 class Arm:
-    """Plain SGD at `factor` times the rate with `momentum`, extrapolated by dt = s eta, or `dt` as it stands.
+    """Plain SGD at `factor` times the rate with `momentum`, extrapolated by dt = s eta, or `dt` as
+    it stands.
 
     From the share `begin` of the run on; for `length` times as many steps.
     """
@@ -24,9 +27,13 @@ class Arm:
     length: int = 1
 
     def optimizer(self, parameters, lr: float, step: int, steps: int):
-        """Its optimizer at `step` of `steps`; an arm that begins late needs another one from that step on."""
+        """Its optimizer at `step` of `steps`; an arm that begins late needs another one from that
+        step on.
+        """
         early = step < self.begin * steps
-        inner = optim.SGD(parameters, lr=self.rate(lr, step, steps), momentum=self.momentum, fused=True)
+        inner = optim.SGD(
+            parameters, lr=self.rate(lr, step, steps), momentum=self.momentum, fused=True
+        )
         if early or not (self.s or self.dt):
             return inner
         return optim.TaylorExtrapolation(

@@ -1,8 +1,9 @@
-"""Plain SGD and everything that is compared with it on images, on the same mini-batches in the same order.
+"""Plain SGD and everything that is compared with it on images, on the same mini-batches in the same
+order.
 
-Rates are chosen by seeds that are not used again, on the training images and on a share of them that nobody
-trains on, never on the test set. BatchNorm is re-estimated before every evaluation. A run that diverges has
-the step in `lost`, and NaN for its losses and accuracies.
+Rates are chosen by seeds that are not used again, on the training images and on a share of them
+that nobody trains on, never on the test set. BatchNorm is re-estimated before every evaluation. A
+run that diverges has the step in `lost`, and NaN for its losses and accuracies.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ METRICS = ("train_loss", "valid_loss", "valid_top1", "test_loss", "top1")
 NORM_BATCH = 256
 
 
-def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def main_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """One main seed of one arm at one rate and batch size."""
     return _runs(settings, point, [point["seed"]], settings.rows, device).drop(columns="seed")
 
@@ -42,23 +45,32 @@ def tuning_run(
 
 def main_runs(settings: Settings, grid: pd.DataFrame) -> pd.DataFrame:
     """The rows of the main seeds; grid: columns arm, lr, batch."""
-    points = [point | {"seed": seed} for point in grid.to_dict("records") for seed in settings.seeds]
+    points = [
+        point | {"seed": seed} for point in grid.to_dict("records") for seed in settings.seeds
+    ]
     return runs.each(main_run, settings, points).table
 
 
 def search_rates(settings: Settings, arms: Iterable[str], batches: Iterable[int]) -> pd.DataFrame:
     """The ends of the tuning seeds' runs at every rate of the grid."""
     grid = [
-        {"arm": arm, "lr": lr, "batch": batch} for batch in batches for arm in arms for lr in settings.rates
+        {"arm": arm, "lr": lr, "batch": batch}
+        for batch in batches
+        for arm in arms
+        for lr in settings.rates
     ]
     return runs.each(tuning_run, settings, grid).table if grid else pd.DataFrame()
 
 
 def choose_rates(table: pd.DataFrame, metric: str) -> dict[tuple[str, int], float]:
-    """(arm, batch) -> the rate with the lowest mean of a loss; a rate at which any seed was lost is out."""
+    """(arm, batch) -> the rate with the lowest mean of a loss; a rate at which any seed was lost is
+    out.
+    """
     if table.empty:
         return {}
-    means = table.groupby(["arm", "batch", "lr"])[metric].agg(lambda losses: losses.mean(skipna=False))
+    means = table.groupby(["arm", "batch", "lr"])[metric].agg(
+        lambda losses: losses.mean(skipna=False)
+    )
     return {key: group.idxmin()[2] for key, group in means.dropna().groupby(["arm", "batch"])}
 
 
@@ -68,7 +80,9 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def operations_per_step(settings: Settings) -> float:
-    """Multiplications and additions of a step on one image: forward and backward pass, without evaluation."""
+    """Multiplications and additions of a step on one image: forward and backward pass, without
+    evaluation.
+    """
     return kit.operations_per_image(settings, settings.dataset)[1]
 
 
@@ -98,18 +112,28 @@ class Data:
             data.plain(trained.train_x[first], trained.train_y[first]),
             data.plain(images.train_x[count:][first], images.train_y[count:][first]),
             data.plain(images.test_x, images.test_y),
-            kit.norm_batches(data, min(NORM_BATCH, count), settings.norm_batches) if has_norm else [],
+            kit.norm_batches(data, min(NORM_BATCH, count), settings.norm_batches)
+            if has_norm
+            else [],
         )
 
     def metrics(self, model, test: slice) -> dict[str, float]:
         """Losses and accuracies now. test: which images of the test set."""
-        sets = {"train": self.train, "valid": self.valid, "test": tuple(array[test] for array in self.test)}
+        sets = {
+            "train": self.train,
+            "valid": self.valid,
+            "test": tuple(array[test] for array in self.test),
+        }
         metrics = kit.evaluator(model, sets, self.norm)()
         return {name: metrics[name] for name in METRICS}
 
 
-def _runs(settings: Settings, point: dict, seeds: Iterable[int], count: int, device: str) -> pd.DataFrame:
-    """One run per seed: `count` rows, evenly spaced to its end, and if they are several, one at its start."""
+def _runs(
+    settings: Settings, point: dict, seeds: Iterable[int], count: int, device: str
+) -> pd.DataFrame:
+    """One run per seed: `count` rows, evenly spaced to its end, and if they are several, one at its
+    start.
+    """
     arm = ARMS[point["arm"]]
     data = Data.load(settings, point["batch"], device)
     steps = settings.steps * arm.length
@@ -118,12 +142,18 @@ def _runs(settings: Settings, point: dict, seeds: Iterable[int], count: int, dev
     for seed in seeds:
         model = kit.network(settings, seed, data.images, device)
         path = _segments(model, data.batches, arm, point["lr"], seed, steps, marks)
-        rows += [{"seed": seed, "branch": 0} | row for row in _rows(model, path, data, marks, settings)]
+        rows += [
+            {"seed": seed, "branch": 0} | row for row in _rows(model, path, data, marks, settings)
+        ]
     return pd.DataFrame(rows)
 
 
-def _rows(model, path: Iterator[int], data: Data, marks: list[int], settings: Settings) -> Iterator[dict]:
-    """The metrics at each mark of a path, and the seconds until it; the test set is whole at the last."""
+def _rows(
+    model, path: Iterator[int], data: Data, marks: list[int], settings: Settings
+) -> Iterator[dict]:
+    """The metrics at each mark of a path, and the seconds until it; the test set is whole at the
+    last.
+    """
     seconds = 0.0
     lost = math.nan
     for mark in marks:
@@ -139,7 +169,9 @@ def _rows(model, path: Iterator[int], data: Data, marks: list[int], settings: Se
         yield {"step": mark, "seconds": seconds, "lost": lost} | metrics
 
 
-def _segments(model, data, arm: Arm, lr: float, seed: int, steps: int, marks: list[int]) -> Iterator[int]:
+def _segments(
+    model, data, arm: Arm, lr: float, seed: int, steps: int, marks: list[int]
+) -> Iterator[int]:
     """Train to each mark in turn; the optimizer is made anew where the arm begins late."""
     begin = round(arm.begin * steps)
     optimizer = arm.optimizer(model.parameters(), lr, 0, steps)

@@ -1,6 +1,8 @@
-"""The source's equations as they are printed, slips included, for `derivations` to hold against algebra.
+"""The source's equations as they are printed, slips included, for `derivations` to hold against
+algebra.
 
-g_0, g_1, g_2 are the gradients at w_{n-1}, w_{n-2}, w_{n-3}; w_0 .. w_3 stand for w_n .. w_{n-3}; s = dt/h.
+g_0, g_1, g_2 are the gradients at w_{n-1}, w_{n-2}, w_{n-3}; w_0 .. w_3 stand for w_n .. w_{n-3}; s
+= dt/h.
 """
 
 import sympy
@@ -11,8 +13,8 @@ w = symbols("w_0:4")
 g = symbols("g_0:3")
 a = symbols("a_0:4")
 
-# Equation `thirdOrderExtrapolationBackward` and `thirdOrderExtrapolationBDF`: (w_{n+1} - w_n) / -eta, dt = s
-# h.
+# Equation `thirdOrderExtrapolationBackward` and `thirdOrderExtrapolationBDF`: (w_{n+1} - w_n) /
+# -eta, dt = s h.
 UPDATE = {
     "backward": s * g[0] + s**2 / 2 * (g[0] - g[1]) + s**3 / 6 * (g[0] - 2 * g[1] + g[2]),
     "bdf": (
@@ -29,8 +31,8 @@ TAYLOR = (
     (-3, Rational(9, 2), Rational(-9, 2)),
 )
 
-# Equation `linearSystemOfEquations` as a list of scalars, and the matrix that follows it; right side (0, 1,
-# 0, 0).
+# Equation `linearSystemOfEquations` as a list of scalars, and the matrix that follows it; right
+# side (0, 1, 0, 0).
 SCALARS = (
     a[0] + a[1] + a[2] + a[3],
     -h * a[1] - 2 * h * a[2] - 3 * h * a[3] - 1,

@@ -2,8 +2,9 @@
 
     d = |x - x*|^2        x* the global minimum; the post's figures call it loss
 
-Arms: "adam"; after each of its steps "GD+", the published class, or "gradient", a plain gradient step of size
-dt, or "weights", the corrected class, which extrapolates what Adam moved; "rate", Adam at its rate plus dt.
+Arms: "adam"; after each of its steps "GD+", the published class, or "gradient", a plain gradient
+step of size dt, or "weights", the corrected class, which extrapolates what Adam moved; "rate", Adam
+at its rate plus dt.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from replicate.problems import PROBLEMS
 from replicate.sources.fabi2021extrapolation.settings import Settings
 
 ARMS = ("adam", "GD+", "gradient", "weights", "rate")
-FROM = 3  # the published class extrapolates from its fourth call on, and so does the control beside it
+FROM = (
+    3  # the published class extrapolates from its fourth call on, and so does the control beside it
+)
 
 
 def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable, list[int]]:
-    """What moves one parameter per lane (rate, dt), and the step from which each does, for `minimise`."""
+    """What moves one parameter per lane (rate, dt), and the step from which each does, for
+    `minimise`.
+    """
 
     def make(theta):
         rates = [rate + dt * (arm == "rate") for rate, dt in lanes]
@@ -42,13 +47,19 @@ def optimizers(arm: str, lanes: Sequence[tuple[float, float]]) -> tuple[Callable
     return make, [0, FROM] if arm == "gradient" else [0] * count
 
 
-def run(settings: Settings, arm: str, lanes: list, starts: np.ndarray, every: int = 1) -> np.ndarray:
-    """The path of every lane from its start, as `minimise` gives it; numbers that are not finite stay."""
+def run(
+    settings: Settings, arm: str, lanes: list, starts: np.ndarray, every: int = 1
+) -> np.ndarray:
+    """The path of every lane from its start, as `minimise` gives it; numbers that are not finite
+    stay.
+    """
     from replicate.problems import minimise
 
     made, begins = optimizers(arm, lanes)
     with np.errstate(over="ignore", invalid="ignore"):
-        return minimise(PROBLEMS[settings.dataset].f, starts, made, settings.steps, every, begins=begins)
+        return minimise(
+            PROBLEMS[settings.dataset].f, starts, made, settings.steps, every, begins=begins
+        )
 
 
 def squared_distance(path: np.ndarray, problem) -> np.ndarray:

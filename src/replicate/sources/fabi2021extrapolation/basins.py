@@ -19,16 +19,21 @@ BOX = (-2.0, 2.0)  # they are drawn from: where the function is usually shown
 NEAR = 0.05  # distance at which a run has reached a minimum
 
 
-@experiment(fields={"arm": ("adam", "GD+", "gradient")}, metrics=("share",), datasets=("goldstein-price",))
+@experiment(
+    fields={"arm": ("adam", "GD+", "gradient")}, metrics=("share",), datasets=("goldstein-price",)
+)
 def basins(settings: Settings) -> pd.DataFrame:
     """Share of uniform starts that end at the global minimum and at another one.
 
-    Columns: seed (the set of starts), branch, arm, dt, share, elsewhere (at a known local minimum), lost (not
-    finite). Empty where the settings ask for no starts.
+    Columns: seed (the set of starts), branch, arm, dt, share, elsewhere (at a known local minimum),
+    lost (not finite). Empty where the settings ask for no starts.
     """
     if not settings.basin_starts:
         return pd.DataFrame()
-    grid = [{"arm": "adam", "dt": 0.0}, *({"arm": arm, "dt": settings.dt} for arm in ("GD+", "gradient"))]
+    grid = [
+        {"arm": "adam", "dt": 0.0},
+        *({"arm": arm, "dt": settings.dt} for arm in ("GD+", "gradient")),
+    ]
     return runs.each(basin_run, settings, grid).table
 
 
@@ -40,12 +45,14 @@ def basin_run(
     starts = np.stack(
         [rng(seed, "init", 0).uniform(*BOX, (settings.basin_starts, 2)) for seed in range(SETS)]
     )
-    ends = _toys.run(settings, point["arm"], [(settings.lr, point["dt"])], starts[None], settings.steps)[
-        -1, 0
-    ]
+    ends = _toys.run(
+        settings, point["arm"], [(settings.lr, point["dt"])], starts[None], settings.steps
+    )[-1, 0]
     rows = []
     for seed, end in enumerate(ends):
-        near = [np.linalg.norm(end - np.array(minimum), axis=-1) < NEAR for minimum in problem.minima]
+        near = [
+            np.linalg.norm(end - np.array(minimum), axis=-1) < NEAR for minimum in problem.minima
+        ]
         lost = ~np.isfinite(end).all(-1)
         elsewhere = np.any(near[1:], axis=0).mean() if near[1:] else 0.0
         rows.append((seed, 0, near[0].mean(), elsewhere, lost.mean()))

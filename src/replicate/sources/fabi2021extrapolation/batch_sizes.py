@@ -17,7 +17,8 @@ from replicate.sources.protocol import experiment
     clocked={"seconds": None},
 )
 def batch_sizes(settings: Settings) -> pd.DataFrame:
-    """Ends of plain SGD and s = 0.5 at several batch sizes, each at its own best rate; columns of `networks`.
+    """Ends of plain SGD and s = 0.5 at several batch sizes, each at its own best rate; columns of
+    `networks`.
 
     Empty where the settings name no batch sizes.
     """

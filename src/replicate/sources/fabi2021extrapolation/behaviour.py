@@ -1,4 +1,6 @@
-"""What the method and the published class do, seen from outside, where every gradient has a formula."""
+"""What the method and the published class do, seen from outside, where every gradient has a
+formula.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ ROUNDING = 1e-12  # of a displacement: what is above was moved by more than the 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def behaviour(settings: Settings) -> pd.DataFrame:
     """One row per check: columns claim, case, value, control (NaN where none)."""
-    rows = [*_identities(), *_beginnings(), *_assumption(), *_check_late_and_stale(), *_gradients(), *_relatives()]
+    rows = [
+        *_identities(),
+        *_beginnings(),
+        *_assumption(),
+        *_check_late_and_stale(),
+        *_gradients(),
+        *_relatives(),
+    ]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
@@ -50,12 +59,17 @@ def _taylor(**options) -> Callable:
 
 
 def _identities() -> Iterator[tuple]:
-    """EXTRA-03: derivatives from states and from gradients; EXTRA-15: the class against the formula."""
-    # Third differences of a path fall as eta^3 and lose the digits of their sum: few steps, and a large rate.
+    """EXTRA-03: derivatives from states and from gradients; EXTRA-15: the class against the
+    formula.
+    """
+    # Third differences of a path fall as eta^3 and lose the digits of their sum: few steps, and a
+    # large rate.
     descent = _path(lambda theta: [optim.SGD(theta, lr=LARGE)], steps=20)
     adam = _path(lambda theta: [optim.Adam(theta, lr=LARGE)], steps=20)
     for m in (1, 2, 3):
-        weights = [derivative_weights(m, order, kind) for kind, order in (("backward", m), ("bdf", 3))]
+        weights = [
+            derivative_weights(m, order, kind) for kind, order in (("backward", m), ("bdf", 3))
+        ]
         gaps = [[_states_against_gradients(path, a) for a in weights] for path in (descent, adam)]
         for kind, gap, of_adam in zip(("backward", "bdf"), *gaps, strict=True):
             yield "EXTRA-03", f"{kind} m={m}", gap, of_adam
@@ -64,11 +78,15 @@ def _identities() -> Iterator[tuple]:
 
 
 def _states_against_gradients(path: np.ndarray, a) -> float:
-    """Largest relative difference of sum_j a_j w_{n-j} and of that sum with -eta g for displacements."""
+    """Largest relative difference of sum_j a_j w_{n-j} and of that sum with -eta g for
+    displacements.
+    """
     tails = np.cumsum([float(x) for x in a])[:-1]
     states = sum(float(x) * path[len(a) - 1 - j : len(path) - j] for j, x in enumerate(a))
     gradients = CURVATURE * path[:-1]
-    steps = sum(-LARGE * c * gradients[len(tails) - 1 - j : len(gradients) - j] for j, c in enumerate(tails))
+    steps = sum(
+        -LARGE * c * gradients[len(tails) - 1 - j : len(gradients) - j] for j, c in enumerate(tails)
+    )
     return float(np.abs(states - steps).max() / np.abs(states).max())
 
 
@@ -105,11 +123,16 @@ def _extrapolating(path: np.ndarray) -> np.ndarray:
 
 
 def _assumption() -> Iterator[tuple]:
-    """EXTRA-05 and X-7: when a displacement is -eta times a gradient, and when a gradient is a derivative."""
+    """EXTRA-05 and X-7: when a displacement is -eta times a gradient, and when a gradient is a
+    derivative.
+    """
     from scipy import stats
 
     size = np.linalg.norm
-    for name, slope in (("quadratic", lambda w: w * np.linspace(0.05, 1, 20)), ("logistic", _logistic_slope)):
+    for name, slope in (
+        ("quadratic", lambda w: w * np.linspace(0.05, 1, 20)),
+        ("logistic", _logistic_slope),
+    ):
         errors = []
         for eta in RATES:
             w = np.ones(20)
@@ -127,7 +150,12 @@ def _assumption() -> Iterator[tuple]:
     path = _path(_taylor())
     gradients = CURVATURE * path[3:-1]
     gap = np.diff(path, axis=0)[3:] + ETA * gradients
-    yield "X-7.interrupted", "", np.median(size(gap, axis=1) / size(ETA * gradients, axis=1)), np.nan
+    yield (
+        "X-7.interrupted",
+        "",
+        np.median(size(gap, axis=1) / size(ETA * gradients, axis=1)),
+        np.nan,
+    )
 
 
 def _logistic_slope(w: np.ndarray) -> np.ndarray:
@@ -142,9 +170,13 @@ def rosenbrock_slope(x: np.ndarray) -> np.ndarray:
 
 
 def _check_late_and_stale() -> Iterator[tuple]:
-    """X-10: a gradient that first comes at call 10; X-11: a rate divided by ten. Gradients are ones."""
+    """X-10: a gradient that first comes at call 10; X-11: a rate divided by ten. Gradients are
+    ones.
+    """
     early, late, *_ = models.mlp(2, (2,), 2, seed=0).parameters()
-    optimizer = optim.TaylorExtrapolation(optim.SGD([early, late], lr=ETA), S * ETA, variant="published")
+    optimizer = optim.TaylorExtrapolation(
+        optim.SGD([early, late], lr=ETA), S * ETA, variant="published"
+    )
     count = 0
     for call in range(1, 30):
         early.grad = _ones(early)
@@ -195,7 +227,9 @@ def _relatives() -> Iterator[tuple]:
 
 
 def _adam_extrapolated(order: int) -> Callable:
-    return lambda theta: [optim.TaylorExtrapolation(optim.Adam(theta, lr=ETA), S * ETA, order=order)]
+    return lambda theta: [
+        optim.TaylorExtrapolation(optim.Adam(theta, lr=ETA), S * ETA, order=order)
+    ]
 
 
 def _apart(path: np.ndarray, other: np.ndarray) -> float:

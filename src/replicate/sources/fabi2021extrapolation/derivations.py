@@ -11,10 +11,11 @@ from replicate.sources.protocol import experiment
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def derivations(settings: Settings) -> pd.DataFrame:
-    """Every line that can be right or wrong: claim, case, line (LaTeX), value, control (NaN where none).
+    """Every line that can be right or wrong: claim, case, line (LaTeX), value, control (NaN where
+    none).
 
-    `line` is the right one. Values: numbers of coefficients that differ from the printed ones, unless the
-    claim says otherwise; an erratum's value is that of the slip.
+    `line` is the right one. Values: numbers of coefficients that differ from the printed ones,
+    unless the claim says otherwise; an erratum's value is that of the slip.
     """
     from replicate.sources.fabi2021extrapolation import _algebra
 

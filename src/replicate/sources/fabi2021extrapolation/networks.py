@@ -23,7 +23,9 @@ def operations(settings: Settings) -> float:
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per regime, arm and seed: the end of the run, its times to plain SGD's loss at TARGET."""
+    """One row per regime, arm and seed: the end of the run, its times to plain SGD's loss at
+    TARGET.
+    """
     by_run = table.groupby(["regime", "seed", "branch", "arm"], sort=False)
     runs = {key: run.sort_values("step") for key, run in by_run}
     rows = []
@@ -44,7 +46,9 @@ def _target(plain: pd.DataFrame) -> float:
 
 
 def _time(run: pd.DataFrame, target: float, clock: str) -> float:
-    """When the training loss first is at the target, its logarithm interpolated; NaN if it never is."""
+    """When the training loss first is at the target, its logarithm interpolated; NaN if it never
+    is.
+    """
     loss = np.log(run.train_loss.to_numpy())
     times = run[clock].to_numpy(dtype=float)
     reached = np.flatnonzero(loss <= np.log(target))
@@ -70,14 +74,14 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
 def networks(settings: Settings) -> pd.DataFrame:
     """Losses and accuracies of every arm along its run, at the source's rate and at chosen ones.
 
-    Columns: regime (source; tuned: the arm's best rate by training loss, and with it validated: by validation
-    loss; plain-best: plain SGD's by training loss), arm, lr, batch, seed, branch (0), step, seconds (of the
-    processor, without evaluation), train_loss, valid_loss, test_loss (nats), valid_top1, top1 (fractions),
-    lost (the step at which the loss stopped being finite, else NaN).
+    Columns: regime (source; tuned: the arm's best rate by training loss, and with it validated: by
+    validation loss; plain-best: plain SGD's by training loss), arm, lr, batch, seed, branch (0),
+    step, seconds (of the processor, without evaluation), train_loss, valid_loss, test_loss (nats),
+    valid_top1, top1 (fractions), lost (the step at which the loss stopped being finite, else NaN).
     """
     table = _networks.search_rates(settings, settings.searched, (settings.batch,))
-    # What is timed by the training loss is tuned by it, and what is compared by accuracy by the validation
-    # loss: a rate that another measure has chosen would be compared too.
+    # What is timed by the training loss is tuned by it, and what is compared by accuracy by the
+    # validation loss: a rate that another measure has chosen would be compared too.
     by_metric = (("tuned", "train_loss"), ("validated", "valid_loss"))
     best = {regime: _networks.choose_rates(table, metric) for regime, metric in by_metric}
     regimes = pd.DataFrame(_regimes(settings, best), columns=["regime", "arm", "lr"])
@@ -91,5 +95,7 @@ def _regimes(settings: Settings, best: dict) -> Iterator[tuple[str, str, float]]
     for arm in settings.arms:
         rates = {"source": settings.lr, "plain-best": best["tuned"].get(("plain", settings.batch))}
         rates |= {regime: chosen.get((arm, settings.batch)) for regime, chosen in best.items()}
-        rates = {regime: rate for regime, rate in rates.items() if regime in wanted and rate is not None}
+        rates = {
+            regime: rate for regime, rate in rates.items() if regime in wanted and rate is not None
+        }
         yield from ((regime, arm, rate) for regime, rate in rates.items())

@@ -1,7 +1,7 @@
 """L = 1/2 sum_i a_i E w_i^2,    gradient noise of variance sigma^2 a_i / B
 
-What noise makes of extrapolation on a quadratic with curvatures a_i, by batch size B, rate and s; sigma^2:
-`SIGMA2`.
+What noise makes of extrapolation on a quadratic with curvatures a_i, by batch size B, rate and s;
+sigma^2: `SIGMA2`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,25 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.what == "claim"]
 
 
-@experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA, derive=derive)
+@experiment(
+    fields={"claim": str, "case": str},
+    metrics=("value", "control"),
+    settings=ALGEBRA,
+    derive=derive,
+)
 def noise(settings: Settings) -> pd.DataFrame:
     """Expected loss after 100 steps on a noisy quadratic.
 
-    Columns claim, case, value, control, what, arm, order, batch, s. what: "claim", a row to judge; "risk", by
-    s at rate 0.1; "best", the best s of the third order: at that rate, at plain descent's best rate, or with
-    the best rate for each s (column arm).
+    Columns claim, case, value, control, what, arm, order, batch, s. what: "claim", a row to judge;
+    "risk", by s at rate 0.1; "best", the best s of the third order: at that rate, at plain
+    descent's best rate, or with the best rate for each s (column arm).
     """
     from scipy import stats
 
-    risks = {order: np.array([_risks(s, order, RATE_CHOICES) for s in SHARES_OF_RISK]) for order in (1, 3)}
+    risks = {
+        order: np.array([_risks(s, order, RATE_CHOICES) for s in SHARES_OF_RISK])
+        for order in (1, 3)
+    }
     small = {
         order: np.array([_risks(s, order, np.array([SMALL]))[:, 0] for s in SHARES_OF_RISK])
         for order in (1, 3)
@@ -58,11 +66,22 @@ def noise(settings: Settings) -> pd.DataFrame:
              for order, table in small.items() for s, of_batches in zip(SHARES_OF_RISK, table, strict=True)
              for batch, value in zip(BATCHES, of_batches, strict=True) if batch in (1, 16, 256)]  # fmt: skip
     ranks = [
-        float(stats.spearmanr(BATCHES, shares).statistic) for shares in (best["rate 0.1"], _choose_share(small[1]))
+        float(stats.spearmanr(BATCHES, shares).statistic)
+        for shares in (best["rate 0.1"], _choose_share(small[1]))
     ]
     rows.append(("EXTRA-B1.batch", "", *ranks, "claim", "", 3, 0, np.nan))
     rows.append(
-        ("EXTRA-B1.best", "", best["plain descent's best rate"].max(), np.nan, "claim", "", 3, 0, np.nan)
+        (
+            "EXTRA-B1.best",
+            "",
+            best["plain descent's best rate"].max(),
+            np.nan,
+            "claim",
+            "",
+            3,
+            0,
+            np.nan,
+        )
     )
     rows.append(("EXTRA-B1.zero", "", _choose_share_and_rate(1), np.nan, "claim", "", 3, 1, np.nan))
     return pd.DataFrame(
@@ -91,7 +110,8 @@ def _bias_and_variance(s: float, order: int, rates: np.ndarray) -> tuple[np.ndar
     q = rates[:, None] ** 2 * SIGMA2 * CURVATURES
     with np.errstate(over="ignore", invalid="ignore"):
         squares = [
-            mean_squares(c, x, HORIZON, start, of)[-1] for start, of in ((1.0, np.zeros_like(q)), (0.0, q))
+            mean_squares(c, x, HORIZON, start, of)[-1]
+            for start, of in ((1.0, np.zeros_like(q)), (0.0, q))
         ]
         return tuple(0.5 * np.nan_to_num(square @ CURVATURES, nan=np.inf) for square in squares)
 

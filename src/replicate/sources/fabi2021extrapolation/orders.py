@@ -1,4 +1,6 @@
-"""How fast the errors of the series and of difference quotients vanish, where derivatives are exact."""
+"""How fast the errors of the series and of difference quotients vanish, where derivatives are
+exact.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 def orders(settings: Settings) -> pd.DataFrame:
     """Absolute errors by step: columns path, what, m, step, error.
 
-    what: "taylor", the series to the m-th term; "backward", "bdf" (four states) or "central", h^m times the
-    m-th derivative over h^m. Times are in units of the path.
+    what: "taylor", the series to the m-th term; "backward", "bdf" (four states) or "central", h^m
+    times the m-th derivative over h^m. Times are in units of the path.
     """
     rows = [row for name in PATHS for row in _of_path(name)]
     return pd.DataFrame(rows, columns=["path", "what", "m", "step", "error"])
@@ -57,13 +59,16 @@ def _of_path(name: str) -> Iterator[tuple]:
     exact = [float(sympy.diff(path, t, m).subs(t, at)) for m in range(4)]
     w = sympy.lambdify(t, path, "math")
     for step in STEP_SIZES:
-        series = np.cumsum([exact[m] * step**m / sympy.factorial(m) for m in range(4)]).astype(float)
+        series = np.cumsum([exact[m] * step**m / sympy.factorial(m) for m in range(4)]).astype(
+            float
+        )
         for m in (2, 3):
             yield name, "taylor", m, step, abs(w(at + step) - series[m])
         for m in (1, 2, 3):
             for kind, order in (("backward", m), ("bdf", 3)):
                 quotient = sum(
-                    float(a) * w(at - j * step) for j, a in enumerate(derivative_weights(m, order, kind))
+                    float(a) * w(at - j * step)
+                    for j, a in enumerate(derivative_weights(m, order, kind))
                 )
                 yield name, kind, m, step, abs(quotient / step**m - exact[m])
         central = sum(a * w(at + j * step) for j, a in CENTRAL.items()) / step

@@ -1,4 +1,6 @@
-"""The published post's figures: Adam on three functions of two numbers, GD+, and controls, step by step."""
+"""The published post's figures: Adam on three functions of two numbers, GD+, and controls, step by
+step.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ READ = {
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per path: d at its end and at two steps, its shape; one row per value read off the figure."""
+    """One row per path: d at its end and at two steps, its shape; one row per value read off the
+    figure.
+    """
     (name,) = table.dataset.unique()
     read = pd.DataFrame(READ[name].items(), columns=["arm", "distance"])
     rows = [{"arm": arm, "dt": dt if dt else np.nan, **_measures(path, PROBLEMS[name].minima)}
@@ -68,13 +72,15 @@ def _measures(path: pd.DataFrame, minima: tuple) -> dict[str, float]:
 def paths(settings: Settings) -> pd.DataFrame:
     """The figures: columns arm, dt, step, x, y, distance (squared), value (of the function).
 
-    Every step of the first 200, then every tenth. dt: that of the table, the strides, and that of the
-    repository's run.
+    Every step of the first 200, then every tenth. dt: that of the table, the strides, and that of
+    the repository's run.
     """
     return runs.each(path_run, settings, [{"arm": arm} for arm in settings.arms]).table
 
 
-def path_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def path_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """All paths of one arm from the figure's start, side by side."""
     problem = PROBLEMS[settings.dataset]
     arm = point["arm"]
@@ -86,8 +92,16 @@ def path_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
     for lane, dt in enumerate(dts):
         places = path[steps, lane]
         distance = _toys.squared_distance(places, problem)
-        table = {"dt": dt, "step": steps, "x": places[:, 0], "y": places[:, 1], "distance": distance}
-        with np.errstate(over="ignore", invalid="ignore"):  # a path that diverges is drawn as far as it goes
+        table = {
+            "dt": dt,
+            "step": steps,
+            "x": places[:, 0],
+            "y": places[:, 1],
+            "distance": distance,
+        }
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a path that diverges is drawn as far as it goes
             tables.append(pd.DataFrame(table | {"value": problem.f(places)}))
     return pd.concat(tables, ignore_index=True)
 
@@ -97,10 +111,14 @@ def landscapes(table: pd.DataFrame, points: int = 90) -> pd.DataFrame:
     tables = []
     for dataset, paths_of in table.groupby("dataset", sort=False):
         problem = PROBLEMS[dataset]
-        places = np.vstack([paths_of[paths_of.arm == "adam"][["x", "y"]].to_numpy(), [problem.minimum]])
+        places = np.vstack(
+            [paths_of[paths_of.arm == "adam"][["x", "y"]].to_numpy(), [problem.minimum]]
+        )
         room = 0.2 * np.ptp(places, axis=0) + 0.2
         corners = zip(places.min(0) - room, places.max(0) + room, strict=True)
-        x, y = (axis.ravel() for axis in np.meshgrid(*(np.linspace(*ends, points) for ends in corners)))
+        x, y = (
+            axis.ravel() for axis in np.meshgrid(*(np.linspace(*ends, points) for ends in corners))
+        )
         value = problem.f(np.stack([x, y], axis=-1))
         tables.append(pd.DataFrame({"dataset": dataset, "x": x, "y": y, "value": value}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -9,11 +9,15 @@ PAPER = Settings()
 
 ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", arms=(), searched=())}
 
-RATE_GRID = tuple(round(0.002 * 10 ** (i / 3), 6) for i in range(10))  # 0.002 to 2, which holds 0.02
+RATE_GRID = tuple(
+    round(0.002 * 10 ** (i / 3), 6) for i in range(10)
+)  # 0.002 to 2, which holds 0.02
 
 TOY = replace(PAPER, arms=("adam", "GD+", "gradient"), searched=(), seeds=(0,))
 TOYS = {  # rate, dt: the post's table; steps and starts: its figures
-    "rosenbrock": replace(TOY, dataset="rosenbrock", lr=0.1, dt=1e-4, steps=2000, start=(-1.5, 1.0)),
+    "rosenbrock": replace(
+        TOY, dataset="rosenbrock", lr=0.1, dt=1e-4, steps=2000, start=(-1.5, 1.0)
+    ),
     "beale": replace(TOY, dataset="beale", lr=0.01, dt=1e-4, steps=4000, start=(-2.5, -1.0)),
     "goldstein-price": replace(
         TOY, dataset="goldstein-price", lr=0.001, dt=1e-5, steps=4000, start=(0.5, 0.25)
@@ -25,7 +29,9 @@ STRIDES = (1e-10, 1e-6, 1e-4, 8e-4, 3e-3)
 TOYS_OF_FIGURES = TOYS | {"beale": replace(TOYS["beale"], strides=(8e-4,))}  # what the figures show
 ALL = ("adam", "GD+", "gradient", "weights", "rate")
 ALL_TOYS = {name: replace(toy, strides=STRIDES, arms=ALL) for name, toy in TOYS.items()}
-ALL_TOYS["rosenbrock"] = replace(ALL_TOYS["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3))
+ALL_TOYS["rosenbrock"] = replace(
+    ALL_TOYS["rosenbrock"], searched_strides=(1e-6, 1e-5, 1e-4, 3e-4, 1e-3)
+)
 ALL_TOYS["goldstein-price"] = replace(ALL_TOYS["goldstein-price"], basin_starts=1000)
 
 DIGITS = replace(
@@ -106,7 +112,9 @@ OF_TOYS = ("dataset", "lr", "dt", "steps", "start")
 
 
 def tiny(settings: Settings) -> Settings:
-    """The settings at a size at which every line runs once, for the network or function that they name."""
+    """The settings at a size at which every line runs once, for the network or function that they
+    name.
+    """
     if settings.dataset in TOYS:
         return replace(settings, steps=200, basin_starts=min(settings.basin_starts, 8))
     sizes = {"width": 4, "batch": 16, "steps": 8, "rows": 2, "curve_images": 64, "norm_batches": 1}
@@ -117,7 +125,9 @@ def tiny(settings: Settings) -> Settings:
 
 
 def setting(entry: str, settings: Mapping[str, object]) -> str:
-    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them."""
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps
+    them.
+    """
     dataset = settings["dataset"]
     reference = TOYS.get(dataset, PAPER)
     names = OF_TOYS if dataset in TOYS else OF_NETWORKS

@@ -18,7 +18,9 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     lost = table[table.train_loss.isna()].lr
     losses = table.loc[~table.lr.isin(lost), ["arm", "lr", "seed", "branch", "train_loss"]]
     losses = losses if losses.lr.nunique() >= FEWEST_RATES else losses.head(0)
-    plain = table[table.arm == "plain"].pivot(index=["seed", "branch"], columns="lr", values="valid_loss")
+    plain = table[table.arm == "plain"].pivot(
+        index=["seed", "branch"], columns="lr", values="valid_loss"
+    )
     best = plain.idxmin(axis=1).rename("rate").reset_index()
     return pd.concat(
         [losses, best.assign(arm="best of plain"), best.assign(arm="the source's", rate=PAPER.lr)]
@@ -34,7 +36,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     derive=derive,
 )
 def rate_curves(settings: Settings) -> pd.DataFrame:
-    """Ends of runs over the whole grid of rates, on the main seeds; columns of `networks` without regime.
+    """Ends of runs over the whole grid of rates, on the main seeds; columns of `networks` without
+    regime.
 
     Empty where the settings do not ask for them.
     """

@@ -1,4 +1,6 @@
-"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step before."""
+"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step
+before.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,12 @@ BATCH_OF = {"noise": 16, "quiet": 1024}  # images per batch
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """The runs at a batch size as they are, and of the printed dt the largest of the seeds."""
-    largest = table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
+    largest = (
+        table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
+    )
     return pd.concat(
-        [table[table.what.isin(list(BATCH_OF))], largest.assign(seed=0, branch=0)], ignore_index=True
+        [table[table.what.isin(list(BATCH_OF))], largest.assign(seed=0, branch=0)],
+        ignore_index=True,
     )
 
 
@@ -38,13 +43,14 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     derive=derive,
 )
 def resolution(settings: Settings) -> pd.DataFrame:
-    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN if not applicable).
+    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN if not
+    applicable).
 
-    what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt changes,
-    `length` its length over that of the step before it; "printed" is the source's dt. what "noise" and
-    "quiet": over the last quarter of a run at batch 16 and 1024 the mean squared length of an extrapolation
-    at s = 1, and what independent steps would make of it, sum_j c_j^2 times their mean squared length; only
-    where batch sizes are compared.
+    what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt
+    changes, `length` its length over that of the step before it; "printed" is the source's dt. what
+    "noise" and "quiet": over the last quarter of a run at batch 16 and 1024 the mean squared length
+    of an extrapolation at s = 1, and what independent steps would make of it, sum_j c_j^2 times
+    their mean squared length; only where batch sizes are compared.
     """
     return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
 
@@ -55,7 +61,9 @@ def resolution_run(
     """One seed; the extrapolations are looked at and not adopted."""
     rows = list(_lengths(settings, point["seed"], device))
     if settings.batches:
-        rows += [_gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()]
+        rows += [
+            _gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()
+        ]
     return pd.DataFrame(rows).assign(branch=0)
 
 
@@ -71,7 +79,9 @@ def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
         before = training.flat_weights(model)
         with optimizer.extrapolated():
             changed = (training.flat_weights(model) != before).double().mean()
-        long = np.linalg.norm(_combine(displacements, dt / settings.lr)) / np.linalg.norm(displacements[0])
+        long = np.linalg.norm(_combine(displacements, dt / settings.lr)) / np.linalg.norm(
+            displacements[0]
+        )
         name = "printed" if dt == settings.dt else "dt"
         yield {
             "what": name,
@@ -88,7 +98,9 @@ def _gain(settings: Settings, seed: int, device: str, name: str, batch: int) -> 
     optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
     squares = [
         (np.sum(_combine(displacements, 1.0) ** 2), np.sum(displacements[0] ** 2))
-        for displacements in _displacements(settings, model, optimizer, data.batches, seed, settings.steps)
+        for displacements in _displacements(
+            settings, model, optimizer, data.batches, seed, settings.steps
+        )
     ]
     extrapolation, step = np.mean(squares[-settings.steps // 4 :], axis=0)
     gain = sum(c**2 for c in step_coefficients(1.0, 3))

@@ -11,7 +11,9 @@ from replicate.sources.protocol import Evidence, experiment
 
 def operations(settings: Settings) -> float:
     """Of the runs at the batch size of `networks` and at those that are compared. No evaluation."""
-    images = len(settings.searched) * settings.batch + len(_networks.COMPARED) * sum(settings.batches)
+    images = len(settings.searched) * settings.batch + len(_networks.COMPARED) * sum(
+        settings.batches
+    )
     steps = len(settings.tuning_seeds) * len(settings.rates) * settings.steps
     return steps * images * _networks.operations_per_step(settings)
 
@@ -24,7 +26,9 @@ def operations(settings: Settings) -> float:
     evidence={"cifar10": Evidence(70, "the rates of every arm, ResNet-18")},
 )
 def search(settings: Settings) -> pd.DataFrame:
-    """Ends of the tuning seeds' runs for every arm that has a search of its own, batch size and rate."""
+    """Ends of the tuning seeds' runs for every arm that has a search of its own, batch size and
+    rate.
+    """
     tables = [_networks.search_rates(settings, settings.searched, (settings.batch,))]
     if settings.batches:
         tables.append(_networks.search_rates(settings, _networks.COMPARED, settings.batches))

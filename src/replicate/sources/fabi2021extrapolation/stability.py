@@ -28,12 +28,18 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.what == "claim"]
 
 
-@experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA, derive=derive)
+@experiment(
+    fields={"claim": str, "case": str},
+    metrics=("value", "control"),
+    settings=ALGEBRA,
+    derive=derive,
+)
 def stability(settings: Settings) -> pd.DataFrame:
-    """Edges of stability, predicted and met: claim, case, value, control, what, arm, s, x (x = eta a).
+    """Edges of stability, predicted and met: claim, case, value, control, what, arm, s, x (x = eta
+    a).
 
-    what: "claim", a row to judge; "radius", the map (its radius in value); "edge"; "measured", where runs of
-    the optimizer begin to diverge.
+    what: "claim", a row to judge; "radius", the map (its radius in value); "edge"; "measured",
+    where runs of the optimizer begin to diverge.
     """
     from replicate.problems import largest_stable, spectral_radius
 
@@ -42,7 +48,8 @@ def stability(settings: Settings) -> pd.DataFrame:
             for at, r in zip(x, spectral_radius(step_coefficients(s, 3), x), strict=True)]  # fmt: skip
     for arm, coefficients in METHODS.items():
         rows += [
-            ("", "", np.nan, np.nan, "edge", arm, s, largest_stable(coefficients(s))) for s in SHARES[::2]
+            ("", "", np.nan, np.nan, "edge", arm, s, largest_stable(coefficients(s)))
+            for s in SHARES[::2]
         ]
     for s in CHECKED:
         third, second, first = (largest_stable(METHODS[arm](s)) for arm in list(METHODS)[:3])
@@ -51,11 +58,15 @@ def stability(settings: Settings) -> pd.DataFrame:
         rows.append(("", "", np.nan, np.nan, "measured", "third order", s, met))
         rows.append(("EXTRA-B5", case, met / third, np.nan, "claim", "", s, np.nan))
         rows.append(("EXTRA-19.order", case, third / first, second / first, "claim", "", s, np.nan))
-    return pd.DataFrame(rows, columns=["claim", "case", "value", "control", "what", "arm", "s", "x"])
+    return pd.DataFrame(
+        rows, columns=["claim", "case", "value", "control", "what", "arm", "s", "x"]
+    )
 
 
 def _met(s: float, edge: float) -> float:
-    """Half way between the largest x at which no run of the optimizer grows and the next one, at rate 1."""
+    """Half way between the largest x at which no run of the optimizer grows and the next one, at
+    rate 1.
+    """
     from replicate.problems import minimise
 
     x = edge * (1 + AROUND)

@@ -1,6 +1,8 @@
-"""A main run at a constant rate, and what it leaves at its branch points: states, raw weights, averages of windows.
+"""A main run at a constant rate, and what it leaves at its branch points: states, raw weights,
+averages of windows.
 
-A branch starts from the state that was left; it goes on with the same mini-batches, or with those of another stream.
+A branch starts from the state that was left; it goes on with the same mini-batches, or with those
+of another stream.
 """
 
 from __future__ import annotations
@@ -21,14 +23,20 @@ from replicate.training import schedules
 LOG_EVERY = 100  # steps per row of the main run's loss
 
 
-def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """Train once at the main schedule; leave states at the branch points and the averages of each window.
+def main_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """Train once at the main schedule; leave states at the branch points and the averages of each
+    window.
 
-    Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses. A run that was
-    killed, or paused before a deadline, goes on from its newest checkpoint and ends at the same bits.
+    Returns columns step and train_loss, the mean over LOG_EVERY steps of the mini-batches' losses.
+    A run that was killed, or paused before a deadline, goes on from its newest checkpoint and ends
+    at the same bits.
     """
     main = Main.load(settings, point["seed"], device)
-    checkpoints = training.Checkpoints(folder / "checkpoints", f"{folder.parent.name} {folder.name}")
+    checkpoints = training.Checkpoints(
+        folder / "checkpoints", f"{folder.parent.name} {folder.name}"
+    )
     state, log = _begin(main, checkpoints)
 
     def save() -> None:
@@ -44,7 +52,9 @@ def main_run(settings: Settings, point: dict, folder: Path, parents: list[Path],
 
 @dataclass(frozen=True, eq=False)
 class Main:
-    """What a main run and its branches share: settings, seed, device, images, mini-batches and the constant rate."""
+    """What a main run and its branches share: settings, seed, device, images, mini-batches and the
+    constant rate.
+    """
 
     settings: Settings
     seed: int
@@ -56,7 +66,9 @@ class Main:
     def load(cls, settings: Settings, seed: int, device: str) -> Main:
         """Raises Missing if the data set is not there."""
         images = datasets.load(settings.dataset)
-        return cls(settings, seed, device, images, kit.batches(settings, images, settings.batch, device))
+        return cls(
+            settings, seed, device, images, kit.batches(settings, images, settings.batch, device)
+        )
 
     @property
     def rate(self):
@@ -66,7 +78,11 @@ class Main:
     def state(self) -> training.State:
         """The state before the first step."""
         model = kit.network(self.settings, self.seed, self.images, self.device)
-        rates = {"lr": self.settings.lr, "momentum": self.settings.momentum, "weight_decay": self.settings.weight_decay}
+        rates = {
+            "lr": self.settings.lr,
+            "momentum": self.settings.momentum,
+            "weight_decay": self.settings.weight_decay,
+        }
         return training.State(model, optim.SGD(model.parameters(), fused=True, **rates))
 
     def resume(self, path: Path) -> training.State:
@@ -74,7 +90,9 @@ class Main:
         return training.load_state(path, self.state())
 
     def evaluator(self):
-        """A function from weights to losses and accuracies, on images and BatchNorm batches that never change."""
+        """A function from weights to losses and accuracies, on images and BatchNorm batches that
+        never change.
+        """
         # The same images for every seed: comparisons are paired, and no seed has easier ones.
         settings, images = self.settings, self.images
         if settings.noisy_draws:
@@ -105,25 +123,39 @@ def _with_averages(state: training.State, settings: Settings) -> training.State:
 
 
 def _stops(settings: Settings, begun: int) -> list[int]:
-    """The steps after `begun` at which the main run leaves something behind, and every LOG_EVERY-th."""
-    marked = {start + k for start in settings.starts for k in (0, *_marks(settings), settings.longest)}
-    return sorted(stop for stop in marked | set(range(0, settings.steps, LOG_EVERY)) if stop > begun)
+    """The steps after `begun` at which the main run leaves something behind, and every
+    LOG_EVERY-th.
+    """
+    marked = {
+        start + k for start in settings.starts for k in (0, *_marks(settings), settings.longest)
+    }
+    return sorted(
+        stop for stop in marked | set(range(0, settings.steps, LOG_EVERY)) if stop > begun
+    )
 
 
 def _save_branch_point(state: training.State, settings: Settings, folder: Path) -> training.State:
-    """Save what is due at this step after the newest branch points; the state, with averages attached or removed.
+    """Save what is due at this step after the newest branch points; the state, with averages
+    attached or removed.
 
-    Due are, k steps after a branch point: the raw weights at the end of each window; the state from which a late
-    side-trip sets in; at the longest window's end all ends in one file; at the branch point itself the state.
+    Due are, k steps after a branch point: the raw weights at the end of each window; the state from
+    which a late side-trip sets in; at the longest window's end all ends in one file; at the branch
+    point itself the state.
     """
     for branch, start in enumerate(settings.starts):
         k, name = state.step - start, f"branch-{branch}"
         if k in _marks(settings):
-            training.save_tensor_file(folder / f"{name}-raw-{k}.ckpt", {"raw": training.flat_weights(state.model)})
+            training.save_tensor_file(
+                folder / f"{name}-raw-{k}.ckpt", {"raw": training.flat_weights(state.model)}
+            )
         if settings.longest - k in settings.last_windows and 0 < k:
-            training.save_state(folder / f"{name}-last-{settings.longest - k}.ckpt", replace(state, averages=()))
+            training.save_state(
+                folder / f"{name}-last-{settings.longest - k}.ckpt", replace(state, averages=())
+            )
         if k == settings.longest:
-            training.save_tensor_file(folder / f"{name}-ends.ckpt", _ends(state, settings, folder, name))
+            training.save_tensor_file(
+                folder / f"{name}-ends.ckpt", _ends(state, settings, folder, name)
+            )
             state = replace(state, averages=())
         if k == 0:
             training.save_state(folder / f"{name}.ckpt", state)
@@ -132,7 +164,9 @@ def _save_branch_point(state: training.State, settings: Settings, folder: Path) 
 
 
 def _ends(state: training.State, settings: Settings, folder: Path, name: str) -> dict:
-    """Raw weights at the end of each window, which lie in files of their own until then, and the averages."""
+    """Raw weights at the end of each window, which lie in files of their own until then, and the
+    averages.
+    """
     files = {f"raw k={k}": folder / f"{name}-raw-{k}.ckpt" for k in sorted(_marks(settings))}
     raw = {end: training.load_tensor_file(path)[0]["raw"] for end, path in files.items()}
     return raw | {average: state.averages[0][average] for average in _kernels(settings)}
@@ -140,13 +174,19 @@ def _ends(state: training.State, settings: Settings, folder: Path, name: str) ->
 
 def windows(settings: Settings) -> list[tuple[str, int]]:
     """(kernel, k) of every window."""
-    families = (("two-point", sorted(settings.two_point)), ("swa", settings.swa), ("ema", settings.ema))
+    families = (
+        ("two-point", sorted(settings.two_point)),
+        ("swa", settings.swa),
+        ("ema", settings.ema),
+    )
     return [(name, k) for name, windows in families for k in windows]
 
 
 def _kernels(settings: Settings) -> dict:
     """Kernels by the name their averages are saved under."""
-    kernels = {f"{name} k={k}": kernel(name, k) for name, k in [*windows(settings), ("two-point", 1)]}
+    kernels = {
+        f"{name} k={k}": kernel(name, k) for name, k in [*windows(settings), ("two-point", 1)]
+    }
     return kernels | {"last": averaging.ema(settings.longest, settings.last_delta)}
 
 
@@ -167,7 +207,9 @@ def count_training(settings: Settings, steps: int) -> float:
 
 
 def count_evaluation(settings: Settings, rows: int) -> float:
-    """Multiplications and additions of so many evaluations: BatchNorm's batches, and the images that are judged."""
+    """Multiplications and additions of so many evaluations: BatchNorm's batches, and the images
+    that are judged.
+    """
     test = datasets.describe(settings.dataset).test_images
     images = settings.norm_batches * settings.norm_batch + settings.train_images + test
     return rows * images * kit.operations_per_image(settings, settings.dataset)[0]

@@ -1,8 +1,9 @@
-"""Figure 5: averages over windows of a main run, and the side-trips whose schedules should lead to the same loss.
+"""Figure 5: averages over windows of a main run, and the side-trips whose schedules should lead to
+the same loss.
 
-Windows are anchored at their start, the branch point: a side-trip of k steps and the average over the main run's next k
-steps begin at the same weights and momentum. Every weight vector is evaluated on the same images, after BatchNorm was
-re-estimated on the same batches.
+Windows are anchored at their start, the branch point: a side-trip of k steps and the average over
+the main run's next k steps begin at the same weights and momentum. Every weight vector is evaluated
+on the same images, after BatchNorm was re-estimated on the same batches.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ METRICS = ("train_loss", "train_top1", "test_loss", "top1", "to_average", "trave
 
 
 def operations(settings: Settings) -> float:
-    """Multiplications and additions of main runs, side-trips, controls, and the evaluation of every weight vector."""
+    """Multiplications and additions of main runs, side-trips, controls, and the evaluation of every
+    weight vector.
+    """
     every = windows(settings)
     controlled = [(name, k) for name, k in every if k in settings.controls]
     marks = {1, *(k for _, k in every)}
     rows = 2 + len(marks) + 2 * len(every) + len(controlled) + len(settings.controls)
     steps = _trip_steps(every) + _trip_steps(controlled) + max(settings.controls, default=0)
     main = _branches.count_training(settings, settings.steps)
-    per_branch = _branches.count_training(settings, steps) + _branches.count_evaluation(settings, rows)
+    per_branch = _branches.count_training(settings, steps) + _branches.count_evaluation(
+        settings, rows
+    )
     return len(settings.seeds) * (main + settings.branches * per_branch)
 
 
@@ -68,20 +73,24 @@ def ks(settings: Settings) -> set[int]:
     },
 )
 def figure_5(settings: Settings) -> pd.DataFrame:
-    """Losses of raw, averaged and side-trip weights at every window of every branch point (Figs. 1 and 5, Table 1).
+    """Losses of raw, averaged and side-trip weights at every window of every branch point (Figs. 1
+    and 5, Table 1).
 
-    Columns: seed, branch, start (step), kernel, k, arm, train_loss and test_loss (nats), train_top1 and top1
-    (fractions), to_average and travelled (Euclidean: |weights - average|, |average - start|). Arms: start, raw (the
-    window's end), average, side-trip, other-batches (the side-trip on other mini-batches), constant-rate (the main
-    schedule on other mini-batches).
+    Columns: seed, branch, start (step), kernel, k, arm, train_loss and test_loss (nats), train_top1
+    and top1 (fractions), to_average and travelled (Euclidean: |weights - average|, |average -
+    start|). Arms: start, raw (the window's end), average, side-trip, other-batches (the side-trip
+    on other mini-batches), constant-rate (the main schedule on other mini-batches).
     """
     main = runs.each(_branches.main_run, settings, [{"seed": s} for s in settings.seeds])
     grid = [{"seed": s, "branch": b} for s in settings.seeds for b in range(settings.branches)]
     return runs.each(side_trips, settings, grid, after=main).table
 
 
-def side_trips(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """Every side-trip from one branch point: metrics of its end and of all that it is compared with.
+def side_trips(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """Every side-trip from one branch point: metrics of its end and of all that it is compared
+    with.
 
     A run that was paused goes on with the first row that it does not have.
     """
@@ -92,8 +101,13 @@ def side_trips(settings: Settings, point: dict, folder: Path, parents: list[Path
     plan, rows = _plan(_Trips(main, start), ends), runs.kept_rows(folder)
     for arm, name, k, weights_of in pieces(plan[len(rows) :], lambda: runs.keep_rows(folder, rows)):
         weights, average = weights_of().to(device), ends.get(f"{name} k={k}", origin).to(device)
-        apart = {"to_average": training.distance(weights, average), "travelled": training.distance(average, origin)}
-        rows.append({"start": start.step, "kernel": name, "k": k, "arm": arm, **metrics(weights), **apart})
+        apart = {
+            "to_average": training.distance(weights, average),
+            "travelled": training.distance(average, origin),
+        }
+        rows.append(
+            {"start": start.step, "kernel": name, "k": k, "arm": arm, **metrics(weights), **apart}
+        )
     return pd.DataFrame(rows)
 
 
@@ -106,26 +120,40 @@ class _Trips:
         self.reached: dict = {}
 
     def end(self, name: str, stream: int, k: int):
-        """The weights after k steps under the schedule of a kernel, or under the main run's for no kernel."""
+        """The weights after k steps under the schedule of a kernel, or under the main run's for no
+        kernel.
+        """
         rate = self.main.rate
         if name:
             rate = averaging.equivalent_schedule(rate, kernel(name, k), self.start.step)
-        # Two points and a constant rate have one rate for every window, so each trip goes on from the one before.
+        # Two points and a constant rate have one rate for every window, so each trip goes on from
+        # the one before.
         one_rate = name in ("two-point", "")
         origin = self.reached.get((name, stream), self.start) if one_rate else self.start
-        end = training.branch(origin, self.main.data, rate, self.main.seed, stream, self.start.step + k)
+        end = training.branch(
+            origin, self.main.data, rate, self.main.seed, stream, self.start.step + k
+        )
         self.reached[name, stream] = end
         return training.flat_weights(end.model)
 
 
 def _plan(trips: _Trips, ends: dict) -> list[tuple[str, str, int, Callable]]:
-    """(arm, kernel, k, what gives the weights) of every row of one branch point, in the order of the rows."""
+    """(arm, kernel, k, what gives the weights) of every row of one branch point, in the order of
+    the rows.
+    """
     settings = trips.main.settings
     plan = [("start", "", 0, lambda: training.flat_weights(trips.start.model))]
     plan += [("raw", "", k, partial(ends.get, f"raw k={k}")) for k in sorted(ks(settings))]
     averages = [("two-point", 1), *windows(settings)]
     plan += [("average", name, k, partial(ends.get, f"{name} k={k}")) for name, k in averages]
-    plan += [("side-trip", name, k, partial(trips.end, name, MAIN, k)) for name, k in windows(settings)]
+    plan += [
+        ("side-trip", name, k, partial(trips.end, name, MAIN, k)) for name, k in windows(settings)
+    ]
     controlled = [(name, k) for name, k in windows(settings) if k in settings.controls]
-    plan += [("other-batches", name, k, partial(trips.end, name, OTHER, k)) for name, k in controlled]
-    return plan + [("constant-rate", "", k, partial(trips.end, "", OTHER, k)) for k in sorted(settings.controls)]
+    plan += [
+        ("other-batches", name, k, partial(trips.end, name, OTHER, k)) for name, k in controlled
+    ]
+    return plan + [
+        ("constant-rate", "", k, partial(trips.end, "", OTHER, k))
+        for k in sorted(settings.controls)
+    ]

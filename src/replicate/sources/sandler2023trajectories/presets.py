@@ -9,8 +9,8 @@ PAPER = Settings()
 
 ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", ema=(10, 100, 1000), controls=())}
 
-# A net this small learns clean digits to zero loss, where an average has nothing to gain: so labels and pixels are
-# drawn anew at every step, which puts a floor under the loss.
+# A net this small learns clean digits to zero loss, where an average has nothing to gain: so labels
+# and pixels are drawn anew at every step, which puts a floor under the loss.
 DIGITS = replace(
     PAPER,
     dataset="digits",
@@ -93,12 +93,29 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "paper": {"imagenet": PAPER},
 }
 
-MODEL_NAMES = {"mlp": "a perceptron", "resnet8": "ResNet-8", "resnet18": "ResNet-18", "resnet34": "ResNet-34"}
-OF_THE_SOURCE = ("dataset", "model", "width", "stem", "batch", "lr", "momentum", "pixel_noise", "label_noise")
+MODEL_NAMES = {
+    "mlp": "a perceptron",
+    "resnet8": "ResNet-8",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+}
+OF_THE_SOURCE = (
+    "dataset",
+    "model",
+    "width",
+    "stem",
+    "batch",
+    "lr",
+    "momentum",
+    "pixel_noise",
+    "label_noise",
+)
 
 
 def tiny(settings: Settings) -> Settings:
-    """The settings at a size at which every line runs once, for the network and data set that they name."""
+    """The settings at a size at which every line runs once, for the network and data set that they
+    name.
+    """
     steps = {"first_branch": 6, "branch_every": 6, "two_point": (2, 6), "swa": (2, 6), "ema": (2, 6), "controls": (2,),
              "last_windows": (2, 6), "warmup": 2}  # fmt: skip
     sizes = {"width": 4, "batch": 16, "train_images": 64, "norm_batches": 1, "norm_batch": 32}
@@ -107,8 +124,12 @@ def tiny(settings: Settings) -> Settings:
 
 
 def setting(entry: str, settings: Mapping[str, object]) -> str:
-    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them."""
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps
+    them.
+    """
     paper = asdict(PAPER)
-    if settings["dataset"] == "quadratic" or all(settings[name] == paper[name] for name in OF_THE_SOURCE):
+    if settings["dataset"] == "quadratic" or all(
+        settings[name] == paper[name] for name in OF_THE_SOURCE
+    ):
         return "the source's"
     return f"stand-in: {MODEL_NAMES[settings['model']]} on {settings['dataset']}"

@@ -1,4 +1,6 @@
-"""What an experiment of this source can be told: the paper's values, or our choice where the paper is silent."""
+"""What an experiment of this source can be told: the paper's values, or our choice where the paper
+is silent.
+"""
 
 from typing import Annotated, Literal
 
@@ -10,27 +12,41 @@ from replicate.sources.settings import STRICT, Count, ImageSettings, Natural, Ra
 
 @dataclass(frozen=True, config=STRICT)
 class Settings(ImageSettings):
-    """Symbols as in section 4: lambda the rate `lr`, k a window, delta an EMA's decay. Steps are optimizer updates."""
+    """Symbols as in section 4: lambda the rate `lr`, k a window, delta an EMA's decay. Steps are
+    optimizer updates.
+    """
 
-    dataset: Literal["imagenet", "cifar10", "cifar100", "digits", "quadratic"] = "imagenet"  # section 3
+    dataset: Literal["imagenet", "cifar10", "cifar100", "digits", "quadratic"] = (
+        "imagenet"  # section 3
+    )
     model: Literal["mlp", "resnet8", "resnet18", "resnet34"] = "resnet34"  # section 3
     batch: Count = 512  # Fig. 2; silent elsewhere
     lr: Rate = 0.05  # Figs. 6 and 7
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # section 3
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4  # silent; torchvision's ImageNet reference
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = (
+        1e-4  # silent; torchvision's ImageNet reference
+    )
     warmup: Natural = 12_500  # silent; 5 epochs
     seeds: tuple[Seed, ...] = (0, 1, 2)  # silent; the paper reports no repeats
     first_branch: Count = 40_000  # silent
     branches: Count = 8  # silent; Fig. 5 shows several
     branch_every: Count = 5_000  # silent
-    two_point: tuple[Count, ...] = (10, 100, 1000)  # Fig. 5; its k = 1 is measured without a side-trip
+    two_point: tuple[Count, ...] = (
+        10,
+        100,
+        1000,
+    )  # Fig. 5; its k = 1 is measured without a side-trip
     swa: tuple[Count, ...] = (10, 100, 1000)  # Fig. 5
     ema: tuple[Count, ...] = (3000,)  # Fig. 5; delta = 5/k
     controls: tuple[Count, ...] = ()  # ours: windows that also get side-trips on other mini-batches
     last_delta: Annotated[float, Field(gt=0, le=1)] = 0.01  # Table 1's caption, k >> 1/delta
-    last_windows: tuple[Count, ...] = ()  # steps before the common end at which the EMA's schedule sets in
+    last_windows: tuple[
+        Count, ...
+    ] = ()  # steps before the common end at which the EMA's schedule sets in
     train_images: Count = 50_000  # images of the training loss
-    noisy_draws: bool = False  # training loss on fixed draws of the noisy distribution, not on plain images
+    noisy_draws: bool = (
+        False  # training loss on fixed draws of the noisy distribution, not on plain images
+    )
     norm_batches: Count = 100  # batches that BatchNorm is re-estimated on
     norm_batch: Count = 512
 
@@ -45,9 +61,13 @@ class Settings(ImageSettings):
                 f"branch_every must be at least the longest window, {self.longest}, got {self.branch_every}"
             )
         if self.last_windows and max(self.last_windows) > self.longest:
-            raise ValueError(f"last_windows must be at most {self.longest}, got {max(self.last_windows)}")
+            raise ValueError(
+                f"last_windows must be at most {self.longest}, got {max(self.last_windows)}"
+            )
         if strange := set(self.controls) - (set(self.two_point) & set(self.swa) & set(self.ema)):
-            raise ValueError(f"controls must be windows of all three kernels, got {sorted(strange)}")
+            raise ValueError(
+                f"controls must be windows of all three kernels, got {sorted(strange)}"
+            )
         return self
 
     @property

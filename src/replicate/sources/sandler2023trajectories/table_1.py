@@ -1,4 +1,6 @@
-"""Table 1 and Lemma 2 where they are exact: gradients that are known and do not depend on where they are taken."""
+"""Table 1 and Lemma 2 where they are exact: gradients that are known and do not depend on where
+they are taken.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,28 +18,50 @@ KERNEL_FUNCTIONS = {"two-point": two_point, "swa": swa, "ema": ema}
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def table_1(settings: Settings) -> pd.DataFrame:
-    """Every exact statement about Table 1, one row a case: columns claim, case, value, control (NaN where none).
+    """Every exact statement about Table 1, one row a case: columns claim, case, value, control (NaN
+    where none).
 
     The control keeps the rate constant, which must not lead to the average. Errors of an end point are relative:
     |side-trip - average| / |average - start|.
     """
     rows = []
-    for name, windows in (("two-point", settings.two_point), ("swa", settings.swa), ("ema", settings.ema)):
+    for name, windows in (
+        ("two-point", settings.two_point),
+        ("swa", settings.swa),
+        ("ema", settings.ema),
+    ):
         for k in windows:
             rows += _frozen(name, KERNEL_FUNCTIONS[name](k), k, settings)
     rows += [(*row, np.nan) for row in (*_weights_of_swa(10), *_weights_of_ema(10, 0.5))]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
-def _frozen(name: str, mu: np.ndarray, k: int, settings: Settings) -> list[tuple[str, str, float, float]]:
+def _frozen(
+    name: str, mu: np.ndarray, k: int, settings: Settings
+) -> list[tuple[str, str, float, float]]:
     """Lemma 2 without momentum, and under both momentum conventions."""
     case, w = f"quadratic {name} k={k}", kernel_weights(mu)
     beta, lr, flat = settings.momentum, settings.lr, np.ones(k)
     inside, factor = inside_weights(w, beta)
     rows = [
-        ("TRAJ-25.frozen", case, _error(mu, w, 0.0, lr, "outside"), _error(mu, flat, 0.0, lr, "outside")),
-        ("TRAJ-29.outside", case, _error(mu, w, beta, lr, "outside"), _error(mu, flat, beta, lr, "outside")),
-        ("TRAJ-29.inside", case, _error(mu, w, beta, lr, "inside"), _error(mu, flat, beta, lr, "inside")),
+        (
+            "TRAJ-25.frozen",
+            case,
+            _error(mu, w, 0.0, lr, "outside"),
+            _error(mu, flat, 0.0, lr, "outside"),
+        ),
+        (
+            "TRAJ-29.outside",
+            case,
+            _error(mu, w, beta, lr, "outside"),
+            _error(mu, flat, beta, lr, "outside"),
+        ),
+        (
+            "TRAJ-29.inside",
+            case,
+            _error(mu, w, beta, lr, "inside"),
+            _error(mu, flat, beta, lr, "inside"),
+        ),
         ("E-14.corrected", case, _error(mu, inside, beta, lr, "inside", factor), np.nan),
     ]
     if k == 10:
@@ -45,8 +69,12 @@ def _frozen(name: str, mu: np.ndarray, k: int, settings: Settings) -> list[tuple
     return rows
 
 
-def _error(mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, inherited: float = 1.0) -> float:
-    """Relative error of the side-trip's end; `inherited`: the factor on the momentum buffer that the side-trip inherits."""
+def _error(
+    mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, inherited: float = 1.0
+) -> float:
+    """Relative error of the side-trip's end; `inherited`: the factor on the momentum buffer that
+    the side-trip inherits.
+    """
     k = len(w)
     noise = rng(0, "noise", k).standard_normal((k + 200, DIMENSIONS))
     before, start = noise[:200], np.zeros(DIMENSIONS)
@@ -63,7 +91,9 @@ def _buffer(gradients: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _weights_of_swa(k: int) -> list[tuple[str, str, float]]:
-    """Erratum E-8: eq. 22 sums k + 1 iterates and divides by k; three ways to average, each with its schedule."""
+    """Erratum E-8: eq. 22 sums k + 1 iterates and divides by k; three ways to average, each with
+    its schedule.
+    """
     i = np.arange(1, k + 1)
     printed = np.full(k + 1, 1 / k)
     everything = np.full(k + 1, 1 / (k + 1))
@@ -78,7 +108,9 @@ def _weights_of_swa(k: int) -> list[tuple[str, str, float]]:
 
 
 def _weights_of_ema(k: int, delta: float) -> list[tuple[str, str, float]]:
-    """Erratum E-9: 1 - (1 - delta)^(k-i) is right for i = 0..k-1 only, and eq. 25's weights do not sum to 1."""
+    """Erratum E-9: 1 - (1 - delta)^(k-i) is right for i = 0..k-1 only, and eq. 25's weights do not
+    sum to 1.
+    """
     mu, case = ema(k, delta), f"quadratic ema k={k}"
     from_zero = 1 - (1 - delta) ** (k - np.arange(k))
     from_one = 1 - (1 - delta) ** (k - np.arange(1, k + 1))

@@ -16,18 +16,25 @@ import numpy as np
 from replicate import descent
 
 PASSES = 3  # forward-equivalents of a gradient: forward, and a backward pass of twice the work
-CHUNK = 50  # outer steps of one call of a walk; between calls it is seen whether the budget is spent
-MARGIN = 1.15  # forward-equivalents in budgets that a run goes on for, so that seconds are covered too
-GRAPH = {"published": "forward", "corrected": "check"}  # variant -> the clock's name of what a check costs
+CHUNK = (
+    50  # outer steps of one call of a walk; between calls it is seen whether the budget is spent
+)
+MARGIN = (
+    1.15  # forward-equivalents in budgets that a run goes on for, so that seconds are covered too
+)
+GRAPH = {
+    "published": "forward",
+    "corrected": "check",
+}  # variant -> the clock's name of what a check costs
 
 
 @dataclass(frozen=True)
 class Arm:
     """A method of `replicate.descent` with its options, and what its checks and updates cost.
 
-    method: a class there; "" is scipy's L-BFGS, which has no rate. variant: of the post's code, "" where
-    there is one only. check, update: names of the clock, as `full_batch.clock` has them. remembers: whether it
-    carries something from step to step, so that it runs in one call.
+    method: a class there; "" is scipy's L-BFGS, which has no rate. variant: of the post's code, ""
+    where there is one only. check, update: names of the clock, as `full_batch.clock` has them.
+    remembers: whether it carries something from step to step, so that it runs in one call.
     """
 
     method: str
@@ -79,14 +86,17 @@ class Task:
 
 
 def method_of(name: str, maps: int):
-    """The method of an arm for a net of so many linear maps: along a line the loss has twice that degree."""
+    """The method of an arm for a net of so many linear maps: along a line the loss has twice that
+    degree.
+    """
     arm = ARMS[name]
     options = (2 * maps,) if arm.method == "ExactSearch" else arm.options
     return getattr(descent, arm.method)(*options)
 
 
 def trace(name: str, maps: int, task: Task, lr: float, steps: int, gradients: int = 0) -> Trace:
-    """Run an arm until MARGIN times the cost of `steps` gradients, and `gradients` of them, are spent.
+    """Run an arm until MARGIN times the cost of `steps` gradients, and `gradients` of them, are
+    spent.
 
     A run that diverges ends there, with its last loss not finite.
     """
@@ -109,7 +119,9 @@ def trace(name: str, maps: int, task: Task, lr: float, steps: int, gradients: in
 
 
 def trace_lbfgs(task: Task, steps: int) -> Trace:
-    """scipy's L-BFGS with ten pairs; every evaluation is a gradient, and a loss is recorded per iteration."""
+    """scipy's L-BFGS with ten pairs; every evaluation is a gradient, and a loss is recorded per
+    iteration.
+    """
     from scipy.optimize import minimize
 
     iterations = []
@@ -138,10 +150,16 @@ def forward_equivalents(run: Trace) -> np.ndarray:
 
 
 def seconds(name: str, run: Trace, clock: Mapping[str, float]) -> np.ndarray:
-    """What an arm spent before each loss, in seconds. clock: seconds by the names of `full_batch.clock`."""
+    """What an arm spent before each loss, in seconds. clock: seconds by the names of
+    `full_batch.clock`.
+    """
     arm = ARMS[name]
     per_gradient = clock["forward"] + clock["backward"]
-    return run.gradients * per_gradient + run.checks * clock[arm.check] + run.updates * clock[arm.update]
+    return (
+        run.gradients * per_gradient
+        + run.checks * clock[arm.check]
+        + run.updates * clock[arm.update]
+    )
 
 
 def _join(runs: list) -> Trace:

@@ -1,9 +1,11 @@
-"""Figures 9 to 13: every method from one start on the same rows, against gradients, forwards and seconds.
+"""Figures 9 to 13: every method from one start on the same rows, against gradients, forwards and
+seconds.
 
     log loss = log10(L / L at start), clipped to [FLOOR, CEILING]
     mean log loss = its mean over POINTS equal shares of a budget: lower is faster
 
-A run that diverges counts as CEILING from there on. At a point counts the newest outer step that is paid for.
+A run that diverges counts as CEILING from there on. At a point counts the newest outer step that is
+paid for.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ STILL = -6.0  # rises of the log loss are counted above this
 AXES = ("gradients", "forward-equivalents", "seconds")
 STARTS = ("source", "orthogonal")  # the second without a plateau
 RATE_KINDS = ("source", "tuned", "enlarged")
-LONGEST = [name for name, arm in _arms.ARMS.items() if arm.method == "Stepping" and arm.options[0] == 50]
+LONGEST = [
+    name for name, arm in _arms.ARMS.items() if arm.method == "Stepping" and arm.options[0] == 50
+]
 WITHOUT_PLATEAU = ("SGD", "ADAM", *LONGEST)  # arms that also run from orthogonal weights
 ENLARGED = 10.0  # times the source's rate: SGD as the plainest step enlarger
 
@@ -34,9 +38,9 @@ ENLARGED = 10.0  # times the source's rate: SGD as the plainest step enlarger
 def run_curves(settings: Settings) -> pd.DataFrame:
     """Log losses at equal shares of a budget, one row per (seed, arm, rate, start, axis, share).
 
-    Columns: seed, arm, rate (one of RATE_KINDS), start (one of STARTS), lr, axis (one of AXES), budget, share (of
-    the axis's budget), loss (the log loss), rises (sum of the rises of that), and `to -2`, ... (cost to a
-    target, in the axis's unit; NaN where it is not reached).
+    Columns: seed, arm, rate (one of RATE_KINDS), start (one of STARTS), lr, axis (one of AXES),
+    budget, share (of the axis's budget), loss (the log loss), rises (sum of the rises of that), and
+    `to -2`, ... (cost to a target, in the axis's unit; NaN where it is not reached).
     """
     seconds = runs.each(time_parts, settings, [{"block": b} for b in range(settings.blocks)]).table
     clocks = seconds.pivot(index="block", columns="part", values="seconds").to_dict("records")
@@ -47,14 +51,21 @@ def run_curves(settings: Settings) -> pd.DataFrame:
     for key, steps in traces.groupby(keys, sort=False):
         # A clock per seed, so that intervals hold the clock's noise too.
         clock = clocks[settings.seeds.index(key[0]) % settings.blocks]
-        run = _arms.Trace(*(steps[name].to_numpy() for name in ("loss", "gradients", "checks", "updates")))
-        rows += [dict(zip(keys, key, strict=True)) | row for row in _rows_of(run, key[1], settings, clock)]
+        run = _arms.Trace(
+            *(steps[name].to_numpy() for name in ("loss", "gradients", "checks", "updates"))
+        )
+        rows += [
+            dict(zip(keys, key, strict=True)) | row
+            for row in _rows_of(run, key[1], settings, clock)
+        ]
     return pd.DataFrame(rows)
 
 
 def run_tuning(settings: Settings) -> runs.Runs:
     """The tuning runs of every arm that has a rate."""
-    return runs.each(tune, settings, [{"method": name} for name in settings.tuned if _arms.ARMS[name].method])
+    return runs.each(
+        tune, settings, [{"method": name} for name in settings.tuned if _arms.ARMS[name].method]
+    )
 
 
 def time_parts(
@@ -68,35 +79,51 @@ def time_parts(
     return pd.DataFrame([{"part": name, "seconds": seconds} for name, seconds in medians.items()])
 
 
-def run_arms(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """Every arm on one seed: columns arm, rate, start, lr, loss, and gradients, checks, updates before it."""
+def run_arms(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """Every arm on one seed: columns arm, rate, start, lr, loss, and gradients, checks, updates
+    before it.
+    """
     seed = point["seed"]
     best = choose_rates(runs.tables_in(parents))
     task = _tasks.make_task(settings, seed)
     traces = [_run_arm(arm, "source", settings.lr, task, settings) for arm in settings.arms]
-    traces += [_run_arm(arm, "tuned", best.get(arm, settings.lr), task, settings) for arm in settings.tuned]
+    traces += [
+        _run_arm(arm, "tuned", best.get(arm, settings.lr), task, settings) for arm in settings.tuned
+    ]
     if settings.activation == "linear":
         traces.append(_run_arm("SGD", "enlarged", ENLARGED * settings.lr, task, settings))
         flat = _arms.Task(task.loss, task.data, _tasks.orthogonal_start(settings, seed))
         chosen = [arm for arm in settings.arms if arm in WITHOUT_PLATEAU]
-        traces += [_run_arm(arm, "source", settings.lr, flat, settings, "orthogonal") for arm in chosen]
+        traces += [
+            _run_arm(arm, "source", settings.lr, flat, settings, "orthogonal") for arm in chosen
+        ]
     return pd.concat(traces, ignore_index=True)
 
 
-def tune(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
-    """An arm on the tuning seeds at each rate of the grid: columns seed, arm, lr, height (its mean log loss)."""
+def tune(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """An arm on the tuning seeds at each rate of the grid: columns seed, arm, lr, height (its mean
+    log loss).
+    """
     arm = point["method"]
     tables = []
     for seed in settings.tuning_seeds:
         task = _tasks.make_task(settings, seed, min(settings.rows, settings.tuning_rows))
         heights = [run_to_mean_log_loss(arm, task, lr, settings) for lr in settings.grid]
-        tables.append(pd.DataFrame({"seed": seed, "arm": arm, "lr": settings.grid, "height": heights}))
+        tables.append(
+            pd.DataFrame({"seed": seed, "arm": arm, "lr": settings.grid, "height": heights})
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def choose_rates(tables: list[pd.DataFrame]) -> dict[str, float]:
     """The rate with the least mean height over the tuning seeds, of each arm."""
-    means = pd.concat(tables).groupby(["arm", "lr"]).height.mean() if tables else pd.Series(dtype=float)
+    means = (
+        pd.concat(tables).groupby(["arm", "lr"]).height.mean() if tables else pd.Series(dtype=float)
+    )
     return {arm: lr for arm, lr in means.groupby(level="arm").idxmin()} if len(means) else {}
 
 
@@ -104,11 +131,15 @@ def run_to_mean_log_loss(arm: str, task: _arms.Task, lr: float, settings: Settin
     """The mean log loss of a run over the budget in forward-equivalents."""
     run = _arms.trace(arm, settings.maps, task, lr, settings.steps)
     budget = _arms.PASSES * settings.steps
-    return float(mean_log_loss(sample(log_loss(run.losses), _arms.forward_equivalents(run), budget)))
+    return float(
+        mean_log_loss(sample(log_loss(run.losses), _arms.forward_equivalents(run), budget))
+    )
 
 
 def log_loss(losses: np.ndarray) -> np.ndarray:
-    """log10 of losses over the first, in [FLOOR, CEILING]; CEILING from the first that is not finite on."""
+    """log10 of losses over the first, in [FLOOR, CEILING]; CEILING from the first that is not
+    finite on.
+    """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         logs = np.log10(np.maximum(losses / losses[0], 0.0))
     bad = ~np.isfinite(losses)
@@ -118,11 +149,15 @@ def log_loss(losses: np.ndarray) -> np.ndarray:
 
 def sample(logs: np.ndarray, cost: np.ndarray, budget: float) -> np.ndarray:
     """The newest log loss that is paid for at POINTS equal shares of the budget, 0 and 1 included."""
-    return logs[np.searchsorted(cost, np.linspace(0, budget, POINTS) * (1 + 1e-12), side="right") - 1]
+    return logs[
+        np.searchsorted(cost, np.linspace(0, budget, POINTS) * (1 + 1e-12), side="right") - 1
+    ]
 
 
 def mean_log_loss(samples: np.ndarray) -> np.ndarray:
-    """Mean over the budget of log losses at its POINTS shares, (..., POINTS): tuning and claims go by it."""
+    """Mean over the budget of log losses at its POINTS shares, (..., POINTS): tuning and claims go
+    by it.
+    """
     return np.asarray(samples).mean(axis=-1)
 
 
@@ -131,7 +166,9 @@ def _run_arm(
 ) -> pd.DataFrame:
     run = _arms.trace(arm, settings.maps, task, lr, settings.steps, settings.walk_gradients)
     counts = {"gradients": run.gradients, "checks": run.checks, "updates": run.updates}
-    return pd.DataFrame({"loss": run.losses, **counts}).assign(arm=arm, rate=rate, start=start, lr=lr)
+    return pd.DataFrame({"loss": run.losses, **counts}).assign(
+        arm=arm, rate=rate, start=start, lr=lr
+    )
 
 
 def _rows_of(run: _arms.Trace, arm: str, settings: Settings, clock: dict) -> Iterator[dict]:

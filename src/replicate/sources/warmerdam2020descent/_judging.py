@@ -1,4 +1,6 @@
-"""What the claims go by in Figures 9 to 13: numbers per run, from its log losses at shares of a budget."""
+"""What the claims go by in Figures 9 to 13: numbers per run, from its log losses at shares of a
+budget.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ METRICS = (
     *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
 )  # fmt: skip
 DECLARED = {  # of every experiment that gives curves
-    "fields": {"arm": lambda settings: settings.arms, "rate": RATE_KINDS, "start": STARTS, "axis": AXES},
+    "fields": {
+        "arm": lambda settings: settings.arms,
+        "rate": RATE_KINDS,
+        "start": STARTS,
+        "axis": AXES,
+    },
     "metrics": METRICS,
     "derive": derive,
 }

@@ -20,11 +20,15 @@ NOT_FINITE = 10.0
 
 
 def run_regression(settings: Settings) -> pd.DataFrame:
-    """Every arm on every seed: columns seed, arm, iteration, loss, condition (of X^T X or the Hessian)."""
+    """Every arm on every seed: columns seed, arm, iteration, loss, condition (of X^T X or the
+    Hessian).
+    """
     return runs.each(descend, settings, [{"seed": s} for s in settings.seeds]).table
 
 
-def descend(settings: Settings, point: dict, folder: Path, parents: list[Path], device: str) -> pd.DataFrame:
+def descend(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
     """Gradient descent at three rates and Newton in two precisions on one seed's data."""
     seed = point["seed"]
     tables = []
@@ -36,16 +40,22 @@ def descend(settings: Settings, point: dict, folder: Path, parents: list[Path], 
         path = descent.gradient_descent(descent.mean_squared_error, lr=lr, steps=steps, **problem)
         tables.append(_losses(arm, path.losses).assign(condition=condition))
     for arm, dtype in NEWTON_ARMS.items():
-        path = descent.newton(descent.mean_squared_error, steps=NEWTON_STEPS, dtype=dtype, **problem)
+        path = descent.newton(
+            descent.mean_squared_error, steps=NEWTON_STEPS, dtype=dtype, **problem
+        )
         tables.append(_losses(arm, path.losses).assign(condition=path.condition[0]))
     return pd.concat(tables, ignore_index=True)
 
 
 def drop(losses) -> float:
-    """log10 of the second loss over the first, in [LEAST_DROP, NOT_FINITE]; the latter where not finite."""
+    """log10 of the second loss over the first, in [LEAST_DROP, NOT_FINITE]; the latter where not
+    finite.
+    """
     if not np.isfinite(losses[1]):
         return NOT_FINITE
-    return float(np.clip(np.log10(max(losses[1] / losses[0], 10.0**LEAST_DROP)), LEAST_DROP, NOT_FINITE))
+    return float(
+        np.clip(np.log10(max(losses[1] / losses[0], 10.0**LEAST_DROP)), LEAST_DROP, NOT_FINITE)
+    )
 
 
 def _losses(arm: str, losses: np.ndarray) -> pd.DataFrame:

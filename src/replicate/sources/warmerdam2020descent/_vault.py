@@ -7,7 +7,9 @@ with L0 and L1 the losses before and after a test step of length lr.
 
 
 def step_as_printed(before, after, lr):
-    """The multiple of lr that the printed code jumps by, from the losses around a test step of length lr."""
+    """The multiple of lr that the printed code jumps by, from the losses around a test step of
+    length lr.
+    """
     f1 = (after - before) / lr
     f2 = (after - f1) / lr
     return -f2 / f1 * lr

@@ -1,6 +1,6 @@
 """Whether a check is worth its price: what walking gains, by a cost model and in real loops.
 
-    gain of J mini-steps per gradient = J / (1 + r J),    r = (check + update) / (forward + backward + update)
+gain of J mini-steps per gradient = J / (1 + r J),    r = (check + update) / (forward + backward + update)
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ REPEATS = 9  # of the clock's
 
 @experiment(fields={"walk": WALKS}, metrics=("measured", "predicted", "r"), datasets=("figure9",))
 def break_even(settings: Settings) -> pd.DataFrame:
-    """Speed-up per mini-step on the plateau of walks of some lengths, measured and by the cost model.
+    """Speed-up per mini-step on the plateau of walks of some lengths, measured and by the cost
+    model.
 
-    Columns: seed (a block), walk (mini-steps per gradient), measured and predicted (speed-up over SGD, in
-    process seconds), r.
+    Columns: seed (a block), walk (mini-steps per gradient), measured and predicted (speed-up over
+    SGD, in process seconds), r.
     """
     grid = [{"block": b} for b in range(settings.blocks)]
     return runs.each(time_walks, settings, grid).table.rename(columns={"block": "seed"})
@@ -46,13 +47,18 @@ def time_walks(
     for walk in WALKS:
         walking = seconds_per_step(settings, x, y, device, walk, point["block"])
         plain = (before + seconds_per_step(settings, x, y, device, 0, point["block"])) / 2
-        # The first mini-step's update is the SGD step's own, so one update less is paid than checks.
-        rows.append({"walk": walk, "measured": plain / walking, "predicted": walk / (1 + r * walk), "r": r})
+        # The first mini-step's update is the SGD step's own, so one update less is paid than
+        # checks.
+        rows.append(
+            {"walk": walk, "measured": plain / walking, "predicted": walk / (1 + r * walk), "r": r}
+        )
     return pd.DataFrame(rows)
 
 
 def seconds_per_step(settings: Settings, x, y, device: str, walk: int, seed: int) -> float:
-    """Process seconds per mini-step of a walk of so many mini-steps per gradient; SGD's if there are none."""
+    """Process seconds per mini-step of a walk of so many mini-steps per gradient; SGD's if there
+    are none.
+    """
     model = _model(settings, seed, device)
     if walk:
         optimizer = optim.KeepStepping(model.parameters(), lr=settings.lr, max_steps=walk)

@@ -28,14 +28,20 @@ LOOP_STEPS = 20  # steps of the two printed loops
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def derivations(settings: Settings) -> pd.DataFrame:
-    """Every exact statement and erratum: columns claim, case, value, control (NaN where there is none)."""
+    """Every exact statement and erratum: columns claim, case, value, control (NaN where there is
+    none).
+    """
     rows = [*calculus(), *bullseye(), *solve_in_closed_form(), *regression(), *stepping(), *vault()]
     rows += run_printed_loop(settings)
-    return pd.DataFrame([(*row, np.nan)[:4] for row in rows], columns=["claim", "case", "value", "control"])
+    return pd.DataFrame(
+        [(*row, np.nan)[:4] for row in rows], columns=["claim", "case", "value", "control"]
+    )
 
 
 def calculus() -> list[tuple]:
-    """KEEP-02, KEEP-03 and Y3: Newton steps in one and two variables; the Hessian in its inverse's place."""
+    """KEEP-02, KEEP-03 and Y3: Newton steps in one and two variables; the Hessian in its inverse's
+    place.
+    """
     import sympy as sp
 
     f, slope, curve, t = sp.symbols("f slope curve t")
@@ -79,7 +85,10 @@ def bullseye() -> list[tuple]:
     lines = [
         (printed_gradient, gradient),
         (printed_hessian, hessian),
-        (-printed_hessian.inv() * printed_gradient, t),  # t as it is defined; the missing factors cancel
+        (
+            -printed_hessian.inv() * printed_gradient,
+            t,
+        ),  # t as it is defined; the missing factors cancel
         (printed_t[0], -printed_hessian.inv() * printed_gradient),
         (printed_t[1], printed_t[0]),
         (printed_t[2], printed_t[1]),
@@ -110,19 +119,29 @@ def solve_in_closed_form() -> list[tuple]:
         ols = np.linalg.lstsq(data.x, data.y, rcond=None)[0]
         problem = {"start": descent.regression_start(columns, index), "data": (data.x, data.y)}
         end = descent.newton(descent.mean_squared_error, steps=1, **problem).points[-1]
-        step = descent.gradient_descent(descent.mean_squared_error, lr=0.5, steps=1, **problem).points[-1]
+        step = descent.gradient_descent(
+            descent.mean_squared_error, lr=0.5, steps=1, **problem
+        ).points[-1]
         worst = max(worst, np.linalg.norm(end - ols) / np.linalg.norm(ols))
         control = min(control, np.linalg.norm(step - ols) / np.linalg.norm(ols))
     return [("KEEP-08", f"{PROBLEM_COUNT} problems", float(worst), float(control))]
 
 
 def regression() -> list[tuple]:
-    """KEEP-06.refused, KEEP-10, Y4 and Y5.seed: shapes, counts, types and seeds of the printed regression."""
-    share = [np.mean([_singular(*shape) for shape in shapes]) for shapes in (UNDETERMINED, WELL_POSED)]
+    """KEEP-06.refused, KEEP-10, Y4 and Y5.seed: shapes, counts, types and seeds of the printed
+    regression.
+    """
+    share = [
+        np.mean([_singular(*shape) for shape in shapes]) for shapes in (UNDETERMINED, WELL_POSED)
+    ]
     runs = [_draw_printed_block(), _draw_printed_block()]
     x, w = (np.abs(runs[0][i] - runs[1][i]).max() for i in range(2))
     return [
-        ("KEEP-06.refused", f"{len(UNDETERMINED)} and {len(WELL_POSED)} shapes", float(share[0] - share[1])),
+        (
+            "KEEP-06.refused",
+            f"{len(UNDETERMINED)} and {len(WELL_POSED)} shapes",
+            float(share[0] - share[1]),
+        ),
         ("KEEP-10.example", "10 columns", float((PRINTED_COLUMNS + 1) ** 2)),
         ("KEEP-10.network", "2000 weights", float(2000**2)),
         ("Y4.type", "one update", float(descent.bits_of_printed_update()[1])),
@@ -131,7 +150,9 @@ def regression() -> list[tuple]:
 
 
 def stepping() -> list[tuple]:
-    """Y6 to Y9: the lengths of the printed mini-steps, and where they lead on a slope and on a parabola."""
+    """Y6 to Y9: the lengths of the printed mini-steps, and where they lead on a slope and on a
+    parabola.
+    """
     i = np.arange(6)
     # Multiples of the gradient in steps of SGD: -lr - scale with scale = -lr scale_i sqrt(i).
     printed = -1 + 2 * np.sqrt(i)
@@ -162,7 +183,9 @@ def run_printed_loop(settings: Settings) -> list[tuple]:
     ends = []
     for zero in (True, False):
         model = models.chain(settings.dims, 0)
-        losses, _ = training.full_batch.train(model, x, y, optim.SGD(model.parameters(), lr=1e-2), LOOP_STEPS + 1, zero=zero)
+        losses, _ = training.full_batch.train(
+            model, x, y, optim.SGD(model.parameters(), lr=1e-2), LOOP_STEPS + 1, zero=zero
+        )
         ends.append(losses[-1])
     a, b = np.split(rng(0, "noise", 4).standard_normal((200, settings.columns)), 2)
     f = [training.full_batch.outputs(model, z) for z in (a + b, a, b, 0 * a)]

@@ -26,7 +26,9 @@ def directions(settings: Settings) -> pd.DataFrame:
     Columns: seed, rate ("source" or "tuned"), tenth (0..9), cosine; of the whole set.
     """
     tuning = runs.each(_curves.tune, settings, [{"method": "SGD"}])
-    return runs.each(follow_gradients, settings, [{"seed": s} for s in settings.seeds], after=tuning).table
+    return runs.each(
+        follow_gradients, settings, [{"seed": s} for s in settings.seeds], after=tuning
+    ).table
 
 
 def follow_gradients(
@@ -38,7 +40,14 @@ def follow_gradients(
     best = _curves.choose_rates(runs.tables_in(parents))["SGD"]
     for rate, lr in (("source", settings.lr), ("tuned", best)):
         path = descent.train(
-            descent.Sgd(), task.loss, task.data, task.start, lr, settings.steps, path=True, dtype=task.dtype
+            descent.Sgd(),
+            task.loss,
+            task.data,
+            task.start,
+            lr,
+            settings.steps,
+            path=True,
+            dtype=task.dtype,
         ).path
         g = descent.gradient(task.loss, task.data, path, dtype=task.dtype)
         norm = np.linalg.norm(g, axis=1)

@@ -15,5 +15,7 @@ from replicate.sources.warmerdam2020descent.settings import Settings
     **_judging.DECLARED,
 )
 def figure_12(settings: Settings) -> pd.DataFrame:
-    """100K rows, 10 columns, ReLU, rate 1e-4, on the rows themselves. Columns: see `_curves.run_curves`."""
+    """100K rows, 10 columns, ReLU, rate 1e-4, on the rows themselves. Columns: see
+    `_curves.run_curves`.
+    """
     return _curves.run_curves(settings)

@@ -1,6 +1,6 @@
 """Figure 4: the loss of gradient descent on a linear regression, by iteration.
 
-    loss_t / loss_0 = ((1 - 2 lr)^2)^t    for isotropic columns
+loss_t / loss_0 = ((1 - 2 lr)^2)^t    for isotropic columns
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 @experiment(
     fields={"arm": GRADIENT_ARMS},
-    metrics=("relative convergence", "share of falls", "log10 loss after 3 steps", "largest condition"),
+    metrics=(
+        "relative convergence",
+        "share of falls",
+        "log10 loss after 3 steps",
+        "largest condition",
+    ),
     datasets=("regression",),
     derive=derive,
 )

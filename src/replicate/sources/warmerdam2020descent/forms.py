@@ -1,4 +1,6 @@
-"""Beyond the source: the same runs by rows in single and in double precision, and by second moments."""
+"""Beyond the source: the same runs by rows in single and in double precision, and by second
+moments.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ FORMS = {"ADAM": ("rows float64", MOMENTS), "KS_50_2 corrected": ("rows float64"
 
 
 @experiment(
-    fields={"arm": tuple(FORMS), "form": (*PRECISION_OF_FORM, MOMENTS)}, metrics=("height",), datasets=("figure9",)
+    fields={"arm": tuple(FORMS), "form": (*PRECISION_OF_FORM, MOMENTS)},
+    metrics=("height",),
+    datasets=("figure9",),
 )
 def forms(settings: Settings) -> pd.DataFrame:
     """Columns: seed, arm, form, height (mean log loss over the budget in forward-equivalents)."""
@@ -36,7 +40,11 @@ def run_forms(
     for arm, forms_of_arm in FORMS.items():
         for form in forms_of_arm:
             loss = descent.rows_loss(_tasks.net_of(settings))
-            task = by_moments if form == MOMENTS else _arms.Task(loss, rows, by_moments.start, PRECISION_OF_FORM[form])
+            task = (
+                by_moments
+                if form == MOMENTS
+                else _arms.Task(loss, rows, by_moments.start, PRECISION_OF_FORM[form])
+            )
             height = _curves.run_to_mean_log_loss(arm, task, settings.lr, settings)
             heights.append({"arm": arm, "form": form, "height": height})
     return pd.DataFrame(heights)

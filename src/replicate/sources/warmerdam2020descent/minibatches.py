@@ -1,4 +1,6 @@
-"""Beyond the source: walks on mini-batches, whose checks see the batch of the gradient or a fresh one."""
+"""Beyond the source: walks on mini-batches, whose checks see the batch of the gradient or a fresh
+one.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,13 @@ EARLY = 100  # steps: the first tenth of the post's thousand
     datasets=("minibatch",),
 )
 def minibatches(settings: Settings) -> pd.DataFrame:
-    """KS_50_2, corrected, on mini-batches, its checks on the same batch or a fresh one; cosines of SGD.
+    """KS_50_2, corrected, on mini-batches, its checks on the same batch or a fresh one; cosines of
+    SGD.
 
-    Columns: seed, batch (rows), checks ("same" or "fresh"), bias (drop of the batch's loss less that of the
-    whole set, mean over the last half of the outer steps), loss (log10 of the whole set's at the end over
-    that of the start, after a fixed number of forward-equivalents), cosine (of successive gradients of SGD,
-    first tenth of `steps`).
+    Columns: seed, batch (rows), checks ("same" or "fresh"), bias (drop of the batch's loss less
+    that of the whole set, mean over the last half of the outer steps), loss (log10 of the whole
+    set's at the end over that of the start, after a fixed number of forward-equivalents), cosine
+    (of successive gradients of SGD, first tenth of `steps`).
     """
     grid = [{"seed": s, "batch": b} for s in settings.seeds for b in settings.batches]
     return runs.each(walk_on_batches, settings, grid).table
@@ -47,15 +50,24 @@ def walk_on_batches(
     rows = _tasks.draw_rows(settings, seed, settings.rows)
     x, y = training.full_batch.tensors(rows.x.T, rows.y[:, None], device)
     model = models.chain(settings.dims, seed).to(device)
-    few = (draw_batch(settings.rows, size, seed, GRADIENT_STREAM, t) for t in range(min(EARLY, settings.steps)))
-    cosine = float(training.full_batch.cosines(model, x, y, optim.SGD(model.parameters(), lr=settings.lr), few).mean())
+    few = (
+        draw_batch(settings.rows, size, seed, GRADIENT_STREAM, t)
+        for t in range(min(EARLY, settings.steps))
+    )
+    cosine = float(
+        training.full_batch.cosines(
+            model, x, y, optim.SGD(model.parameters(), lr=settings.lr), few
+        ).mean()
+    )
     ends = []
     for checks in ("same", "fresh") if size < settings.rows else ("same",):
         model = models.chain(settings.dims, seed).to(device)
         start = training.full_batch.loss_of(model, x, y)().item()
         walk = optim.KeepStepping(model.parameters(), lr=settings.lr, **IMPATIENT)
         order = draw_order(settings, size, seed, checks)
-        run = training.full_batch.train_on_batches(model, x, y, walk, order, PASSES * settings.steps)
+        run = training.full_batch.train_on_batches(
+            model, x, y, walk, order, PASSES * settings.steps
+        )
         bias = (run["batch"] - run["whole"])[len(run["whole"]) // 2 :].mean()
         end = {"bias": float(bias), "loss": float(np.log10(run["loss"][-1] / start))}
         ends.append({"checks": checks, "cosine": cosine} | end)

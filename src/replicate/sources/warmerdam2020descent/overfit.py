@@ -13,7 +13,9 @@ from replicate.sources.warmerdam2020descent import _arms, _curves, _tasks
 from replicate.sources.warmerdam2020descent.settings import Settings
 
 COMPARED_METHODS = ("SGD", "ADAM", "KS_50_2 corrected")
-CALMER = 10**-0.5  # times the tuned rate, at which some seeds swing for ever well above the least loss
+CALMER = (
+    10**-0.5
+)  # times the tuned rate, at which some seeds swing for ever well above the least loss
 NEAR_LEAST = 1.1  # of the least training loss: where test losses are compared
 TEST_SEEDS = 2**31  # of test rows, added to the seed
 
@@ -25,7 +27,9 @@ def overfit(settings: Settings) -> pd.DataFrame:
     Columns: seed, arm, lr, train (over the least), test; NaN where a run does not come so near.
     """
     tuning = runs.each(_curves.tune, settings, [{"method": arm} for arm in COMPARED_METHODS])
-    return runs.each(fit_few_rows, settings, [{"seed": s} for s in settings.seeds], after=tuning).table
+    return runs.each(
+        fit_few_rows, settings, [{"seed": s} for s in settings.seeds], after=tuning
+    ).table
 
 
 def fit_few_rows(

@@ -1,4 +1,6 @@
-"""The post's settings and what each preset changes in them: seven tasks of the post, and three of ours."""
+"""The post's settings and what each preset changes in them: seven tasks of the post, and three of
+ours.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,9 +16,13 @@ TASKS = {
     "figure9": PAPER,
     "figure10": replace(PAPER, dataset="figure10", lr=1e-4),
     "figure11": replace(PAPER, dataset="figure11", columns=100, width=20, **LARGE_TASK),
-    "figure12": replace(PAPER, dataset="figure12", columns=10, maps=5, activation="relu", **LARGE_TASK),
+    "figure12": replace(
+        PAPER, dataset="figure12", columns=10, maps=5, activation="relu", **LARGE_TASK
+    ),
     "figure13": replace(PAPER, dataset="figure13", columns=100, maps=1, **LARGE_TASK),
-    "figure13code": replace(PAPER, dataset="figure13code", columns=100, width=20, maps=2, **LARGE_TASK),
+    "figure13code": replace(
+        PAPER, dataset="figure13code", columns=100, width=20, maps=2, **LARGE_TASK
+    ),
     "minibatch": replace(PAPER, dataset="minibatch", noise=1.0, batches=(64, 2048, 10_000)),
     "overfit": replace(PAPER, dataset="overfit", rows=60, noise=1.0, batches=(60,)),
     "resnet18": replace(PAPER, dataset="resnet18", rows=32, batches=(32,), tuning_rows=32),
@@ -24,13 +30,23 @@ TASKS = {
 ALGEBRA = {"algebra": replace(PAPER, dataset="algebra")}
 
 TEN_SEEDS = tuple(range(10))
-HALF_DECADES = tuple(float(f"{digit}e{k}") for k in range(-5, 2) for digit in (1, 3))[:-1]  # 1e-5 to 10
-# As many rates as the grid has: higher where few maps have less curvature, lower where 100 columns have more.
+HALF_DECADES = tuple(float(f"{digit}e{k}") for k in range(-5, 2) for digit in (1, 3))[
+    :-1
+]  # 1e-5 to 10
+# As many rates as the grid has: higher where few maps have less curvature, lower where 100 columns
+# have more.
 SHALLOW = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 WIDE = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 TUNED = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KS_50_2 rollback", "KV_50 published",
          "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
-FEW_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published")
+FEW_ARMS = (
+    "SGD",
+    "ADAM",
+    "KS_50_0 published",
+    "KS_50_2 published",
+    "KS_50_2 corrected",
+    "KV_50 published",
+)
 FEWEST = ("SGD", "ADAM", "KS_50_2 published", "KS_50_2 corrected")
 FEWER = ("SGD", "ADAM", "KS_50_2 corrected")
 SWEPT = ("SGD", "ADAM", "KS_50_0 corrected", "KS_50_2 corrected", "KV_50 corrected", "ARMIJO")
@@ -48,7 +64,9 @@ def enlarge(task: Settings) -> Settings:
 
 
 def tiny(settings: Settings) -> Settings:
-    """A task at which every line runs once. Most is compiling, which few maps and equal shapes shorten."""
+    """A task at which every line runs once. Most is compiling, which few maps and equal shapes
+    shorten.
+    """
     rows = min(settings.rows, 2 if settings.dataset == "resnet18" else 1000)
     columns = {"figure11": PAPER.columns, "figure13": 10}.get(settings.dataset, settings.columns)
     sizes = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20,
@@ -62,13 +80,21 @@ def tiny(settings: Settings) -> Settings:
 
 def change(presets: Mapping[str, Settings], changes: Mapping[str, Mapping]) -> dict[str, Settings]:
     """A preset with some fields of some entries changed."""
-    return {entry: replace(settings, **changes.get(entry, {})) for entry, settings in presets.items()}
+    return {
+        entry: replace(settings, **changes.get(entry, {})) for entry, settings in presets.items()
+    }
 
 
 FULL = {name: enlarge(task) for name, task in TASKS.items()}
 AT_CPU = {
     "figure11": {"blocks": 6},
-    "figure12": {"seeds": (0, 1), "arms": FEW_ARMS, "tuned": FEWER, "tuning_rows": 2000, "blocks": 6},
+    "figure12": {
+        "seeds": (0, 1),
+        "arms": FEW_ARMS,
+        "tuned": FEWER,
+        "tuning_rows": 2000,
+        "blocks": 6,
+    },
     "figure13code": {"arms": FEW_ARMS, "tuned": FEWER, "blocks": 6},
     "minibatch": {"seeds": TEN_SEEDS[:6], "steps": 400},
     "regression": {"seeds": TEN_SEEDS[:6], "repeats": 2, "blocks": 8},
@@ -89,11 +115,22 @@ OURS = {
     "overfit": "60 rows with noise on y",
     "resnet18": "ResNet-18 on noise",
 }
-OF_THE_TASK = ("rows", "columns", "width", "maps", "activation", "noise", "lr", "steps", "walk_gradients")
+OF_THE_TASK = (
+    "rows",
+    "columns",
+    "width",
+    "maps",
+    "activation",
+    "noise",
+    "lr",
+    "steps",
+    "walk_gradients",
+)
 
 
 def setting(entry: str, settings: Mapping[str, object]) -> str:
-    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps them.
+    """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps
+    them.
 
     Seeds, arms and tuning are ours in every entry and do not count.
     """
@@ -103,5 +140,7 @@ def setting(entry: str, settings: Mapping[str, object]) -> str:
     if dataset in OURS:
         return f"stand-in: {OURS[dataset]}"
     task = TASKS[dataset]
-    changes = [f"{name} {settings[name]}" for name in OF_THE_TASK if settings[name] != getattr(task, name)]
+    changes = [
+        f"{name} {settings[name]}" for name in OF_THE_TASK if settings[name] != getattr(task, name)
+    ]
     return f"stand-in: {', '.join(changes)}" if changes else "the source's"

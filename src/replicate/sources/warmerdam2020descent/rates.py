@@ -17,7 +17,9 @@ SPACING = 0.5  # decades between rates of the sweep
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """One row per seed and arm of the sweep: decades of good rates."""
-    heights = table[table.use == "sweep"].pivot(index=["seed", "arm"], columns="lr", values="height")
+    heights = table[table.use == "sweep"].pivot(
+        index=["seed", "arm"], columns="lr", values="height"
+    )
     good = heights.le(heights.min(axis=1) + GOOD, axis=0).sum(axis=1)
     return (good * SPACING).rename("decades of good rates").reset_index()
 
@@ -47,5 +49,8 @@ def sweep_rates(
     rows = []
     for arm in settings.sweep_arms:
         heights = [_curves.run_to_mean_log_loss(arm, task, lr, settings) for lr in settings.sweep]
-        rows += [{"arm": arm, "lr": lr, "height": h} for lr, h in zip(settings.sweep, heights, strict=True)]
+        rows += [
+            {"arm": arm, "lr": lr, "height": h}
+            for lr, h in zip(settings.sweep, heights, strict=True)
+        ]
     return pd.DataFrame(rows)

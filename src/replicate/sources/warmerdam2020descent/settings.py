@@ -1,4 +1,6 @@
-"""What an experiment of this source can be told: the post's values, or our choice where it is silent."""
+"""What an experiment of this source can be told: the post's values, or our choice where it is
+silent.
+"""
 
 from typing import Annotated, Literal
 
@@ -22,15 +24,27 @@ class Settings:
     rows: Count = 10_000  # Fig. 9
     columns: Count = 20  # Fig. 9; the regression has a constant besides
     width: Count = 10  # Fig. 9
-    maps: Count = 7  # Fig. 9: n_layers = 5 and two more, as the printed function builds it; 1: one linear map
+    maps: Count = (
+        7  # Fig. 9: n_layers = 5 and two more, as the printed function builds it; 1: one linear map
+    )
     activation: Literal["linear", "relu"] = "linear"  # ReLU in Fig. 12, after all maps but the last
     noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviation on y; the post adds nothing
     lr: Rate = 1e-3  # Fig. 9
-    steps: Count = 1000  # outer steps of SGD and Adam, whose cost is the budget; iterations of Fig. 4
+    steps: Count = (
+        1000  # outer steps of SGD and Adam, whose cost is the budget; iterations of Fig. 4
+    )
     walk_gradients: Count = 100  # outer steps of the walks: the budget in gradients
     seeds: tuple[Seed, ...] = (0,)  # torch.manual_seed(0): data and weights
     tuning_seeds: tuple[Seed, ...] = (1000, 1001)  # ours; not used again
-    grid: tuple[Rate, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # ours: to tune every arm on
+    grid: tuple[Rate, ...] = (
+        1e-4,
+        3e-4,
+        1e-3,
+        3e-3,
+        1e-2,
+        3e-2,
+        1e-1,
+    )  # ours: to tune every arm on
     tuning_rows: Count = 10_000  # rows of the tuning runs
     arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; names of ARMS
     tuned: tuple[str, ...] = ("SGD", "ADAM")  # at their tuned rates too
@@ -44,24 +58,41 @@ class Settings:
     # jax's default precision, and NumPy's
     fit_precisions: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
     batches: tuple[Count, ...] = (64,)  # ours: rows of a mini-batch
-    form_rows: Count = 2000  # ours: rows where the row form, in both precisions, is held against the moments
+    form_rows: Count = (
+        2000  # ours: rows where the row form, in both precisions, is held against the moments
+    )
     test_rows: Count = 10_000  # ours; the post has no test set
 
     @model_validator(mode="after")
     def _makes_sense(self):
-        for name in ("seeds", "tuning_seeds", "grid", "arms", "tuned", "sweep", "sweep_seeds", "batches"):
+        for name in (
+            "seeds",
+            "tuning_seeds",
+            "grid",
+            "arms",
+            "tuned",
+            "sweep",
+            "sweep_seeds",
+            "batches",
+        ):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} must name at least one value and none twice, got {values}")
+                raise ValueError(
+                    f"{name} must name at least one value and none twice, got {values}"
+                )
         if shared := set(self.tuning_seeds) & (set(self.seeds) | set(self.sweep_seeds)):
-            raise ValueError(f"tuning_seeds must not be in seeds or sweep_seeds too, got {sorted(shared)}")
+            raise ValueError(
+                f"tuning_seeds must not be in seeds or sweep_seeds too, got {sorted(shared)}"
+            )
         if strange := set(self.tuned) - set(self.arms):
             raise ValueError(f"tuned must be among arms, got {sorted(strange)}")
         for name in ("arms", "sweep_arms"):
             if strange := set(getattr(self, name)) - set(ARMS):
                 raise ValueError(f"{name} must be among {', '.join(ARMS)}, got {sorted(strange)}")
         if max(self.batches) > self.rows:
-            raise ValueError(f"batches must be of at most {self.rows} rows, got {max(self.batches)}")
+            raise ValueError(
+                f"batches must be of at most {self.rows} rows, got {max(self.batches)}"
+            )
         return self
 
     @property

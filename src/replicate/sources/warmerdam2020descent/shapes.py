@@ -19,11 +19,16 @@ SHAPES = (  # rows, columns, condition number of X^T X
 )  # fmt: skip
 ROWS_PER_WEIGHT = 10  # at least, of a well-posed shape
 KINDS = ("well-posed", "all", "undetermined", "ill-conditioned")
-WORST = {"worst drop": "drop", "worst checked drop": "checked"}  # metric -> column of which it is the largest
+WORST = {
+    "worst drop": "drop",
+    "worst checked drop": "checked",
+}  # metric -> column of which it is the largest
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per seed and kind of shapes: the largest drop over its shapes, as published and as checked."""
+    """One row per seed and kind of shapes: the largest drop over its shapes, as published and as
+    checked.
+    """
     weights = table["columns"] + 1
     isotropic = table.asked == ISOTROPIC
     enough = table.rows >= ROWS_PER_WEIGHT * weights
@@ -36,11 +41,12 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 @experiment(fields={"shapes": KINDS}, metrics=tuple(WORST), datasets=("regression",), derive=derive)
 def shapes(settings: Settings) -> pd.DataFrame:
-    """What one published Newton step does in other shapes of data, and whether the Hessian has an inverse.
+    """What one published Newton step does in other shapes of data, and whether the Hessian has an
+    inverse.
 
-    Columns: seed, rows, columns, asked (condition number), drop (log10 loss after over before), condition and
-    singular (of the Hessian, as float64 finds it), checked (the same drop by float64 normal equations with
-    their check).
+    Columns: seed, rows, columns, asked (condition number), drop (log10 loss after over before),
+    condition and singular (of the Hessian, as float64 finds it), checked (the same drop by float64
+    normal equations with their check).
     """
     return runs.each(step_in_shapes, settings, [{"seed": s} for s in settings.seeds]).table
 
@@ -53,7 +59,9 @@ def step_in_shapes(
     for count, columns, condition in SHAPES:
         data = descent.regression(count, columns, point["seed"], condition=condition)
         start = descent.regression_start(columns, point["seed"])
-        path = descent.newton(descent.mean_squared_error, start, 1, (data.x, data.y), dtype="float32")
+        path = descent.newton(
+            descent.mean_squared_error, start, 1, (data.x, data.y), dtype="float32"
+        )
         fit = descent.normal_equations(data.x, data.y)
         losses = [np.mean((data.x @ w - data.y) ** 2) for w in (start, fit.weights)]
         shape = {"rows": count, "columns": columns, "asked": condition}

@@ -16,7 +16,9 @@ PRINTED_LOOP = ("loss", "gradient", "step")  # parts of the printed loop of the 
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per seed: seconds of each part, of the gradient and of a whole loop, with SGD and with Adam."""
+    """One row per seed: seconds of each part, of the gradient and of a whole loop, with SGD and
+    with Adam.
+    """
     seconds = table.pivot(index="seed", columns="part", values="seconds")
     if "forward" not in seconds:
         return seconds.assign(loop=seconds[list(PRINTED_LOOP)].sum(axis=1)).reset_index()
@@ -26,7 +28,17 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    metrics=("loss", "forward", "check", "backward", "gradient", "step", "adam", "loop", "loop with Adam"),
+    metrics=(
+        "loss",
+        "forward",
+        "check",
+        "backward",
+        "gradient",
+        "step",
+        "adam",
+        "loop",
+        "loop with Adam",
+    ),
     datasets=("regression", "figure9", "figure11", "figure12", "figure13", "resnet18"),
     evidence={"resnet18": Evidence(60, "what a walk saves on a ResNet-18")},
     derive=derive,
@@ -34,8 +46,9 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 def shares(settings: Settings) -> pd.DataFrame:
     """Seconds of the parts of a training step.
 
-    Columns: seed (a block of repeats), part, seconds (median of repeats). Parts: those of `full_batch.clock`; of
-    the regression loss, gradient and step, as its printed loop calls them in jax.
+    Columns: seed (a block of repeats), part, seconds (median of repeats). Parts: those of
+    `full_batch.clock`; of the regression loss, gradient and step, as its printed loop calls them in
+    jax.
     """
     grid = [{"block": b} for b in range(settings.blocks)]
     run = time_regression if settings.dataset == "regression" else _curves.time_parts
@@ -48,4 +61,6 @@ def time_regression(
     """The printed regression loop in jax: columns part, seconds (median of repeats)."""
     data = descent.regression(settings.rows, settings.columns, point["block"], dtype="float32")
     clock = descent.regression_seconds(data.x, data.y, settings.lr, settings.repeats, "float32")
-    return pd.DataFrame([{"part": name, "seconds": float(np.median(clock[name]))} for name in PRINTED_LOOP])
+    return pd.DataFrame(
+        [{"part": name, "seconds": float(np.median(clock[name]))} for name in PRINTED_LOOP]
+    )

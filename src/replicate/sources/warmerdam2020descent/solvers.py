@@ -1,4 +1,6 @@
-"""Who is fastest: seconds of a fit by Newton's method in jax, scikit-learn, LAPACK, normal equations."""
+"""Who is fastest: seconds of a fit by Newton's method in jax, scikit-learn, LAPACK, normal
+equations.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ def fit_least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(x, y, rcond=None)[0]
 
 
-IN_JAX = ("loss", "gradient", "step", "newton", "newton as printed")  # as `regression_seconds` names them
+IN_JAX = (
+    "loss",
+    "gradient",
+    "step",
+    "newton",
+    "newton as printed",
+)  # as `regression_seconds` names them
 DIRECT = {
     "scikit-learn": fit_scikit_learn,
     "normal equations": fit_normal_equations,
@@ -47,10 +55,12 @@ DIRECT = {
 def solvers(settings: Settings) -> pd.DataFrame:
     """Seconds of one fit.
 
-    Columns: seed, solver, precision, seconds (median of repeats), drop (log10 loss ratio), newton drop (of a
-    published Newton step).
+    Columns: seed, solver, precision, seconds (median of repeats), drop (log10 loss ratio), newton
+    drop (of a published Newton step).
     """
-    return runs.each(time_solvers, settings, [{"seed": s} for s in settings.seeds[: settings.fits]]).table
+    return runs.each(
+        time_solvers, settings, [{"seed": s} for s in settings.seeds[: settings.fits]]
+    ).table
 
 
 def time_solvers(
