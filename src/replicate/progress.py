@@ -52,7 +52,7 @@ def deadline() -> float:
 
 @contextmanager
 def ends_by(moment: float) -> Iterator[None]:
-    """`deadline()` inside is `moment`, and afterwards what it was."""
+    """Set REPLICATE_DEADLINE to `moment` within the block."""
     before = os.environ.get(DEADLINE)
     os.environ[DEADLINE] = str(moment)
     try:
@@ -64,11 +64,11 @@ def ends_by(moment: float) -> Iterator[None]:
 
 
 def pieces(stops: Iterable, save: Callable[[], None]) -> Iterator:
-    """Each of `stops`, a piece of work each. Between two of them `save()`, every SAVE_SECONDS and
-    before the deadline.
+    """Yield the items of `stops`; the caller does one piece of work per item.
 
-    Where the longest piece so far and saving might not fit before the deadline, it saves and raises
-    Paused. Each call makes at least one piece, so a run gets on however small its budget is.
+    Between two items `save()` is called every SAVE_SECONDS. Where the longest piece so far and
+    another save might not fit before the deadline, the work is saved and Paused is raised. Each
+    call yields at least one item, so a run makes progress however small its budget is.
     """
     begun = saved = time.monotonic()
     longest = cost = 0.0

@@ -205,7 +205,7 @@ def test_who_stops_it_is_told_in_one_line_that_it_goes_on(monkeypatch, capsys):
 
     monkeypatch.setattr(runs, "over", stopped)
     assert called(monkeypatch, "run", NAME, "table_1") == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on where this one was\n"
+    assert capsys.readouterr().err == "stopped; run the same command again to resume\n"
 
 
 def test_make_refuses_a_misspelt_variable():

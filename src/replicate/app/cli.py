@@ -323,7 +323,7 @@ def main() -> int:
         )
         return DiskFull.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; the same command goes on where this one was", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
         return STOPPED
     return 0
 

@@ -46,7 +46,7 @@ class Estimate:
 
 
 def units(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a unit: means over branches if there are at least five seeds, else the (seed, branch)
+    """One row per unit: means over branches if there are at least five seeds, else the (seed, branch)
     rows as they are.
 
     table: columns seed, branch, and the numbers to be averaged. A NaN is a run that diverged and
@@ -66,7 +66,7 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
     """The mean of column `value`, or the ratio of the means of `numerator` and `denominator`, with
     interval and p.
 
-    table: one row a (seed, branch), columns seed, branch and value, or seed, branch, numerator and
+    table: one row per (seed, branch), columns seed, branch and value, or seed, branch, numerator and
     denominator. kind: a key of LEVELS. band: (at_least, at_most), infinite where open. Runs that
     diverged or too few units give an estimate without bounds whose `reason` says so. Raises
     ValueError on an unknown kind or a missing column.

@@ -1,4 +1,4 @@
-"""Optimizers: torch's own, under one roof with the methods of the sources (one file a method)."""
+"""Optimizers: torch's own, under one roof with the methods of the sources (one file per method)."""
 
 from typing import TYPE_CHECKING
 

@@ -197,8 +197,8 @@ def basin_shares(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.ndarray:
-    """A metric of every arm against steps and against processor seconds, mean over seeds; a row a
-    data set.
+    """A metric of every arm against steps and against processor seconds, mean over seeds; one row
+    per data set.
 
     table: what `networks` gives; regime: source, tuned or plain-best.
     """

@@ -64,7 +64,7 @@ class Runs:
 
 
 def deviations(settings, reference) -> pd.DataFrame:
-    """Where `settings` departs from `reference`: one row a field, columns field, paper, here."""
+    """Where `settings` departs from `reference`: one row per field, columns field, paper, here."""
     pairs = [
         (f.name, getattr(reference, f.name), getattr(settings, f.name)) for f in fields(reference)
     ]
@@ -155,7 +155,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     finished = _finish(tasks, label)
     if finished < len(tasks):
         raise Busy(
-            f"{label}: {len(tasks) - finished} of {len(points)} runs are left; the same command goes on"
+            f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"
         )
     tables = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
     diverged = [step for step in map(_find_divergence, folders.values()) if step is not None]

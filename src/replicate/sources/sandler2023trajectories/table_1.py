@@ -18,7 +18,7 @@ KERNEL_FUNCTIONS = {"two-point": two_point, "swa": swa, "ema": ema}
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def table_1(settings: Settings) -> pd.DataFrame:
-    """Every exact statement about Table 1, one row a case: columns claim, case, value, control (NaN
+    """Every exact statement about Table 1, one row per case: columns claim, case, value, control (NaN
     where none).
 
     The control keeps the rate constant, which must not lead to the average. Errors of an end point are relative:
