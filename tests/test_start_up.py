@@ -96,7 +96,7 @@ def recorded(tmp_path, monkeypatch) -> Path:
     """
     shutil.copytree(paths.RESULTS, tmp_path / "results")
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(verdicts, "judged", judged)
+    monkeypatch.setattr(verdicts, "judge_tables", judged)
     for source in registry.sources():
         verdicts.write_recorded(source, "cpu")
     return tmp_path / "results"

@@ -216,7 +216,7 @@ def test_make_refuses_a_misspelt_variable():
 
 
 def test_make_lists_its_targets():
-    named = "env replicate test test-long lab report data bench record readme refresh lock clean".split()
+    named = "env replicate test test-long test-gpu lab report data bench record readme refresh lock clean".split()
     found = subprocess.run(
         ["make", "--no-print-directory"], cwd=paths.ROOT, capture_output=True, text=True
     )

@@ -101,7 +101,7 @@ def study(monkeypatch):
         return made
 
     monkeypatch.setattr(runs, "over", table)
-    monkeypatch.setattr(runs, "cached", table)
+    monkeypatch.setattr(runs, "load_cached", table)
     return Study(SOURCE, "cpu", {"digits.lr": 0.5}, "cpu")
 
 

@@ -86,7 +86,9 @@ def test_what_a_row_says_is_text_in_one_cell(one_source, monkeypatch, column, te
     first = claims.primary_rows(rows).index[0]
     rows.loc[first, column] = text
     monkeypatch.setattr(
-        verdicts, "recorded", lambda source, preset: rows if preset == "gpu" else pd.DataFrame()
+        verdicts,
+        "read_recorded",
+        lambda source, preset: rows if preset == "gpu" else pd.DataFrame(),
     )
     (line,) = [
         line for line in readme.tables().splitlines() if line.startswith(f"| {rows.claim[first]} |")

@@ -257,7 +257,7 @@ def test_a_record_of_a_gpu_is_merged_once_and_shown(alone, monkeypatch):
 )
 def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, changes, there):
     rows, provenance = runs.read_export(write_record(alone / "out" / FILE))
-    path = runs.recorded_path(source()["figure_5"], "gpu")
+    path = runs.record_path(source()["figure_5"], "gpu")
     runs.merge(path, rows, provenance["records"], "gpu")
     settings = replace(source().presets["gpu"]["cifar10"], **changes)
     assert runs.is_recorded(source()["figure_5"], "gpu", dataset, settings) == there

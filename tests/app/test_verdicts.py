@@ -28,7 +28,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "CLAIMS", folder / "claims")
         patch.setattr(paths, "RESULTS", folder / "results")
-        patch.setattr(registry, "missing", lambda source, preset: [])
+        patch.setattr(registry, "list_missing", lambda source, preset: [])
         verdicts.write_recorded(SOURCE_OF(SOURCE), "gpu")
         yield folder
 
@@ -187,7 +187,7 @@ def test_larger_presets_are_shown_beside(path):
 
 
 def test_a_data_set_that_is_missing_is_the_reason(path, monkeypatch):
-    monkeypatch.setattr(registry, "missing", lambda source, preset: ["cifar10"])
+    monkeypatch.setattr(registry, "list_missing", lambda source, preset: ["cifar10"])
     rows = verdicts.judge_tables(SOURCE_OF(SOURCE), lambda experiment: pd.DataFrame(), "gpu")
     row = rows[rows.claim == "TRAJ-21.loss"].iloc[0]
     line = "data set cifar10 is not in REPLICATE_DATA; run make data NAME=cifar10"

@@ -12,6 +12,7 @@ from replicate.errors import BadData, BadParameter
 from replicate.sources.protocol import names
 
 DEEP = 100_000
+NESTED_LINES = "[\n" * 5000 + "]" * 5000
 
 
 def test_a_row_is_read_as_it_stands(tmp_path):
@@ -106,10 +107,21 @@ BAD = {  # the file, what the line must name
     "Latin-1": (changed("the same loss", "le m\u00eame").encode("latin-1"), "no list of [[claim]]"),
     "UTF-16": (ROW.encode("utf-16"), "no list of [[claim]]"),
     "null bytes": (b"\0" * 64, "no list of [[claim]]"),
-    "a deep list": (f"{ROW}note = {'[' * DEEP}{']' * DEEP}\n", "nested too deeply"),
-    "a deep table": (f"{ROW}note = {'{a = ' * DEEP}1{'}' * DEEP}\n", "nested too deeply"),
+    "a deep list": (f"{ROW}note = {'[' * DEEP}{']' * DEEP}\n", "more than 20000 characters"),
+    "a deep table": (f"{ROW}note = {'{a = ' * DEEP}1{'}' * DEEP}\n", "more than 20000 characters"),
+    "a list deep within many lines": (
+        f"{ROW}note = {NESTED_LINES}\n",
+        "nested too deeply",
+    ),
     "a list that is not quite too deep": (f"{ROW}note = {'[' * 200}{']' * 200}\n", "note: "),
-    "a deep heading": (f"{ROW}[claim.{'.'.join('a' * DEEP)}]\nx = 1\n", "a: is no field"),
+    "a deep heading": (
+        f"{ROW}[claim.{'.'.join('a' * DEEP)}]\nx = 1\n",
+        "more than 20000 characters",
+    ),
+    "a heading that is not quite too deep": (
+        f"{ROW}[claim.{'.'.join('a' * 20)}]\nx = 1\n",
+        "a: is no field",
+    ),
 }
 
 

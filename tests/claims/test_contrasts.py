@@ -353,7 +353,7 @@ def test_changes_are_merged_and_the_rest_stays():
     first = Contrast.read(
         {"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"kernel": "swa"}}
     )
-    second = first.changed({"where": {"dataset": "digits"}, "arms": ["other", "average"]})
+    second = first.change({"where": {"dataset": "digits"}, "arms": ["other", "average"]})
     assert second.where == {"kernel": "swa", "dataset": "digits"} and second.options == {
         "scale": "log2"
     }

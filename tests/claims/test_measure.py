@@ -72,7 +72,7 @@ TRIALS = {
     "ratio of differences": (PAIR | {"arms": ["average", "trip", "raw", "other"]}, (0.5, 1.5), ("trip", "average")),
     "relative gain": (PAIR, (0.1, math.inf), ("trip", "average")),
     "log10 ratio": (PAIR, (-math.inf, -0.05), ("trip", "average")),
-    "log10 distance": (PAIR, (0.1, math.inf), ("average", "other")),
+    "log10 distance": (PAIR, (0.1, math.inf), ("trip", "other")),
     "log10 ratio to the least": (
         PAIR | {"arms": ["trip", "average", "raw"]}, (-math.inf, -0.05), ("trip", "average")),
     "log2 ratio of times": (PAIR | {"ends": "length"}, (-math.inf, -0.1), ("trip", "average")),

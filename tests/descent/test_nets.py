@@ -67,7 +67,7 @@ def test_rows_are_what_the_source_draws():
     ids=str,
 )
 def test_the_loss_row_by_row_is_torchs_and_so_is_its_gradient(net, count, monkeypatch):
-    monkeypatch.setattr(nets, "BLOCK", 1)
+    monkeypatch.setattr(nets, "NUMBERS_PER_LAYER", 1)
     loss = nets.rows_loss.__wrapped__(net)
     data, weights = descent.rows(count, 3, 0), descent.initial_weights(net, 0)
     for at in (weights, -weights):  # outputs of either sign

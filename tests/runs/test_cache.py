@@ -229,7 +229,9 @@ def counting(settings, point, folder, parents, device) -> pd.DataFrame:
 def test_a_run_that_pauses_is_left_over_and_goes_on_with_the_rows_it_has(monkeypatch, jobs):
     monkeypatch.setenv("REPLICATE_JOBS", jobs)
     for _ in range(2):
-        with pytest.raises(errors.Busy, match="2 of 2 runs are left; run the same command again to resume"):
+        with pytest.raises(
+            errors.Busy, match="2 of 2 runs are left; run the same command again to resume"
+        ):
             runs.each(counting, Settings(), GRID[:2])
     found = runs.each(counting, Settings(), GRID[:2]).table
     assert found.piece.tolist() == [0, 1, 2] * 2 and found.seed.tolist() == [0] * 3 + [1] * 3

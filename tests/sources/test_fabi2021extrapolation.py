@@ -431,7 +431,7 @@ def numbers(table: pd.DataFrame, claim: str, changes: dict | None = None):
     (row,) = [each for each in CLAIMS if each.id == claim]
     experiment = SOURCE[row.experiment]
     cells = Cells(experiment.derive_table(table), tuple(experiment.fields))
-    contrast = Contrast.read(row.contrast).changed(
+    contrast = Contrast.read(row.contrast).change(
         {k: v for k, v in (changes or {}).items() if k != "what"}
     )
     (case,) = contrast.cases(cells)

@@ -51,9 +51,9 @@ def test_values_of_a_field_are_those_of_the_settings():
 
 def test_the_table_that_is_judged_is_derived():
     table = figure_3(4)
-    assert figure_3.judged(table) is table
+    assert figure_3.derive_table(table) is table
     doubled = Experiment(figure_3.run, derive=lambda given: given.assign(loss=given.loss * 2))
-    assert doubled.judged(table).loss.tolist() == [8, 4] and table.loss.tolist() == [4, 2]
+    assert doubled.derive_table(table).loss.tolist() == [8, 4] and table.loss.tolist() == [4, 2]
 
 
 def test_what_the_clock_made_is_left_out():

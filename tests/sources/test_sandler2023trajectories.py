@@ -381,10 +381,9 @@ def test_a_rival_that_ends_nearer_contradicts():
 
 def test_a_diverged_seed_leaves_nothing_firm():
     table = synthetic(side=1.0, constant=0.0, swapped=0.0)
-    lost = table.seed == 3
-    table.loc[
-        lost, [c for c in table if c not in ("seed", "branch", "dataset", "commit", "device")]
-    ] = np.nan
+    kept = ["seed", "branch", "dataset", "commit", "device", "setting"]
+    lost = table.loc[table.seed == 3, [name for name in kept if name in table]].drop_duplicates()
+    table = pd.concat([table[table.seed != 3], lost.assign(diverged=14)], ignore_index=True)
     found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=100")
     assert (found.verdict, found.reason) == ("inconclusive", "1 of 8 units diverged")
 
@@ -469,7 +468,7 @@ def test_on_cifar10_its_schedule_replays_the_main_run(tmp_path, monkeypatch):
 
 
 def test_the_start_of_a_window_belongs_to_every_window():
-    table = figure_5.judged(synthetic(side=1.0, constant=0.0, swapped=0.0))
+    table = figure_5.derive_table(synthetic(side=1.0, constant=0.0, swapped=0.0))
     assert (
         table.k[table.arm == "start"].isna().all() and table.k[table.arm != "start"].notna().all()
     )
@@ -478,7 +477,7 @@ def test_the_start_of_a_window_belongs_to_every_window():
 def test_late_trips_are_held_against_the_longest_and_the_shortest():
     rows = [(arm, k, loss) for arm, k, loss in (("raw", 0, 0.9), ("average", 12, 0.5), ("side-trip", 3, 0.8),
                                                ("side-trip", 6, 0.6), ("side-trip", 12, 0.51))]  # fmt: skip
-    table = last_steps.judged(pd.DataFrame(rows, columns=["arm", "k", "train_loss"]))
+    table = last_steps.derive_table(pd.DataFrame(rows, columns=["arm", "k", "train_loss"]))
     losses = {arm: part.train_loss.tolist() for arm, part in table.groupby("arm")}
     assert losses["longest side-trip"] == [0.51] and losses["shortest side-trip"] == [0.8]
     assert table[table.arm == "side-trip"].k.tolist() == [3, 6]

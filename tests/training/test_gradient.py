@@ -19,7 +19,7 @@ from replicate.training.gradient import (
     cuda_graph,
     gradient_of,
     plain_gradient,
-    restored,
+    restore_buffers,
 )
 
 DRAW = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_on_cuda_several_models_in_one_graph_are_each_alone():
 
 def test_buffers_that_warming_up_moved_are_put_back_after_an_error_too():
     buffer = torch.zeros(2)
-    with pytest.raises(OSError), restored([buffer]):
+    with pytest.raises(OSError), restore_buffers([buffer]):
         buffer.add_(1)
         raise OSError("capture broke")
     assert buffer.tolist() == [0, 0]

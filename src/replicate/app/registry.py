@@ -149,6 +149,9 @@ def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what its settings are beside the source's: column setting."""
     if table.empty:
         return table
-    settings = {key: source.setting(entry, table.attrs["settings"][key])
-            for key, entry in table.groupby("key").dataset.first().items()}  # fmt: skip
+    fields = table.attrs["settings"]
+    table = table.copy()
+    table.attrs = {}  # pandas copies attributes deeply, at every operation
+    entries = table.groupby("key").dataset.first()
+    settings = {key: source.setting(entry, fields[key]) for key, entry in entries.items()}
     return table.assign(setting=table.key.map(settings))

@@ -34,6 +34,7 @@ class Cells:
             if "diverged" in table
             else pd.Series(False, index=table.index)
         )
+        self._origins: dict[str | None, dict[str, str]] = {}
         self._lost = table.loc[lost, UNITS].drop_duplicates()
         keys = table.loc[~lost, list(self.fields)]
         self._table = table[~lost].set_index(["seed", "branch"], drop=False)
@@ -78,15 +79,14 @@ class Cells:
         return list(distinct.values())
 
     def origin(self, dataset: object) -> dict[str, str]:
-        """Commit, device and setting of the rows of a data set."""
-        rows = (
-            self._table[self._table.dataset == dataset] if isinstance(dataset, str) else self._table
-        )
-        names = ("commit", "device", "setting")
-        return {
-            name: ", ".join(sorted(set(rows[name].dropna()))) if name in rows else ""
-            for name in names
-        }
+        """Commit, device and setting of the rows of a data set; of all rows if it is no text."""
+        key = dataset if isinstance(dataset, str) else None
+        if key not in self._origins:
+            rows = self._table if key is None else self._table[self._table.dataset == key]
+            self._origins[key] = {
+                name: _join(rows, name) for name in ("commit", "device", "setting")
+            }
+        return dict(self._origins[key])
 
     def _key(self, chosen: Mapping[str, object]) -> tuple:
         wanted = [_blank(chosen.get(name)) for name in self.fields]
@@ -94,6 +94,11 @@ class Cells:
             if key in self._rows:
                 return key
         raise Absent(f"no cell {dict(chosen)}")
+
+
+def _join(rows: pd.DataFrame, name: str) -> str:
+    """The distinct texts of a column; "" without it."""
+    return ", ".join(sorted(set(rows[name].dropna()))) if name in rows else ""
 
 
 def _with_blanks(wanted: list) -> Iterator[tuple]:

@@ -18,6 +18,7 @@ from replicate.errors import BadData, unknown
 
 PRESETS = ("smoke", "cpu", "night", "gpu", "paper")
 WITHOUT_INTERVAL = ("exact", "erratum")
+LONGEST_LINE = 20_000  # characters; a contrast with many arms has a thousand
 
 
 def _not_blank(text: str) -> str:
@@ -135,7 +136,11 @@ def primary_fields(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str, Mappin
 
 def _rows(path: Path) -> list[dict]:
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["claim"]
+        text = path.read_text(encoding="utf-8")
+        if max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
+            # tomllib takes the square of a heading's depth.
+            raise BadData(f"{path.name}: a line has more than {LONGEST_LINE} characters")
+        rows = tomllib.loads(text)["claim"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
         raise BadData(f"{path.name}: no list of [[claim]] in TOML: {_line(error)}") from None
     except RecursionError:

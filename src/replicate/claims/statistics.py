@@ -8,6 +8,7 @@ interval, a ratio of means Fieller's. The p of an estimate answers the claim's b
 each a one-sided t test; for a ratio the test at an edge e is that of numerator - e denominator.
 """
 
+import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -143,16 +144,19 @@ def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate
 
 def holm(p: Sequence[float]) -> np.ndarray:
     """p adjusted for their number, in their order: the r-th smallest of n times n - r + 1, never
-    falling, at most 1.
-
-    As statsmodels' multipletests, which collects garbage at each call: three quarters of the time
-    of judging a source.
+    falling, at most 1. Holm 1979, by statsmodels.
     """
-    order = np.argsort(p, kind="stable")
-    stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return adjusted
+    if not len(p):
+        return np.empty(0)
+    from statsmodels.stats.multitest import multipletests  # here: a machine that runs needs none
+
+    # multipletests collects garbage at each call, a quarter of a second where torch is loaded;
+    # objects that are frozen meanwhile are not looked through.
+    gc.freeze()
+    try:
+        return multipletests(p, method="holm")[1]
+    finally:
+        gc.unfreeze()
 
 
 def seeds_needed(result: Estimate, band: tuple[float, float], most: int = 1_000_000) -> int:
