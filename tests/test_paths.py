@@ -143,7 +143,8 @@ def test_without_a_word_the_data_lies_in_the_checkout(monkeypatch, empty):
 
 def makes(folder: Path, words: str) -> str:
     """REPLICATE_DATA as `make` hands it on when it is called as in `words`."""
-    code = f"cd '{folder}' && {words} -f - show"
+    # Within `make test` the outer make would print folders and hand its own variables on.
+    code = f"cd '{folder}' && unset MAKEFLAGS MAKELEVEL MFLAGS && {words} -f - show"
     rule = f'include {paths.ROOT / "Makefile"}\nshow: ; @echo "$$REPLICATE_DATA"\n'
     return subprocess.run(
         ["bash", "-c", code], input=rule, capture_output=True, text=True, check=True
