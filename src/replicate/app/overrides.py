@@ -31,7 +31,7 @@ def settings(
     return {
         entry: value
         for entry, value in chosen.items()
-        if not source.needs_files(entry) or _at_hand(value.dataset, by_name=entry in named)
+        if not source.needs_files(entry) or _at_hand(value.dataset, asked=entry in named)
     }
 
 
@@ -98,7 +98,7 @@ def _check_device(preset: str) -> None:
         )
 
 
-def _at_hand(dataset: str, by_name: bool) -> bool:
+def _at_hand(dataset: str, asked: bool) -> bool:
     """Whether a data set is here or could be fetched; where an override names it, its absence is an
     error.
     """
@@ -112,7 +112,7 @@ def _at_hand(dataset: str, by_name: bool) -> bool:
     try:
         datasets.fetch(dataset)
     except Missing as error:
-        if by_name:
+        if asked:
             raise
         print(f"going on without {dataset}: {error}", file=sys.stderr)
         return False
