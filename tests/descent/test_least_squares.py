@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from replicate import descent
-from replicate.descent.least_squares import ROWS_PER_PRODUCT, BLOCKS
+from replicate.descent.least_squares import BLOCKS, ROWS_PER_PRODUCT
 
 
 def test_data_are_what_the_source_draws():

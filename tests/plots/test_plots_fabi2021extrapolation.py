@@ -84,7 +84,7 @@ def test_the_benefit_is_the_logarithm_of_the_ratio_of_losses():
     "plot, more",
     [(plots.error_orders, ()), (plots.toy_paths, (pd.DataFrame(), {})), (plots.toy_rates, ()),
      (plots.stability_map, ()), (plots.noise_and_batch, ()), (plots.basin_shares, ()),
-     (plots.arms_over, ("source",)), (plots.loss_by_rate, ()), (plots.benefit_by_batch, ()), (plots.arriving, ())],
+     (plots.arms_over, ("source",)), (plots.loss_by_rate, ()), (plots.benefit_by_batch, ()), (plots.changed_weights, ())],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot, more):
     ax = plot(pd.DataFrame(), *more)

@@ -7,7 +7,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from replicate.runs.pool import select_counted, is_of_today, without_seeds
+from replicate.runs.pool import is_of_today, select_counted, without_seeds
 
 HISTORY = ("new", "middle", "old")
 

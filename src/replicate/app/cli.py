@@ -264,7 +264,7 @@ def evidence(
     device: Device = "auto",
     out: Folder = None,
 ) -> None:
-    """What a GPU is wanted for: list it with its cost, and with a budget run what is missing."""
+    """List the experiments that need CUDA with their cost; with a budget, run those that are missing."""
     from replicate import runs
     from replicate.app import stages
 

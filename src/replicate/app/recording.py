@@ -124,29 +124,34 @@ def carry(source: Source, preset: str) -> Iterator[str]:
 
 
 def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> str:
+    """Run one seed anew and carry the recorded results if it is equal; what came of it."""
     table = runs.load_recorded(experiment, preset)
     recorded = table[table.dataset == entry]
     settings = experiment.chosen(source.presets[preset])[entry]
-    before = table.attrs["settings"][recorded.key.iloc[0]]
+    record = runs.records_of(experiment, preset)[recorded.key.iloc[0]]
+    # A field that settings had not when the result was recorded was at its default.
+    before = _plain(asdict(source.paper)) | record["settings"]
     if runs.without_seeds(before) != runs.without_seeds(_plain(asdict(settings))):
-        return "its settings have changed; run it anew"
-    seeds = [
-        seed
-        for seed in getattr(settings, "seeds", ())
-        if "seed" not in recorded or (recorded.seed == seed).any()
-    ]
-    fewer = settings if not seeds else replace(settings, seeds=(seeds[0],))
-    anew = runs.produce_or_load(experiment, fewer)
-    wanted = (
-        recorded if not seeds or "seed" not in recorded else recorded[recorded.seed == seeds[0]]
-    )
-    anew = anew if not seeds or "seed" not in anew else anew[anew.seed == seeds[0]]
-    if difference := differ(
-        experiment.without_clock(wanted), experiment.without_clock(runs.round_numbers(anew))
-    ):
+        return "not carried, its settings have changed"
+    if record["numerics"] != runs.numerics(experiment, settings):
+        return "not carried, it was recorded on another class of machines"
+    seeds = [seed for seed in getattr(settings, "seeds", ()) if _has(recorded, seed)]
+    settings = replace(settings, seeds=(seeds[0],)) if seeds else settings
+    anew = runs.round_numbers(runs.produce_or_load(experiment, settings))
+    tables = [_of_seed(each, seeds[:1]) for each in (recorded, anew)]
+    if difference := differ(*map(experiment.without_clock, tables)):
         return f"not carried, {difference}"
     runs.carry(experiment, preset, recorded.key.unique())
     return "carried to today's code"
+
+
+def _has(table: pd.DataFrame, seed: int) -> bool:
+    return "seed" not in table or bool((table.seed == seed).any())
+
+
+def _of_seed(table: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
+    """The rows of a seed, all rows of a table that has no seeds."""
+    return table[table.seed.isin(seeds)] if seeds and "seed" in table else table
 
 
 def differ(recorded: pd.DataFrame, anew: pd.DataFrame) -> str:

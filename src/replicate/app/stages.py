@@ -1,4 +1,4 @@
-"""What a GPU is wanted for: stages in order of value, each with its cost, run one after the other
+"""Experiments that need CUDA: stages in order of value, each with its cost, run one after the other
 within a budget.
 
 A stage is one experiment on one entry of preset gpu, for which it declares why and how valuable it
@@ -131,7 +131,7 @@ def run(
     """Run what is missing, in order, until the deadline; what is left. With `out`, each finished
     stage is a file there.
 
-    A stage whose data are not at hand, or that fails, is left over and does not stop the others.
+    A stage whose data are not at hand, or that fails, stays missing and does not stop the others.
     """
     missing = []
     for stage in stages:

@@ -166,7 +166,7 @@ def words(exact: pd.DataFrame) -> str:
         counts = verdicts.value_counts()
         several = ", ".join(f"{count} {word}" for word, count in counts.items())
         texts.append(f"{claim} {counts.index[0] if len(counts) == 1 else f'({several})'}")
-    return ", ".join(texts)
+    return ", ".join(texts) or "none"
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -4,7 +4,7 @@ whole.
 A method is told a point of descent, `Point`, and the loss as a function of the weights, and says
 where to go, what it keeps for next time, and how many forward passes and mini-steps that took:
 `step(loss_at, point, memory) -> Outcome`. `Stepping` and `Vaulting` are `optim.KeepStepping` and
-`optim.KeepVaulting`, variants and all: there one reads why.
+`optim.KeepVaulting`, with the same variants; their semantics are documented there.
 """
 
 import math

@@ -47,7 +47,7 @@ class TaylorExtrapolation(Wrapper):
     SGD. `variant` "published" is the code in the source: raw gradients under any optimizer, eta and
     h as they were when this was made, first from the 4th step on, one later than needed, and by the
     count of the optimizer's steps, so that a parameter whose gradient comes late is extrapolated
-    with its first gradient in the place of those it never had.
+    with its first gradient in place of the missing history.
 
     >>> from replicate.optim import SGD, TaylorExtrapolation
     >>> w = torch.nn.Parameter(torch.tensor([8.0]))

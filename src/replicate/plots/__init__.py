@@ -7,9 +7,9 @@ from replicate import lazy
 if TYPE_CHECKING:
     from replicate.plots.fabi2021extrapolation import (
         arms_over,
-        arriving,
         basin_shares,
         benefit_by_batch,
+        changed_weights,
         error_orders,
         loss_by_rate,
         noise_and_batch,
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     )
     from replicate.plots.sandler2023trajectories import (
         end_points,
-        side_trip_starts,
         ratios,
+        side_trip_starts,
         side_trips,
     )
     from replicate.plots.style import interval

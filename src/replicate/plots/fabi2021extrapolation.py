@@ -278,7 +278,7 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
 
 
 @unless_empty
-def arriving(table: pd.DataFrame) -> np.ndarray:
+def changed_weights(table: pd.DataFrame) -> np.ndarray:
     """Share of float32 weights that an extrapolation changes, and its length over that of a step,
     against dt.
 

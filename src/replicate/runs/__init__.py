@@ -6,12 +6,12 @@ from replicate import lazy
 
 if TYPE_CHECKING:
     from replicate.numerics import gains_by_bfloat16
-    from replicate.runs.backends import device_for
+    from replicate.runs.backends import device_for, numerics
     from replicate.runs.cache import (
         Runs,
-        load_cached,
         deviations,
         each,
+        load_cached,
         over,
         produce_or_load,
         tables_in,
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from replicate.runs.record import (
         carry,
         export,
-        load_recorded,
-        merge,
+        is_recorded,
         list_older,
         list_older_than,
+        load_recorded,
+        merge,
         read_export,
         record,
-        is_recorded,
         record_file,
         record_path,
+        records_of,
         round_numbers,
     )
     from replicate.runs.tables import (

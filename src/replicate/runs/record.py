@@ -22,7 +22,7 @@ from replicate.runs.tables import provenance_of, read_columns, read_table, write
 MOST_FILES, MOST_BYTES = (
     8,
     16 * 2**20,
-)  # of what one call hands out: little enough for any way off a lent machine
+)  # limits of what one call exports, so that it can be transferred in one go
 SIGNIFICANT_DIGITS = (
     6  # significant digits of a recorded number: far below any interval, and small files
 )
@@ -124,6 +124,12 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     ).reset_index(drop=True)
     rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
     return rows
+
+
+def records_of(experiment: Callable, preset: str) -> dict[str, dict]:
+    """The provenance of every recorded result of an experiment, by key; empty without a file."""
+    path = record_path(experiment, preset)
+    return provenance_of(path)["records"] if path.exists() else {}
 
 
 def list_older(experiment: Callable, preset: str) -> list[str]:

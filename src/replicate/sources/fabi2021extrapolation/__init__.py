@@ -7,6 +7,6 @@ a larger rate, heavy ball, and rates chosen for every arm.
 """
 
 TITLE = "Weight extrapolation with Taylor series and finite differences (Fabi 2021)"
-COST = """Imagewoof is only found, never fetched; no experiment here reads it yet. Estimated from floors, not
+COST = """Imagewoof at 224 px must be placed by hand; no experiment here reads it yet. Estimated from floors, not
 measured: 20 epochs of its 9025 images on ResNet-18 at 224 px are 2e15 floating-point operations per run,
 minutes of one GPU, and the arms, the grid of rates and five seeds some 60 such runs."""

@@ -1,4 +1,4 @@
-"""How much of an extrapolation arrives in float32 weights, and how long it is beside the step
+"""The share of float32 weights that an extrapolation changes, and its length beside the step
 before.
 """
 
@@ -58,7 +58,7 @@ def resolution(settings: Settings) -> pd.DataFrame:
 def resolution_run(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """One seed; the extrapolations are looked at and not adopted."""
+    """One seed; the extrapolations are measured and undone."""
     rows = list(_lengths(settings, point["seed"], device))
     if settings.batches:
         rows += [

@@ -1,6 +1,6 @@
 """Vincent Warmerdam (2020). More Descent, Less Gradient. koaning.io, April 2020.
 
-A gradient is dear and a step is cheap, so take more of each gradient: by Newton's method on a
+A gradient costs more than an update, so the post takes more of each gradient: by Newton's method on a
 regression, by walking on along one direction until the loss rises (KeepStepping), by a step length
 from finite differences (KeepVaulting). The printed code has a sign error and an inverted formula,
 so every claim about it is judged on the code as printed and as meant. The pictures of the figures
