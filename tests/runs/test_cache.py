@@ -163,6 +163,22 @@ def test_a_killed_worker_is_one_line_with_its_exit_code_and_finished_runs_are_ke
     assert len(runs.each(trained_alone, Settings(), GRID).table) == 3  # in new workers
 
 
+def growing(settings, point, folder, parents, device) -> pd.DataFrame:
+    """By 400 MB that stay, as libraries do; so long that loky looks at the memory of the process."""
+    torch.kept_by_a_test = torch.ones(10**8) if settings.lr > 0.1 else None
+    time.sleep(1.2)
+    return pd.DataFrame({"pid": [os.getpid()]})
+
+
+def test_a_worker_that_libraries_made_large_takes_the_next_runs_too(monkeypatch):
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    get_reusable_executor().shutdown(wait=True)
+    pids = set()
+    for rate in (0.1, 0.2, 0.3, 0.1):
+        pids |= set(runs.each(growing, Settings(lr=rate), GRID[:2]).table.pid)
+    assert len(pids) <= 2
+
+
 def diverging_at_one(settings, point, folder, parents, device) -> pd.DataFrame:
     if point["seed"] == 1:
         raise errors.Diverged("loss became nan at step 14", 14)

@@ -190,8 +190,7 @@ def _finish(tasks: list, label: str) -> int:
         joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
         warnings.catch_warnings(),
     ):
-        # loky takes a worker whose memory grew for a leaking one and replaces it; a data set is
-        # what it grew by.
+        # What is replaced nevertheless (see _keep_worker) is no matter of the reader's.
         warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
         done = joblib.Parallel(return_as="generator_unordered")(tasks)
         try:
@@ -201,6 +200,18 @@ def _finish(tasks: list, label: str) -> int:
                 f"{label}: a worker process was killed (memory?); finished runs are kept: "
                 f"run the same command again, with fewer than {count} jobs (REPLICATE_JOBS) if memory ran out"
             ) from None
+
+
+def _keep_worker() -> None:
+    """Let this process grow by 2 GB before loky takes it for a leaking one and starts another.
+
+    Its 300 MB are less than what torch, jax and scikit-learn add when the second experiment of a
+    worker imports them, and a new worker takes eight seconds to import them all again. The number
+    has no public name.
+    """
+    from joblib.externals.loky import process_executor
+
+    process_executor._MAX_MEMORY_LEAK_SIZE = 2 * 10**9
 
 
 def _one(
@@ -223,6 +234,7 @@ def _one(
 
     if time.time() > until or until in _near:
         return False
+    _keep_worker()
     if machine.read_request() != requested:
         os.environ[machine.DEVICE] = requested
     backends.device_for(run)  # jax computes where it is told from now on

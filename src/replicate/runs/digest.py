@@ -61,6 +61,7 @@ def packages_of(experiment: Callable) -> set[str]:
     return {name for tree in trees for name in _find_packages(tree)}
 
 
+@functools.cache
 def _find_packages(tree: ast.Module) -> set[str]:
     nodes = list(ast.walk(tree))
     plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
@@ -74,6 +75,7 @@ def _file_of(experiment: Callable) -> Path:
     return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 
 
+@functools.cache
 def _reach(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
     """Top-level statements that `name` needs, in the order of the module, and the package's modules
     these name.

@@ -121,6 +121,7 @@ def _git(*words: str) -> str:
     return done.stdout.strip()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Exact versions of what computes, and of Python."""
     numbers = {"python": platform.python_version()}
