@@ -152,7 +152,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    finished = _finish(tasks, label)
+    finished = _finish(tasks, label) if tasks else 0
     if finished < len(tasks):
         raise Busy(
             f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"

@@ -75,7 +75,6 @@ def _file_of(experiment: Callable) -> Path:
     return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 
 
-@functools.cache
 def _reach(tree: ast.Module, name: str) -> tuple[list[ast.stmt], set[str]]:
     """Top-level statements that `name` needs, in the order of the module, and the package's modules
     these name.
