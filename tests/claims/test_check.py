@@ -303,6 +303,8 @@ def test_what_can_be_judged_is_let_through(tmp_path, text):
 def test_a_claim_without_experiment_has_no_names():
     later = claim(experiment="", contrast={}, control={"what": "anything"})
     claims.check([later], "someone2020.toml", {}, {})
+    with pytest.raises(BadData, match="experiment: unknown experiment 'figure_1'"):
+        claims.check([claim()], "someone2020.toml", {}, {})
 
 
 # Every name that is shipped, replaced by one that nobody has.
