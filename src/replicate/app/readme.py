@@ -51,15 +51,7 @@ def tables() -> str:
 
 
 def _headline(rows: dict) -> str:
-    words = [
-        "reproduced",
-        "control fails",
-        "contradicted",
-        "inconclusive",
-        "confirmed",
-        "not confirmed",
-        "not tested",
-    ]
+    words = claims.HEADLINE
     lines = [f"| source | preset | what | {' | '.join(words)} |", "|---" * (len(words) + 3) + "|"]
     for (name, preset), table in rows.items():
         for group, counts in claims.headline(table).iterrows():

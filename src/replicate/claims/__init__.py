@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from replicate.claims.judge import (
         COLUMNS,
         GROUPS,
+        HEADLINE,
         NUMBERS,
         WORDS,
         headline,

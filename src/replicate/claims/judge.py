@@ -94,10 +94,10 @@ def headline(verdicts: pd.DataFrame) -> pd.DataFrame:
     cases the worst counts.
 
     Index: group ("claims of the source", "exact statements of the source", "errata", "ours");
-    columns: the words, and `control fails`: of those reproduced, how many have a control that
-    fails, as it should.
+    columns: HEADLINE, where `control fails` says of how many of the reproduced the control fails,
+    as it should.
     """
-    words = [
+    from_the_worst = [
         "contradicted",
         "not confirmed",
         "inconclusive",
@@ -107,11 +107,11 @@ def headline(verdicts: pd.DataFrame) -> pd.DataFrame:
     ]
     counted = verdicts[(verdicts.role == "primary") | (verdicts.verdict == "not tested")]
     counted = counted.assign(
-        group=counted.apply(_group, axis=1), place=counted.verdict.map(words.index)
+        group=counted.apply(_group, axis=1), place=counted.verdict.map(from_the_worst.index)
     )
     worst = counted.sort_values("place", kind="stable").drop_duplicates("claim")
     table = worst.groupby("group").verdict.value_counts().unstack(fill_value=0)
-    table = table.reindex(index=GROUPS, columns=words[::-1], fill_value=0)
+    table = table.reindex(index=GROUPS, columns=HEADLINE, fill_value=0)
     survives = worst[worst.verdict.isin(["reproduced"]) & (worst.control_verdict == "fails")]
     return table.assign(
         **{"control fails": survives.groupby("group").size().reindex(GROUPS, fill_value=0)}
@@ -119,6 +119,8 @@ def headline(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 GROUPS = ("claims of the source", "exact statements of the source", "errata", "ours")
+HEADLINE = ("reproduced", "control fails", "contradicted", "inconclusive", "confirmed",
+            "not confirmed", "not tested")  # fmt: skip
 
 
 def _group(row: pd.Series) -> str:
