@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicate import claims, paths, runs
-from replicate.sources.protocol import Experiment, Source, names
+from replicate.sources.protocol import THE_SOURCES, Experiment, Source, names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +55,12 @@ def read_recorded_tables(source: Source, preset: str) -> Tables:
     return lambda experiment: _with_setting(source, runs.load_recorded(experiment, preset))
 
 
-def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decided | None]:
-    """For `claims.measure`: the tables of some experiments together, as they are judged."""
+def decide(
+    source: Source, tables: Tables, settings: Mapping[str, object] | None = None
+) -> Callable[[tuple[str, ...]], Decided | None]:
+    """For `claims.measure`: the tables of some experiments together, as they are judged, and the
+    seeds that these settings plan for each data set, none if not given.
+    """
     import pandas as pd
 
     from replicate.claims import Decided
@@ -73,7 +77,14 @@ def decide(source: Source, tables: Tables) -> Callable[[tuple[str, ...]], Decide
             name: measure for each in experiments for name, measure in each.measures.items()
         }
         named = any(each.settings is None for each in experiments)
-        return Decided(pd.concat(judged, ignore_index=True), tuple(fields), measures, named)
+        table = pd.concat(judged, ignore_index=True)
+        planned = {
+            entry: each.units(value)
+            for each in experiments
+            for entry, value in each.chosen(settings or {}).items()
+        }
+        stand_ins = frozenset(table.dataset[table.setting != THE_SOURCES])
+        return Decided(table, tuple(fields), measures, named, planned, stand_ins)
 
     return decide_tables
 

@@ -36,13 +36,21 @@ SHORT_COLUMNS = [
 
 def of_runs(source: Source, settings: Mapping[str, object], preset: str) -> pd.DataFrame:
     """The rows of one source from the runs in build/."""
-    return judge_tables(source, registry.read_built_tables(source, settings), preset)
+    return judge_tables(source, registry.read_built_tables(source, settings), preset, settings)
 
 
-def judge_tables(source: Source, tables: registry.Tables, preset: str) -> pd.DataFrame:
-    """The whole claims file of a source, judged on these tables."""
+def judge_tables(
+    source: Source,
+    tables: registry.Tables,
+    preset: str,
+    settings: Mapping[str, object] | None = None,
+) -> pd.DataFrame:
+    """The whole claims file of a source, judged on these tables. settings: those that the tables were
+    planned with, the preset's if not given.
+    """
     claim_list = registry.claims_of(source)
-    measured = claims.measure(claim_list, registry.decide(source, tables))
+    planned = source.presets[preset] if settings is None else settings
+    measured = claims.measure(claim_list, registry.decide(source, tables, planned))
     absent = registry.list_missing(source, preset)
     return claims.judge(
         source.name,

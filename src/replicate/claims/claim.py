@@ -41,7 +41,11 @@ class Claim:
     rate. contrast: `name` and what that contrast takes; control, each of controls: fields of the
     contrast that it changes, and `what`, a name for readers. secondary: by name, further contrasts
     that are judged beside the primary one. primary: preset -> fields of the one case that is judged
-    there. margin: where the band comes from. scope "setting": about its data set, net or number.
+    there. margin: where the band comes from. scope "setting": about its data set, net or number, so
+    that a stand-in gives it no firm word. level: fields of the contrast that make it compare the
+    same work done twice; where that ratio is not 1, nothing that was timed is firm. moved: field ->
+    values that stand for a tuned rate one step of its grid lower and higher; where these change the
+    word, it is not firm.
     """
 
     id: Identity
@@ -64,6 +68,8 @@ class Claim:
     primary: dict[Literal["smoke", "cpu", "night", "gpu", "paper"], dict[str, Any]] = Field(
         default_factory=dict
     )
+    level: dict[str, Any] = Field(default_factory=dict)
+    moved: dict[str, list[Any]] = Field(default_factory=dict)
     scope: Literal["general", "setting"] = "general"
     note: str = ""
 
@@ -82,6 +88,9 @@ class Claim:
             raise ValueError(f"experiment must name each one once, got {list(self.experiments)}")
         if bool(self.experiment) != bool(self.contrast):
             raise ValueError("experiment and contrast belong together, got only one of them")
+        for name in ("level", "moved"):
+            if getattr(self, name) and not self.has_interval:
+                raise ValueError(f"{name}: a number without interval has no use for it")
         return self
 
     @property
@@ -102,11 +111,20 @@ class Claim:
 
     def position(self, low: float, high: float) -> str:
         """Where an interval lies beside the band: "inside", "outside" or "across"."""
-        if self.at_least <= low and high <= self.at_most:
-            return "inside"
-        if high < self.at_least or low > self.at_most:
-            return "outside"
+        return position(self.band, low, high, self.has_interval)
+
+
+def position(band: tuple[float, float], low: float, high: float, has_interval: bool = True) -> str:
+    """Where [low, high] lies beside a band: "inside", "outside" or "across".
+
+    Units that all lie on an edge, such as arms that agree to the last digit, are a tie and no win.
+    """
+    at_least, at_most = band
+    if has_interval and low == high and low in band:
         return "across"
+    if at_least <= low and high <= at_most:
+        return "inside"
+    return "outside" if high < at_least or low > at_most else "across"
 
 
 def load(folder: Path, source: str) -> list[Claim]:

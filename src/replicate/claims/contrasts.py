@@ -275,12 +275,12 @@ class Contrast:
             raise Absent("an arm is not compared with itself")
         function = CONTRASTS[self.name]
         given = dict(self.options)
-        arms = [self._arm(cells, case, arm) for arm in self._present(cells, case)]
+        arms = [self.of_arm(cells, case, arm) for arm in self._present(cells, case)]
         if self.base is not None:
-            given["base"] = self._arm(cells, case, self.base)
+            given["base"] = self.of_arm(cells, case, self.base)
         if self.ends:
             given["ends"] = [
-                self._arm(cells, case, {**arm, "metric": self.ends}) for arm in self.arms
+                self.of_arm(cells, case, {**arm, "metric": self.ends}) for arm in self.arms
             ]
         return function(*arms, **given)
 
@@ -303,12 +303,13 @@ class Contrast:
 
     def _ran(self, cells: Cells, case: Mapping, arm: Mapping) -> bool:
         try:
-            self._arm(cells, case, arm)
+            self.of_arm(cells, case, arm)
         except Absent:
             return False
         return True
 
-    def _arm(self, cells: Cells, case: Mapping, arm: Mapping) -> Numbers | Table:
+    def of_arm(self, cells: Cells, case: Mapping, arm: Mapping) -> Numbers | Table:
+        """The numbers of one arm in a case. Raises Absent."""
         chosen = self.chosen(case, arm)
         metric = chosen.pop("metric", self.metric)
         if not self.over or self.over in arm:

@@ -2,9 +2,9 @@
 
 An interval is held against a band that was fixed before the run. The word of a primary case is
 `reproduced` only if the whole interval lies in the band and `contradicted` only if all of it lies
-outside; it needs five units and, within its family, a p below ALPHA after Holm's correction.
-Secondary cases and controls say where they lie and have no word. From a row alone its words can be
-told again: `tell` does so.
+outside; it needs five seeds, all that its preset plans, no obstacle (`measure` finds them) and,
+within its family, a p below ALPHA after Holm's correction. Secondary cases and controls say where
+they lie and have no word. From a row alone its words can be told again: `tell` does so.
 """
 
 import math
@@ -12,24 +12,22 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from replicate.claims.claim import PRESETS, Claim
+from replicate.claims.claim import PRESETS, WITHOUT_INTERVAL, Claim, position
 from replicate.claims.contrasts import Contrast
-from replicate.claims.measure import Measured, describe
-from replicate.claims.statistics import Estimate, holm
+from replicate.claims.measure import FEWEST_SEEDS, Measured, describe
+from replicate.claims.statistics import Estimate, holm, is_skewed
 from replicate.errors import BadData
 
 ALPHA = 0.05  # error rate of all firm words of one family together
-FEWEST_UNITS = (
-    5  # below it Student's interval says more about the spread of the units than about the claim
-)
 COLUMNS = (
     "source claim origin kind family role case setting where quote statement contrast at_least at_most margin preset "
-    "verdict reason value low high level unit n p p_adjusted control control_value control_low control_high control_n "
-    "control_verdict commit device"
+    "verdict reason obstacle value low high level unit n p p_adjusted skewness control control_value control_low "
+    "control_high control_n control_verdict commit device"
 ).split()
 NUMBERS = (
-    "at_least at_most value low high level n p p_adjusted control_value control_low control_high control_n"
+    "at_least at_most value low high level n p p_adjusted skewness control_value control_low control_high control_n"
 ).split()
+OF_AN_ESTIMATE = ("value", "low", "high", "level", "n", "p", "skewness")
 WORDS = ("reproduced", "contradicted", "inconclusive", "not tested")
 OF_ERRATA = ("confirmed", "not confirmed", "not tested")
 ROLES = ("primary", "secondary", "control")
@@ -69,19 +67,18 @@ def tell(row: Mapping) -> tuple[str, str]:
     """(verdict, control_verdict) from the numbers of a row alone, as `judge` gives them."""
     if row["verdict"] == "not tested":
         return "not tested", row["control_verdict"]
-    position = _position(row, row["low"], row["high"])
-    exact = row["kind"] in ("exact", "erratum")
-    has_control = row["control"] != ""
-    few = not exact and (row["control_n"] < FEWEST_UNITS)
-    against = _position(row, row["control_low"], row["control_high"])
-    control = ("undecided" if few else CONTROL_WORDS[against]) if has_control else ""
+    place = _place(row, row["low"], row["high"])
+    exact = row["kind"] in WITHOUT_INTERVAL
+    few = not exact and (row["control_n"] < FEWEST_SEEDS)
+    against = _place(row, row["control_low"], row["control_high"])
+    control = ("undecided" if few else CONTROL_WORDS[against]) if row["control"] != "" else ""
     if row["kind"] == "erratum":
-        return {"inside": "confirmed"}.get(position, "not confirmed"), control
+        return {"inside": "confirmed"}.get(place, "not confirmed"), control
     if row["role"] != "primary":
-        return position, control
-    word = {"inside": "reproduced", "outside": "contradicted", "across": "inconclusive"}[position]
-    firm = exact or (row["n"] >= FEWEST_UNITS and row["p_adjusted"] < ALPHA)
-    return word if firm else "inconclusive", control
+        return place, control
+    word = {"inside": "reproduced", "outside": "contradicted", "across": "inconclusive"}[place]
+    decided = row["n"] >= FEWEST_SEEDS and row["p_adjusted"] < ALPHA and row["obstacle"] == ""
+    return word if exact or decided else "inconclusive", control
 
 
 def primary_rows(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -131,10 +128,9 @@ def _group(row: pd.Series) -> str:
     return "exact statements of the source" if row["kind"] == "exact" else "claims of the source"
 
 
-def _position(row: Mapping, low: float, high: float) -> str:
-    if row["at_least"] <= low and high <= row["at_most"]:
-        return "inside"
-    return "outside" if high < row["at_least"] or low > row["at_most"] else "across"
+def _place(row: Mapping, low: float, high: float) -> str:
+    has_interval = row["kind"] not in WITHOUT_INTERVAL
+    return position((row["at_least"], row["at_most"]), low, high, has_interval)
 
 
 def _is_primary(claim: Claim, case: Measured, preset: str) -> bool:
@@ -194,7 +190,9 @@ def _judge_case(
     role = case.role if case.role != "primary" or _is_primary(claim, case, preset) else "secondary"
     row = _row(source, claim, preset) | _numbers(case.estimate) | _control(case)
     row |= {"role": role, "case": case.label, "setting": case.setting, "contrast": case.contrast}
-    row |= {"commit": case.commit, "device": case.device}
+    row |= {"commit": case.commit, "device": case.device, "obstacle": "; ".join(case.obstacles)}
+    row |= {"at_least": case.band[0], "at_most": case.band[1]} if case.band else {}
+    row |= {"unit": case.unit} if case.unit else {}
     if role == "primary" and claim.has_interval:
         row["p_adjusted"] = adjusted[claim.id]
     row["verdict"], row["control_verdict"] = tell(row)
@@ -206,25 +204,20 @@ def _reason(claim: Claim, estimate: Estimate, row: Mapping) -> str:
     if not claim.has_interval:
         return ""
     reasons = [estimate.reason] if estimate.reason else []
-    if estimate.n < FEWEST_UNITS:
-        reasons.append(f"{estimate.n} units, fewer than {FEWEST_UNITS}")
-    if (
-        row["role"] == "primary"
-        and not reasons
-        and not estimate.hint
-        and row["p_adjusted"] >= ALPHA
-    ):
+    if estimate.n < FEWEST_SEEDS:
+        reasons.append(f"{estimate.n} seeds, fewer than {FEWEST_SEEDS}")
+    reasons += [row["obstacle"]] if row["obstacle"] else []
+    unsure = row["role"] == "primary" and row["p_adjusted"] >= ALPHA
+    if unsure and not reasons and not estimate.hint:
         reasons.append(f"{UNDECIDED} (p = {row['p_adjusted']:.2g})")
     reasons += [estimate.hint] if estimate.hint else []
-    if estimate.unit == "branch":
-        reasons.append(
-            f"the unit is the branch, within {estimate.seeds} seed{'s' if estimate.seeds != 1 else ''}"
-        )
+    if is_skewed(estimate.skewness, estimate.n):
+        reasons.append(f"the seeds are skewed ({estimate.skewness:.2g})")
     return "; ".join(reasons)
 
 
 def _numbers(estimate: Estimate) -> dict:
-    return {name: getattr(estimate, name) for name in ("value", "low", "high", "level", "n", "p")}
+    return {name: getattr(estimate, name) for name in OF_AN_ESTIMATE}
 
 
 def _control(case: Measured) -> dict:

@@ -3,16 +3,21 @@ source.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from replicate.claims import obstacles
 from replicate.claims.cells import Absent, Cells
 from replicate.claims.claim import Claim
 from replicate.claims.contrasts import Contrast, Least, Ratio
 from replicate.claims.statistics import Estimate, estimate, least, seeds_needed
 from replicate.errors import BadData
 
+SAME_WORK = "the same work twice"
+FEWEST_SEEDS = (
+    5  # below it Student's interval says more about the spread of the seeds than about the claim
+)
 LISTED = 5  # values of a field that a contrast runs along, up to which a case is called by them
 
 
@@ -33,6 +38,8 @@ class Decided:
     fields: tuple[str, ...]
     measures: Mapping[str, Callable]
     named: bool = True
+    planned: Mapping[object, int] = field(default_factory=dict)
+    stand_ins: frozenset = frozenset()
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Measured:
     """What one case of a claim came to, with its control, and where the numbers were made.
 
     role: "primary" as far as the case goes (`judge` knows whether it is the preset's), "secondary"
-    or "control". case: its fields; label: the same for readers.
+    or "control". case: its fields; label: the same for readers. obstacles: what keeps it from a
+    firm word. band, unit: where they are not the claim's.
     """
 
     claim: str
@@ -54,6 +62,9 @@ class Measured:
     commit: str = ""
     device: str = ""
     setting: str = ""
+    obstacles: tuple[str, ...] = ()
+    band: tuple[float, float] | None = None
+    unit: str = ""
 
 
 def measure(
@@ -141,10 +152,35 @@ class _Question:
                 continue
             other = None if control is None else self._control(control, case)
             label = " ".join(text for text in (self._label(case, contrast), name) if text)
-            yield Measured(
+            row = Measured(
                 self.claim.id, role, case, label, describe(contrast), _estimate(self.claim, numbers), other,
                 against if other is not None else "", **self.cells.origin(case.get("dataset")),
             )  # fmt: skip
+            yield from self._with_obstacles(row, contrast) if role == "primary" else [row]
+
+    def _with_obstacles(self, row: Measured, contrast: Contrast) -> Iterator[Measured]:
+        """The row with its obstacles, and a row beside it for the same work done twice."""
+        case = obstacles.Case(
+            self.claim, contrast, row.case, self.cells, row.estimate, self.tables.planned, self.tables.stand_ins,
+            lambda other, kind, band: self._other(other, row.case, kind, band),
+        )  # fmt: skip
+        yield replace(row, obstacles=obstacles.find(case))
+        if (level := obstacles.same_work(case)) is not None:
+            about = describe(contrast.change(self.claim.level))
+            yield replace(
+                row, role="control", label=f"{row.label} {SAME_WORK}".strip(), contrast=about, estimate=level,
+                control=None, controlled="", band=obstacles.LEVEL_BAND, unit="ratio",
+            )  # fmt: skip
+
+    def _other(
+        self, contrast: Contrast, case: Mapping, kind: str, band: tuple[float, float]
+    ) -> Estimate | None:
+        """Another contrast in the same case, None where it was not run."""
+        try:
+            numbers = self._numbers(contrast, case)
+        except Absent:
+            return None
+        return _with_interval(numbers, kind, band)
 
     def _cases(self, contrast: Contrast) -> list[dict]:
         if contrast.name in self.tables.measures:
@@ -198,25 +234,29 @@ def _estimate(claim: Claim, numbers) -> Estimate:
     """
     if not claim.has_interval:
         return Estimate.exact(_single(claim, numbers))
+    result = _with_interval(numbers, claim.kind, claim.band)
+    return result if isinstance(numbers, Least | Ratio) else _with_count(claim, result)
+
+
+def _with_interval(numbers, kind: str, band: tuple[float, float]) -> Estimate:
     if isinstance(numbers, Least):
-        return least([_columns(value=each) for each in numbers.of], claim.band)
+        return least([_columns(value=each) for each in numbers.of], band)
     if isinstance(numbers, Ratio):
         columns = _columns(numerator=numbers.numerator, denominator=numbers.denominator)
-        return estimate(columns, claim.kind, claim.band)
-    return _with_count(claim, estimate(_columns(value=numbers), claim.kind, claim.band))
+        return estimate(columns, kind, band)
+    return estimate(_columns(value=numbers), kind, band)
 
 
 def _with_count(claim: Claim, result: Estimate) -> Estimate:
-    """Where an interval does not decide, how many units would, mean and spread staying what they
+    """Where an interval does not decide, how many seeds would, mean and spread staying what they
     are.
     """
     if result.reason or claim.position(result.low, result.high) != "across":
         return result
-    count, unit = (
-        seeds_needed(result, claim.band),
-        {"seed": "seeds", "branch": "branches"}[result.unit],
-    )
-    return replace(result, hint=f"about {count} {unit} would decide at this mean and spread")
+    if result.low == result.high:
+        return replace(result, hint="a tie")
+    count = max(FEWEST_SEEDS, seeds_needed(result, claim.band))
+    return replace(result, hint=f"about {count} seeds would decide at this mean and spread")
 
 
 def _single(claim: Claim, numbers) -> float:

@@ -1,11 +1,13 @@
 """From per-run numbers to estimates: one rule for every interval and every p.
 
-The unit is the seed if there are at least five, else (seed, branch). A mean gets Student's t
-interval, a ratio of means Fieller's. The p of an estimate answers the claim's band [a, b]:
+The unit is the seed: what was measured at several branches of one seed is averaged. A mean gets
+Student's t interval, a ratio of means Fieller's. The p of an estimate answers the claim's band
+[a, b]:
 
     p_in  = max(p(mean > a), p(mean < b))     p_out = min(p(mean < a), p(mean > b))     p = min(p_in, p_out)
 
 each a one-sided t test; for a ratio the test at an edge e is that of numerator - e denominator.
+Units without any spread have no t: n of them on one side of an edge get the sign test's 2^-n.
 """
 
 import gc
@@ -16,7 +18,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-SEEDS_FOR_UNITS = 5  # fewer seeds than this, and the unit is (seed, branch)
 LEVELS = {
     "equivalence": 0.90,
     "ordering": 0.95,
@@ -33,12 +34,11 @@ class Estimate:
     low: float
     high: float
     level: float = math.nan  # share of such intervals that hold the truth
-    n: int = 1  # units
+    n: int = 1  # seeds
     p: float = math.nan
-    seeds: int = 0
-    unit: str = ""  # "seed" or "branch"
+    skewness: float = math.nan  # of the units, see `skewness`
     reason: str = ""  # why no verdict can be drawn from it, if so
-    hint: str = ""  # how many units would decide, where the interval does not
+    hint: str = ""  # how many seeds would decide, where the interval does not
 
     @classmethod
     def exact(cls, value: float) -> "Estimate":
@@ -47,18 +47,12 @@ class Estimate:
 
 
 def units(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per unit: means over branches if there are at least five seeds, else the (seed, branch)
-    rows as they are.
+    """One row per seed: means over its branches, which share the seed's data, order and weights.
 
-    table: columns seed, branch, and the numbers to be averaged. A NaN is a run that diverged and
-    makes its unit NaN.
+    table: columns seed, branch, and the numbers to be averaged. A NaN, of a run that diverged or
+    never got there, makes its seed NaN.
     """
-    by_seed = table.seed.nunique() >= SEEDS_FOR_UNITS
-    groups = (
-        table.drop(columns="branch").groupby("seed")
-        if by_seed
-        else table.groupby(["seed", "branch"])
-    )
+    groups = table.drop(columns="branch").groupby("seed")
     complete = groups.count().eq(groups.size(), axis=0)  # pandas would leave a NaN out of the mean
     return groups.mean().where(complete).reset_index()
 
@@ -68,8 +62,8 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
     interval and p.
 
     table: one row per (seed, branch), columns seed, branch and value, or seed, branch, numerator and
-    denominator. kind: a key of LEVELS. band: (at_least, at_most), infinite where open. Runs that
-    diverged or too few units give an estimate without bounds whose `reason` says so. Raises
+    denominator. kind: a key of LEVELS. band: (at_least, at_most), infinite where open. Seeds without
+    a number or too few of them give an estimate without bounds whose `reason` says so. Raises
     ValueError on an unknown kind or a missing column.
     """
     if kind not in LEVELS:
@@ -82,53 +76,66 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
         )
     if table[["seed", "branch"]].isna().any(axis=None):
         raise ValueError("every row must have a seed and a branch, got NaN")
-    unit = units(table[["seed", "branch", *numbers]])
-    described = {
-        "n": len(unit),
-        "seeds": table.seed.nunique(),
-        "unit": "branch" if "branch" in unit else "seed",
-    }
-    described["level"] = LEVELS[kind]
-    values = unit[numbers].to_numpy(dtype=np.float64)
-    if lost := int((~np.isfinite(values).all(axis=1)).sum()):
-        return Estimate(
-            math.nan,
-            -math.inf,
-            math.inf,
-            p=1.0,
-            reason=f"{lost} of {len(unit)} units diverged",
-            **described,
-        )
-    if not len(unit):
-        return Estimate(math.nan, -math.inf, math.inf, p=1.0, reason="no units", **described)
-    if len(unit) < 2:
-        value = _quotient(*values[0]) if ratio else values[0, 0]
-        return Estimate(
-            value, -math.inf, math.inf, p=1.0, reason="one unit has no interval", **described
-        )
+    values = units(table[["seed", "branch", *numbers]])[numbers].to_numpy(dtype=np.float64)
+    described = {"n": len(values), "level": LEVELS[kind]}
+    if reason := _why_open(values):
+        value = math.nan
+        if len(values) == 1 and np.isfinite(values).all():
+            value = _quotient(*values[0]) if ratio else values[0, 0]
+        return Estimate(value, -math.inf, math.inf, p=1.0, reason=reason, **described)
     if ratio:
         return _ratio(values[:, 0], values[:, 1], band, described)
-    low, high = _student(values[:, 0], described["level"])
-    return Estimate(
-        values.mean(), low, high, p=_p(lambda edge: values[:, 0] - edge, band), **described
-    )
+    return _mean(values[:, 0], band, described)
+
+
+def skewness(values: np.ndarray) -> float:
+    """g = m3 / m2^(3/2) of the units, (n,); m2 and m3 their second and third central moments.
+
+    NaN without spread.
+    """
+    away = values - values.mean()
+    second = (away**2).mean()
+    return float((away**3).mean() / second**1.5) if np.ptp(values) > 0 else math.nan
+
+
+def is_skewed(skewness: float, n: int) -> bool:
+    """Whether units are more skewed than all but one in twenty samples of n normal numbers.
+
+    Their g has mean 0 and variance 6 (n - 2) / ((n + 1)(n + 3)). Student's interval of skewed units
+    lies wrongly on one side more often than it says.
+    """
+    return n > 2 and abs(skewness) > 1.96 * math.sqrt(6 * (n - 2) / ((n + 1) * (n + 3)))
+
+
+def _why_open(values: np.ndarray) -> str:
+    """Why these units, (n, columns), have no interval; "" if they have one."""
+    lost = int((~np.isfinite(values).all(axis=1)).sum())
+    if lost:
+        return f"{lost} of {len(values)} seeds have no number"
+    return {0: "no seeds", 1: "one seed has no interval"}.get(len(values), "")
+
+
+def _mean(values: np.ndarray, band: tuple[float, float], described: dict) -> Estimate:
+    low, high = _student(values, described["level"])
+    p = _p(lambda edge: values - edge, band)
+    return Estimate(values.mean(), low, high, p=p, skewness=skewness(values), **described)
 
 
 def least(tables: Sequence[pd.DataFrame], band: tuple[float, float]) -> Estimate:
     """The least of several means, to be held against a band that is open above: all of them have to
     lie in it.
 
-    tables: columns seed, branch and value of each, over the same units. The interval's low end is
+    tables: columns seed, branch and value of each, over the same rows. The interval's low end is
     the lowest of all low ends and its high end the lowest high end, so that it lies in the band
     only if each mean does, and outside as soon as one does. p: the largest of the p's that they lie
     in it, or the smallest that one lies outside times their number, whichever is less. Raises
-    ValueError without tables, or if their units differ.
+    ValueError without tables, or if their rows differ.
     """
     if not tables:
         raise ValueError("tables must hold at least one table, got none")
-    keys = [set(map(tuple, table[["seed", "branch"]].to_numpy())) for table in tables]
-    if any(units_of != keys[0] for units_of in keys):
-        raise ValueError("all tables must have the same units (seed, branch)")
+    rows = [set(map(tuple, table[["seed", "branch"]].to_numpy())) for table in tables]
+    if any(each != rows[0] for each in rows):
+        raise ValueError("all tables must have the same rows (seed, branch)")
     estimates = [estimate(table, "ordering", band) for table in tables]
     for each in estimates:
         if each.reason:
@@ -208,9 +215,11 @@ def _ratio(
     value = _quotient(numerator.mean(), denominator.mean())
     low, high = fieller(numerator, denominator, described["level"])
     p = _p(lambda edge: numerator - edge * denominator, band)
-    gate = _one_sided(denominator, above=True)
+    known = np.ptp(denominator) == 0 and denominator[0] > 0
+    gate = 0.0 if known else _one_sided(denominator, above=True)
     if gate < GATE:
-        return Estimate(value, low, high, p=p, **described)
+        g = skewness(numerator - value * denominator)
+        return Estimate(value, low, high, p=p, skewness=g, **described)
     # No p of a ratio means anything where its denominator may be 0 or negative.
     reason = f"gain not above 0 at p < {GATE:g} (p = {gate:.2g})"
     return Estimate(value, low, high, p=1.0, reason=reason, **described)
@@ -229,9 +238,9 @@ def _student(values: np.ndarray, level: float) -> tuple[float, float]:
 
 def _quantile(level: float, n: int) -> float:
     """Half the width of Student's interval of n values, in standard errors."""
-    from scipy import stats  # here, so that a machine that only runs needs none of it
+    from scipy import special  # here, so that a machine that only runs needs none of it
 
-    return stats.t.ppf((1 + level) / 2, n - 1)
+    return float(special.stdtrit(n - 1, (1 + level) / 2))
 
 
 def _p(beyond, band: tuple[float, float]) -> float:
@@ -252,11 +261,11 @@ def _p(beyond, band: tuple[float, float]) -> float:
 
 
 def _one_sided(values: np.ndarray, above: bool) -> float:
-    """p of the t test whose alternative is mean > 0 (or < 0). Values without any spread are
-    certain.
-    """
+    """p of the t test whose alternative is mean > 0 (or < 0); without spread, of the sign test."""
     if np.ptp(values) == 0:
-        return 0.0 if (values[0] > 0) == above and values[0] != 0 else 1.0
-    from scipy import stats
+        on_that_side = values[0] > 0 if above else values[0] < 0
+        return 0.5 ** len(values) if on_that_side else 1.0
+    from scipy import special
 
-    return float(stats.ttest_1samp(values, 0, alternative="greater" if above else "less").pvalue)
+    t = values.mean() / (values.std(ddof=1) / math.sqrt(len(values)))
+    return float(special.stdtr(len(values) - 1, -t if above else t))

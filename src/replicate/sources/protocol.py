@@ -21,6 +21,7 @@ from types import ModuleType
 import replicate.sources
 from replicate.errors import unknown
 
+THE_SOURCES = "the source's"  # setting of an entry in which nothing stands in
 NOT_EXPERIMENTS = (
     "settings",
     "presets",
@@ -37,6 +38,10 @@ class Evidence:
     why: str
 
 
+def _count_seeds(settings) -> int:
+    return len(settings.seeds)
+
+
 @dataclass(eq=False)
 class Experiment:
     """A function from settings to a table, with all that is said of it elsewhere.
@@ -48,7 +53,8 @@ class Experiment:
     settings -> multiplications and additions. evidence: entry -> `Evidence`. derive: the recorded
     table of one data set -> the table that is judged, one row per unit and cell. clocked: column ->
     None for a column, or the value of rows, that hold seconds of the machine, so that no other run
-    has the same. measures: the rare measures that no named contrast expresses, by name:
+    has the same. units: settings -> how many seeds its table has, or what stands for them, such as
+    blocks of repeats. measures: the rare measures that no named contrast expresses, by name:
     `replicate.claims.contrasts` says how they are called.
     """
 
@@ -62,6 +68,7 @@ class Experiment:
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     derive: Callable | None = None
     clocked: Mapping[str, object] = field(default_factory=dict)
+    units: Callable[[object], int] = _count_seeds
     measures: Mapping[str, Callable] = field(default_factory=dict)
 
     def __post_init__(self):
