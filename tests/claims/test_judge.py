@@ -77,31 +77,62 @@ def test_the_whole_interval_has_to_lie_on_one_side(kind, centre, spread, word):
     assert verdict(claim(kind=kind), measured(sampled(centre, spread, kind=kind))).verdict == word
 
 
-def test_fewer_than_five_units_are_never_firm():
-    row = verdict(claim(), measured(sampled(1.0, 1e-4, seeds=2, branches=2)))
+@pytest.mark.parametrize("branches", [1, 3, 50])
+def test_fewer_than_five_seeds_are_never_firm_whatever_their_branches(branches):
+    row = verdict(claim(), measured(sampled(1.0, 1e-6, seeds=4, branches=branches)))
     assert (row.verdict, row.n) == ("inconclusive", 4)
-    assert row.reason == "4 units, fewer than 5; the unit is the branch, within 2 seeds"
+    assert row.reason == "4 seeds, fewer than 5"
 
 
-def test_branches_of_few_seeds_are_said_to_be_that():
-    row = verdict(claim(), measured(sampled(1.0, seeds=2, branches=3)))
-    assert (row.n, row.reason) == (6, "the unit is the branch, within 2 seeds")
+@pytest.mark.parametrize("centre, word", [(1.0, "reproduced"), (0.5, "contradicted")])
+def test_an_obstacle_keeps_any_word_from_being_firm(centre, word):
+    free = verdict(claim(), measured(sampled(centre)))
+    held = verdict(claim(), measured(sampled(centre), obstacles=("8 of 24 seeds", "a stand-in")))
+    assert (free.verdict, free.obstacle, free.reason) == (word, "", "")
+    assert (held.verdict, held.obstacle) == ("inconclusive", "8 of 24 seeds; a stand-in")
+    assert held.reason == held.obstacle and held.p_adjusted == free.p_adjusted < 1e-3
+
+
+def test_a_tie_has_no_word_at_any_edge():
+    tie = Estimate(0.8, 0.8, 0.8, 0.9, 8, 0.0)
+    assert verdict(claim(), measured(tie)).verdict == "inconclusive"
+    assert verdict(claim(at_least=-math.inf, at_most=0.8), measured(tie)).verdict == "inconclusive"
+    exact = verdict(claim(kind="exact", primary={}), measured(Estimate.exact(0.8)))
+    assert exact.verdict == "reproduced"
+
+
+def test_skewed_seeds_are_said_to_be_that():
+    result = replace(sampled(1.0), skewness=2.2)
+    row = verdict(claim(), measured(result))
+    assert (row.verdict, row.skewness) == ("reproduced", 2.2)
+    assert row.reason == "the seeds are skewed (2.2)"
+    assert verdict(claim(), measured(replace(result, skewness=0.9))).reason == ""
+
+
+def test_a_row_may_have_a_band_and_a_unit_of_its_own():
+    """The same work twice is held against its own band, beside a claim on something else."""
+    beside = measured(at(0.5), role="control", band=(0.95, 1.05), unit="seconds over seconds")
+    table = judge("x", [claim()], [measured(at(1e-6)), beside], "cpu")
+    assert (table.at_least[1], table.at_most[1], table.unit[1]) == (
+        0.95,
+        1.05,
+        "seconds over seconds",
+    )
+    assert (table.verdict[1], table.verdict[0], table.unit[0]) == ("across", "reproduced", "ratio")
 
 
 def test_an_estimate_that_says_nothing_keeps_its_reason():
-    lost = Estimate(math.nan, -math.inf, math.inf, n=8, p=1.0, reason="1 of 8 units diverged")
+    lost = Estimate(math.nan, -math.inf, math.inf, n=8, p=1.0, reason="1 of 8 seeds have no number")
     row = verdict(claim(), measured(lost))
-    assert (row.verdict, row.reason) == ("inconclusive", "1 of 8 units diverged")
+    assert (row.verdict, row.reason) == ("inconclusive", "1 of 8 seeds have no number")
 
 
-def test_what_eight_seeds_decide_six_branches_may_not():
-    """The same spread leaves a wider interval with fewer units: 0.88, each unit 0.1 off."""
+def test_what_eight_seeds_decide_six_seeds_may_not():
+    """The same spread leaves a wider interval with fewer seeds: 0.88, each seed 0.1 off."""
     rows = []
-    for seeds, branches in ((8, 4), (2, 3)):
-        index = [(s, b) for s in range(seeds) for b in range(branches)]
-        table = pd.DataFrame(index, columns=["seed", "branch"])
-        unit = table.seed if seeds >= 5 else table.index
-        table["value"] = 0.88 + np.where(unit % 2 == 0, -0.1, 0.1)
+    for seeds in (8, 6):
+        table = pd.DataFrame({"seed": range(seeds), "branch": 0})
+        table["value"] = 0.88 + np.where(table.seed % 2 == 0, -0.1, 0.1)
         rows.append(verdict(claim(), measured(estimate(table, "equivalence", (0.8, 1.25)))))
     assert [(row.verdict, row.n) for row in rows] == [("reproduced", 8), ("inconclusive", 6)]
 
@@ -121,7 +152,7 @@ def holm(p: list[float]) -> list[float]:
 
 
 def at(p: float) -> Estimate:
-    return Estimate(1.0, 0.9, 1.1, level=0.9, n=8, p=p, seeds=8, unit="seed")
+    return Estimate(1.0, 0.9, 1.1, level=0.9, n=8, p=p)
 
 
 def family(*groups: list[float]) -> tuple[list[claims.Claim], list[Measured]]:
@@ -191,7 +222,7 @@ def test_secondary_cases_have_no_word_and_are_not_counted():
     "low, high, word", [(0.9, 1.1, "inside"), (0.1, 0.2, "outside"), (0.7, 1.1, "across")]
 )
 def test_rows_beside_say_where_they_lie(role, low, high, word):
-    result = Estimate(1.0, low, high, 0.9, 8, 1e-9, 8, "seed")
+    result = Estimate(1.0, low, high, 0.9, 8, 1e-9)
     table = judge("x", [claim()], [measured(at(1e-6)), measured(result, role=role)], "cpu")
     assert (table.role[1], table.verdict[1]) == (role, word)
 
@@ -344,7 +375,7 @@ def test_a_row_carries_the_claim_the_numbers_and_their_origin():
 
 
 ESTIMATES = st.builds(
-    lambda value, half, n, p: Estimate(value, value - half, value + half, 0.9, n, p, n, "seed"),
+    lambda value, half, n, p: Estimate(value, value - half, value + half, 0.9, n, p),
     st.floats(-1, 3), st.floats(0, 1), st.integers(2, 9), st.floats(0, 1),
 )  # fmt: skip
 
@@ -372,6 +403,8 @@ def told_again(row: dict) -> tuple[str, str]:
     exact = row["kind"] in ("exact", "erratum")
 
     def where(low: float, high: float) -> str:
+        if not exact and low == high and low in (row["at_least"], row["at_most"]):
+            return "across"
         if low >= row["at_least"] and high <= row["at_most"]:
             return "inside"
         return "outside" if high < row["at_least"] or low > row["at_most"] else "across"
@@ -383,7 +416,7 @@ def told_again(row: dict) -> tuple[str, str]:
         word = place
     else:
         word = {"inside": "reproduced", "outside": "contradicted", "across": "inconclusive"}[place]
-        if not exact and (row["n"] < 5 or not row["p_adjusted"] < 0.05):
+        if not exact and (row["n"] < 5 or not row["p_adjusted"] < 0.05 or row["obstacle"] != ""):
             word = "inconclusive"
     if not row["control"]:
         return word, ""
@@ -395,9 +428,10 @@ def told_again(row: dict) -> tuple[str, str]:
 @pytest.mark.parametrize("column, value", [
     ("low", 0.1), ("high", 9.0), ("at_least", 1.05), ("at_most", 0.95), ("n", 4), ("p_adjusted", 0.05),
     ("role", "control"), ("kind", "erratum"), ("control_low", 0.9), ("control_n", 4), ("control", ""),
+    ("obstacle", "4 of 8 seeds"),
 ])  # fmt: skip
 def test_each_number_that_decides_changes_the_words(column, value):
-    control = Estimate(0.5, 0.4, 0.6, 0.9, 8, 0.0, 8, "seed")
+    control = Estimate(0.5, 0.4, 0.6, 0.9, 8, 0.0)
     if column == "control_low":
         control = replace(control, high=1.0)
     row = verdict(claim(), measured(at(1e-6), control=control)).to_dict()

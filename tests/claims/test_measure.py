@@ -138,15 +138,16 @@ def test_one_seed_that_diverged_leaves_nothing_firm(name):
     table = made(levels(name))
     table.loc[(table.seed == 3), ["loss", "top1"]] = math.nan
     row = row_of(asked(name), table)
-    assert (row.verdict, row.reason) == ("inconclusive", "1 of 8 units diverged") and math.isnan(
-        row.value
-    )
+    assert (row.verdict, row.reason) == (
+        "inconclusive",
+        "1 of 8 seeds have no number",
+    ) and math.isnan(row.value)
 
 
 @pytest.mark.parametrize("name", TRIALS)
 def test_four_seeds_are_never_firm(name):
     row = row_of(asked(name), made(levels(name), seeds=4))
-    assert row.verdict == "inconclusive" and "4 units, fewer than 5" in row.reason
+    assert row.verdict == "inconclusive" and "4 seeds, fewer than 5" in row.reason
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from replicate.claims.statistics import (
     estimate,
     fieller,
     holm,
+    is_skewed,
     least,
     seeds_needed,
+    skewness,
     units,
 )
 
@@ -45,15 +47,11 @@ def draws(seed: int, *shape: int) -> np.ndarray:
 # Units.
 
 
-def test_from_five_seeds_on_branches_are_averaged():
-    found = units(table(np.arange(20.0), branches=4))
-    assert found.value.tolist() == [1.5, 5.5, 9.5, 13.5, 17.5]
-    assert (estimate(table(draws(0, 20), branches=4), "estimate", POSITIVE).n, len(found)) == (5, 5)
-
-
-def test_below_five_seeds_the_unit_is_the_branch():
-    one = estimate(table(draws(0, 16), branches=4), "estimate", POSITIVE)
-    assert (one.n, one.seeds, one.unit) == (16, 4, "branch")
+@pytest.mark.parametrize("seeds", [2, 4, 5, 9])
+def test_branches_are_averaged_whatever_the_number_of_seeds(seeds):
+    rows = units(table(np.arange(4.0 * seeds), branches=4))
+    assert rows.value.tolist() == [1.5 + 4 * seed for seed in range(seeds)]
+    assert estimate(table(draws(0, 4 * seeds), branches=4), "estimate", POSITIVE).n == seeds
 
 
 def test_more_branches_of_the_same_seeds_are_not_more_units():
@@ -254,13 +252,13 @@ def test_seeds_needed_are_bounded_and_need_an_interval_and_an_edge():
             seeds_needed(found, band)
 
 
-def test_diverged_units_leave_an_estimate_without_bounds_that_says_so():
+def test_seeds_without_a_number_leave_an_estimate_without_bounds_that_says_so():
     found = estimate(table([1.0, 2.0, math.nan, 3.0, 4.0, math.inf]), "estimate", POSITIVE)
     assert (found.low, found.high, found.p, found.reason) == (
         -math.inf,
         math.inf,
         1.0,
-        "2 of 6 units diverged",
+        "2 of 6 seeds have no number",
     )
 
 
@@ -269,47 +267,94 @@ def test_one_diverged_branch_is_not_left_out_of_the_mean_of_its_seed(lost):
     values = draws(8, 8, 4)
     values[3, 1] = lost
     found = estimate(table(values, branches=4), "estimate", POSITIVE)
-    assert (found.n, found.p, found.reason) == (8, 1.0, "1 of 8 units diverged") and math.isnan(
-        found.value
-    )
+    assert (found.n, found.p, found.reason) == (
+        8,
+        1.0,
+        "1 of 8 seeds have no number",
+    ) and math.isnan(found.value)
 
 
-def test_of_few_seeds_a_diverged_branch_is_one_unit():
+def test_a_branch_without_a_number_is_lost_with_its_seed_among_few_seeds_too():
     values = draws(8, 6)
     values[4] = math.nan
-    assert (
-        estimate(table(values, branches=3), "estimate", POSITIVE).reason == "1 of 6 units diverged"
-    )
+    result = estimate(table(values, branches=3), "estimate", POSITIVE)
+    assert result.reason == "1 of 2 seeds have no number"
+
+
+def test_a_table_without_rows_has_a_reason():
+    result = estimate(table([]), "estimate", POSITIVE)
+    assert (result.n, result.p, result.reason) == (0, 1.0, "no seeds") and math.isnan(result.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("denominator", [[0.0] * 6, [-1.0, 1.0] * 3])
+def test_denominators_that_are_or_cancel_to_zero_have_no_bounds_and_a_reason(denominator):
+    result = estimate(ratio([1.0, 2, 3, 4, 5, 6], denominator), "equivalence", MARGIN)
+    assert (result.low, result.high, result.p) == (-math.inf, math.inf, 1.0) and result.reason
+
+
+def test_a_row_without_a_seed_is_refused():
+    rows = table([1.0, 2, 3, 4, 5, 600]).assign(seed=[0, 1, 2, 3, 4, math.nan])
+    with pytest.raises(ValueError, match="every row must have a seed"):
+        estimate(rows, "ordering", POSITIVE)
 
 
 @pytest.mark.parametrize("column", ["numerator", "denominator"])
 def test_either_arm_that_diverges_loses_the_unit(column):
     rows = ratio(1 + 0.1 * draws(9, 8), 1 + 0.1 * draws(10, 8))
     rows.loc[2, column] = math.nan
-    assert estimate(rows, "equivalence", MARGIN).reason == "1 of 8 units diverged"
+    assert estimate(rows, "equivalence", MARGIN).reason == "1 of 8 seeds have no number"
 
 
-def test_one_unit_has_no_interval():
+def test_one_seed_has_no_interval():
     found = estimate(table([2.0]), "estimate", POSITIVE)
-    assert (found.value, found.low, found.reason) == (2.0, -math.inf, "one unit has no interval")
+    assert (found.value, found.low, found.reason) == (2.0, -math.inf, "one seed has no interval")
     found = estimate(ratio([1.0], [2.0]), "equivalence", MARGIN)
     assert (found.value, found.high, found.p, found.reason) == (
         0.5,
         math.inf,
         1.0,
-        "one unit has no interval",
+        "one seed has no interval",
     )
 
 
-def test_values_without_spread_are_certain():
-    assert estimate(table([1.0] * 6), "ordering", POSITIVE).p == 0.0
-    assert estimate(table([-1.0] * 6), "ordering", POSITIVE).p == 0.0  # certain that it lies below
-    assert estimate(table([0.0] * 6), "ordering", POSITIVE).p == 1.0
+@pytest.mark.parametrize("n", [5, 6, 10])
+def test_without_spread_n_seeds_on_one_side_have_the_p_of_the_sign_test(n):
+    """Never 0: ten equal numbers are no certainty about an eleventh."""
+    expected = stats.binomtest(n, n, 0.5, alternative="greater").pvalue
+    for value in (1.0, -1.0):
+        assert estimate(table([value] * n), "ordering", POSITIVE).p == pytest.approx(expected)
+    assert estimate(table([0.0] * n), "ordering", POSITIVE).p == 1.0
 
 
-def test_equal_gains_without_spread_are_certain_and_bounded():
-    found = estimate(ratio(0.5 * np.ones(6), 0.5 * np.ones(6)), "equivalence", MARGIN)
-    assert (found.low, found.high, found.p, found.reason) == (1.0, 1.0, 0.0, "")
+def test_equal_gains_without_spread_are_bounded():
+    result = estimate(ratio(0.5 * np.ones(6), 0.5 * np.ones(6)), "equivalence", MARGIN)
+    assert (result.low, result.high, result.reason) == (1.0, 1.0, "")
+    assert result.p == pytest.approx(2.0**-6)
+
+
+# Skewed seeds.
+
+
+def test_skewness_is_that_of_scipy():
+    values = np.exp(draws(11, 9))
+    assert skewness(values) == pytest.approx(stats.skew(values))
+    assert estimate(table(values), "estimate", POSITIVE).skewness == pytest.approx(
+        stats.skew(values)
+    )
+    numerator, denominator = 1 + 0.2 * np.exp(draws(12, 2, 9))
+    result = estimate(ratio(numerator, denominator), "equivalence", MARGIN)
+    residual = numerator - numerator.mean() / denominator.mean() * denominator
+    assert result.skewness == pytest.approx(stats.skew(residual))
+    assert math.isnan(skewness(np.ones(6)))
+
+
+@pytest.mark.parametrize("n", [5, 10, 20])
+def test_one_normal_sample_in_twenty_counts_as_skewed_and_most_exponential_ones_do(n):
+    normal = [is_skewed(skewness(row), n) for row in draws(13, 2000, n)]
+    exponential = np.random.Generator(np.random.Philox(14)).exponential(size=(2000, n))
+    assert 0.01 < np.mean(normal) < 0.07  # g of few numbers has short tails
+    assert np.mean([is_skewed(skewness(row), n) for row in exponential]) > 2.5 * np.mean(normal)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +409,7 @@ def test_the_least_is_that_of_brute_force(seed, centres, edge):
     assert result.high == pytest.approx(min(high for _, high in intervals))
     assert result.value == pytest.approx(values.mean(axis=1).min())
     assert result.p == pytest.approx(min(max(above), min(1.0, len(values) * min(below))))
-    assert (result.n, result.unit, result.level) == (8, "seed", 0.95)
+    assert (result.n, result.level) == (8, 0.95)
 
 
 def test_the_least_wrongly_lies_inside_as_rarely_as_it_says():
@@ -414,14 +459,16 @@ def test_the_least_has_the_units_of_any_estimate():
         table(d + 0.05 * draws(seed, 6), branches=3) for d, seed in ((0.1, 11), (0.5, 12))
     )
     result = closest(end, [rival])
-    assert (result.n, result.seeds, result.unit, result.level) == (6, 2, "branch", 0.95)
+    assert (result.n, result.level) == (2, 0.95)
 
 
 def test_a_rival_that_diverged_leaves_the_least_open():
     lost = near(0.9, 1)
     lost.loc[5, "value"] = math.nan
     result = closest(near(0.1, 0), [near(0.5, 2), lost])
-    assert (result.p, result.reason) == (1.0, "1 of 8 units diverged") and math.isinf(result.low)
+    assert (result.p, result.reason) == (1.0, "1 of 8 seeds have no number") and math.isinf(
+        result.low
+    )
 
 
 def test_the_least_takes_the_largest_p():
@@ -432,7 +479,7 @@ def test_the_least_takes_the_largest_p():
 
 
 def test_the_least_wants_the_same_units_and_at_least_one_table():
-    with pytest.raises(ValueError, match="the same units"):
+    with pytest.raises(ValueError, match="the same rows"):
         least([near(0.1, 0), table(draws(0, 7))], POSITIVE)
     with pytest.raises(ValueError, match="at least one table"):
         least([], POSITIVE)

@@ -20,6 +20,11 @@ from replicate.errors import BadData, unknown
 FIELDS = dict  # names of fields -> values
 FIELD_TYPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
 FIELD_TYPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
+QUOTIENTS = (
+    "ratio",
+    "ratio per unit",
+    "mean ratio",
+)  # contrasts that are 1 where two arms are alike
 OPTION = (str, int, float)
 CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
           OPTION: "a text or a number"}  # fmt: skip
@@ -59,6 +64,11 @@ def _check(claim: Claim, experiments: Mapping, presets: Mapping[str, Mapping]) -
     _read_control("control", claim.control, contrast, names)
     for name, changed in claim.controls.items():
         _read_control(f"controls.{name}", changed or {"what": name}, contrast, names)
+    _read_level(claim.level, contrast, names)
+    for name, values in claim.moved.items():
+        if not values:
+            raise ValueError(f"moved.{name}: names no value")
+        names.check_value("moved", name, values)
     if claim.has_interval and not claim.primary:
         raise ValueError("primary: no preset has a case that is judged")
     for preset, fields in claim.primary.items():
@@ -71,6 +81,17 @@ def _read_control(place: str, changes: Mapping, contrast: Contrast, names: "_Kno
     """A control, which must not be the contrast itself. None is asked for if `changes` is empty."""
     if changes and _read(place, changes, contrast, names) == contrast:
         raise ValueError(f"{place}: changes nothing in the contrast")
+
+
+def _read_level(changes: Mapping, contrast: Contrast, names: "_Known") -> None:
+    """The same work done twice: two arms whose quotient an interval around 1 can judge."""
+    if not changes:
+        return
+    level = _read("level", changes, contrast, names)
+    if level.name not in QUOTIENTS:
+        raise _in("level.name", unknown("quotient", level.name, QUOTIENTS))
+    if level == contrast:
+        raise ValueError("level: changes nothing in the contrast")
 
 
 class _Known:
