@@ -1,0 +1,111 @@
+"""How often a report is wrong where every truth lies at an edge of its band: at most one in twenty.
+
+The claims, families, bands and numbers of seeds are those of the real files; the numbers are drawn.
+Each seed has three branches that share a part of their noise. What counts is, per family and of all
+reports, in how many some row is wrongly `reproduced`, and in how many wrongly `contradicted`.
+"""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from replicate.app import registry
+from replicate.claims import Measured, judge
+from replicate.claims.judge import ALPHA
+from replicate.claims.statistics import estimate, is_skewed
+from replicate.sources.protocol import names
+
+PRESET = "cpu"
+BRANCHES = 3
+SPREAD = 0.2  # of a unit, over the distance of the edge from 0 or 1
+RATIOS = ("ratio", "ratio of gains", "ratio of differences")  # of means: Fieller
+LONG = 1000  # reports
+MOST = 64  # of them: 5 %, and two standard deviations of a count of a thousand
+
+
+def planned(source, claim) -> int:
+    """The seeds that the preset plans for a claim's primary case."""
+    wanted = claim.primary[PRESET].get("dataset")
+    counts = [
+        each.units(value)
+        for each in (source[name] for name in claim.experiments)
+        for entry, value in each.chosen(source.presets[PRESET]).items()
+        if wanted in (None, entry)
+    ]
+    return max(counts)
+
+
+def judged_claims(source) -> list:
+    found = registry.claims_of(source)
+    return [
+        each for each in found if each.has_interval and each.experiments and PRESET in each.primary
+    ]
+
+
+def draw(rng, claim, seeds: int, correlation: float, skewed: bool) -> pd.DataFrame:
+    """One table at an edge of the claim's band, noise with variance 1 and mean 0."""
+
+    def noise(*shape: int) -> np.ndarray:
+        return rng.exponential(size=shape) - 1 if skewed else rng.standard_normal(shape)
+
+    shared, own = noise(seeds, 1), noise(seeds, BRANCHES)
+    mixed = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * own
+    edge = rng.choice([each for each in claim.band if math.isfinite(each)])
+    index = [(seed, branch) for seed in range(seeds) for branch in range(BRANCHES)]
+    rows = pd.DataFrame(index, columns=["seed", "branch"])
+    if claim.contrast["name"] not in RATIOS:
+        return rows.assign(value=(edge + SPREAD * max(1, abs(edge)) * mixed).ravel())
+    gain = 1 + SPREAD * noise(seeds, BRANCHES)
+    numerator = edge * gain + SPREAD * mixed
+    return rows.assign(numerator=numerator.ravel(), denominator=gain.ravel())
+
+
+def count_wrong(name: str, correlation: float, reports: int, skewed: bool = False):
+    """(family, word) -> reports with a wrong one; and how many of the wrong rows are said to be
+    skewed.
+    """
+    source = registry.source(name)
+    chosen = judged_claims(source)
+    sizes = {each.id: planned(source, each) for each in chosen}
+    rng = np.random.Generator(np.random.Philox([int(100 * correlation), len(name), skewed]))
+    wrong: Counter = Counter()
+    told = Counter()
+    for _ in range(reports):
+        measured = []
+        for each in chosen:
+            drawn = draw(rng, each, sizes[each.id], correlation, skewed)
+            result = estimate(drawn, each.kind, each.band)
+            measured.append(Measured(each.id, "primary", each.primary[PRESET], each.id, "", result))
+        rows = judge(name, chosen, measured, PRESET)
+        firm = rows[rows.verdict.isin(["reproduced", "contradicted"])]
+        wrong.update(set(zip(firm.family, firm.verdict, strict=True)))
+        told.update(is_skewed(row.skewness, row.n) for row in firm.itertuples())
+    return wrong, told
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_family_is_wrong_as_rarely_as_it_says(name):
+    wrong, _ = count_wrong(name, 0.3, reports=25)
+    assert max(wrong.values(), default=0) <= stats.binom.ppf(0.9999, 25, ALPHA)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("name", names())
+def test_of_a_thousand_reports_each_family_is_wrong_in_one_of_twenty(name, correlation):
+    wrong, _ = count_wrong(name, correlation, LONG)
+    print(f"{name}, correlation {correlation}: {dict(wrong.most_common())}")
+    assert max(wrong.values(), default=0) <= MOST, wrong.most_common(3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", names())
+def test_skewed_seeds_are_wrong_more_often_and_said_to_be_skewed(name):
+    """Student's interval of skewed seeds errs on one side; a row says that they are skewed."""
+    wrong, told = count_wrong(name, 0.3, 200, skewed=True)
+    print(f"{name}, exponential: {dict(wrong.most_common())}, said to be skewed: {dict(told)}")
+    assert told[True] > 0.3 * told.total()
