@@ -35,5 +35,11 @@ if TYPE_CHECKING:
         time_shares,
         turning,
     )
+    from replicate.plots.zhang2019lookahead import (
+        averages_and_acceleration,
+        convergence_rates,
+        losses_at_best_rates,
+        variance_by_rate,
+    )
 
 lazy.attach(__name__)

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.problems.cycles import (
+        cycle_rate,
+        find_alpha,
+        game_matrix,
+        heavy_ball_matrix,
+        largest_stable_rate,
+    )
     from replicate.problems.functions import PROBLEMS, Problem, beale, goldstein_price, rosenbrock
     from replicate.problems.heavy_ball import heavy_ball, inside_weights
     from replicate.problems.minimise import minimise
@@ -18,5 +25,16 @@ if TYPE_CHECKING:
         spectral_radius,
         stationary_variance,
     )
+    from replicate.problems.noisy_quadratic import (
+        SecondMoments,
+        lookahead_mean_square,
+        lookahead_variance,
+        match_rate,
+        mean_variance,
+        second_moments,
+        sgd_variance,
+        slow_factor,
+    )
+    from replicate.problems.nonlinear_acceleration import accelerate, acceleration_weights
 
 lazy.attach(__name__)
