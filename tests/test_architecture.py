@@ -44,7 +44,7 @@ WITHOUT_EXPERIMENT = {
     "fabi2021extrapolation": 1,
     "sandler2023trajectories": 134,
     "warmerdam2020descent": 0,
-    "zhang2019lookahead": 26,
+    "zhang2019lookahead": 24,
 }
 
 

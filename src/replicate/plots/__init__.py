@@ -36,8 +36,10 @@ if TYPE_CHECKING:
         turning,
     )
     from replicate.plots.zhang2019lookahead import (
+        accuracy_within_cycle,
         averages_and_acceleration,
         convergence_rates,
+        loss_by_arm,
         losses_at_best_rates,
         variance_by_rate,
     )

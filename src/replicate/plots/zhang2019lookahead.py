@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, unless_empty
+from replicate.plots.style import grid, interval, unless_empty
 
 PANELS = (("a^2", 100), ("a^2", 1000), ("1", 1000))  # noise and steps that are drawn
 SPEEDS = ("heavy ball", "Lookahead")
@@ -78,3 +78,45 @@ def averages_and_acceleration(table: pd.DataFrame) -> np.ndarray:
     for ax in axes[0]:
         ax.legend(frameon=False, fontsize="small", title="")
     return axes[0]
+
+
+@unless_empty
+def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
+    """Test loss at the end by rate, a line an arm, 95 % intervals; a panel a schedule: (panels,).
+
+    table: what `decomposition` gives, of one data set.
+    """
+    schedules = list(table.schedule.unique())
+    _, axes = grid(1, len(schedules), (4.6, 3.4), sharey="row")
+    for ax, schedule in zip(axes[0], schedules, strict=True):
+        panel = table[(table.schedule == schedule) & table.grid]
+        sns.lineplot(
+            panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax
+        )
+        ax.set(xscale="log", yscale="log", xlabel="rate", ylabel="test loss [nats]")
+        ax.set_title(f"{schedule} rate")
+        ax.legend(frameon=False, fontsize="small", title="")
+    return axes[0]
+
+
+@unless_empty
+def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
+    """Test accuracy by place in a cycle, statistics of BatchNorm as they are and re-estimated.
+
+    table: what `within_cycle` gives, of one data set. A panel a probe, (panels,) axes.
+    """
+    probes = list(table.probe.unique())
+    _, axes = grid(1, len(probes), (4.6, 3.2))
+    means = table.groupby(["seed", "probe", "norm", "place"], as_index=False).top1.mean()
+    for ax, probe in zip(axes[0], probes, strict=True):
+        panel = means[means.probe == probe].sort_values("place", key=_order_places)
+        sns.lineplot(panel, x="place", y="top1", hue="norm", style="norm", errorbar=interval, ax=ax)
+        ax.set(title=f"after {probe} of the rate", xlabel="inner step, and the pull")
+        ax.set_ylabel("test top-1 [fraction]")
+        ax.legend(frameon=False, fontsize="small", title="BatchNorm")
+    return axes[0]
+
+
+def _order_places(places: pd.Series) -> pd.Series:
+    """Steps in their order and the pull behind them, as numbers."""
+    return places.replace({"pull": np.inf}).astype(float)

@@ -7,7 +7,7 @@ from replicate.sources.zhang2019lookahead.settings import Settings
 
 PAPER = Settings()
 
-ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", arms=(), schedules=(), seeds=(0,))}
+ALGEBRA = {"quadratic": replace(PAPER, dataset="quadratic", schedules=(), seeds=(0,))}
 
 # A network with BatchNorm, because half of what the source sees within a cycle may be BatchNorm's.
 DIGITS = replace(
@@ -21,7 +21,7 @@ DIGITS = replace(
     batch=64,
     alpha=0.5,
     steps=300,
-    rates=(0.01, 0.03, 0.1, 0.3, 1.0),
+    rates=(0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
     seeds=tuple(range(10)),
     norm_batches=4,
     curve_images=360,
@@ -29,7 +29,7 @@ DIGITS = replace(
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "smoke": {
-        "digits": replace(DIGITS, steps=40, rates=(0.03, 0.1, 0.3), seeds=(0, 1), cycles=2),
+        "digits": replace(DIGITS, steps=40, rates=(0.05, 0.1, 0.2), seeds=(0, 1), cycles=2),
     },
     "cpu": {"digits": DIGITS},
     "gpu": {

@@ -31,8 +31,7 @@ class Settings(ImageSettings):
     steps: Count = 78_200  # 200 epochs, the Cutout repository's
     drops: tuple[Fraction, ...] = (0.3, 0.6, 0.8)  # shares of the run: epochs 60, 120, 160
     drop: Fraction = 0.2  # factor of the rate at each of them
-    # Ours: what Lookahead is made of, and whose rates are searched.
-    arms: tuple[str, ...] = ("sgd", "sgd-alpha", "sgd-ema", "lookahead", "lookahead-ema", "tail")
+    # Ours: where Lookahead is taken apart.
     schedules: tuple[Schedule, ...] = ("constant", "decayed")
     rates: tuple[Rate, ...] = (0.01, 0.03, 0.05, 0.1, 0.2, 0.3)  # a replication's report: SGD's
     tail: Fraction = 0.75  # ours; where the tail average begins, Izmailov et al. 2018
@@ -50,6 +49,8 @@ class Settings(ImageSettings):
             raise ValueError(f"seeds must name at least one seed and none twice, got {self.seeds}")
         if list(self.rates) != sorted(set(self.rates)):
             raise ValueError(f"rates must rise, got {self.rates}")
-        if list(self.drops) != sorted(set(self.drops)):
-            raise ValueError(f"drops must rise, got {self.drops}")
+        if not self.drops or list(self.drops) != sorted(set(self.drops)):
+            raise ValueError(f"drops must name a share and rise, got {self.drops}")
+        if self.steps % self.k:
+            raise ValueError(f"steps must be whole cycles of {self.k}, got {self.steps}")
         return self

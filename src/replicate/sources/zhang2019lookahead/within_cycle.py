@@ -1,0 +1,97 @@
+"""Fast / slow weight intuition: accuracy at every step of some cycles, and after their pulls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from replicate import runs, training
+from replicate.errors import Diverged
+from replicate.sources.protocol import experiment
+from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead.settings import Settings
+
+COLUMNS_SEEN = {
+    "train_loss": ("train", "loss"),
+    "train_top1": ("train", "top1"),
+    "test_loss": ("test", "loss"),
+    "top1": ("test", "top1"),
+}
+NORMS = ("running", "re-estimated")  # statistics of BatchNorm as they are, or anew at each place
+
+
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over the cycles of a probe; `place` of the last fast weights is "last"."""
+    last = table.place[table.place != "pull"].astype(int).max()
+    names = table.place.replace({"0": "slow", str(last): "last"})
+    unit = ["seed", "probe", "norm", "place"]
+    return table.assign(place=names).groupby(unit, as_index=False)[list(COLUMNS_SEEN)].mean()
+
+
+def name_probes(settings: Settings) -> list[str]:
+    """The probes by how many drops of the rate lie before them: "0 drops", "1 drops", ..."""
+    return [f"{sum(share >= drop for drop in settings.drops)} drops" for share in settings.probes]
+
+
+@experiment(
+    fields={
+        "probe": name_probes,
+        "norm": NORMS,
+        "place": lambda settings: ["slow", *map(str, range(1, settings.k)), "last", "pull"],
+    },
+    metrics=tuple(COLUMNS_SEEN),
+    datasets=_networks.IMAGE_ENTRIES,
+    needs_data=True,
+    derive=derive,
+)
+def within_cycle(settings: Settings) -> pd.DataFrame:
+    """Losses and accuracies within cycles of Lookahead at the settings' rate, which is decayed.
+
+    Columns: seed, probe, cycle, norm, place, and the metrics. place: "0", the slow weights at the
+    beginning; "1" to the last, fast weights after that many steps; "pull", the slow weights after
+    it.
+    """
+    points = [{"seed": seed} for seed in settings.seeds]
+    return runs.each(cycles_run, settings, points).table
+
+
+def cycles_run(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """One seed: every place of the cycles of all probes. Empty from where the run diverges."""
+    about = {"method": "lookahead", "schedule": "decayed", "lr": settings.lr}
+    run = _networks.Run(settings, point | about, device)
+    rows = []
+    try:
+        for probe, share in zip(name_probes(settings), settings.probes, strict=True):
+            begin = round(share * settings.steps / settings.k) * settings.k
+            run.advance(max(begin, run.step))
+            for cycle in range(settings.cycles):
+                rows += [{"probe": probe, "cycle": cycle} | row for row in _look(run, settings)]
+    except Diverged:
+        pass
+    return pd.DataFrame(rows)
+
+
+def _look(run: _networks.Run, settings: Settings) -> Iterator[dict]:
+    """All places of one cycle, from the pull before it to its own."""
+    slow = training.flat_weights(run.model)
+    yield from _see(run, "0")
+    for place in range(1, settings.k):
+        run.advance(run.step + 1)
+        yield from _see(run, str(place))
+    run.advance(run.step + 1)
+    pulled = training.flat_weights(run.model)
+    # The pull is part of the last step: phi' = phi + alpha (theta_k - phi).
+    fast = slow + (pulled - slow) / settings.alpha
+    yield from _see(run, str(settings.k), fast)
+    yield from _see(run, "pull")
+
+
+def _see(run: _networks.Run, place: str, weights=None) -> Iterator[dict]:
+    columns = run.raw_evaluator(COLUMNS_SEEN)(weights)
+    yield {"norm": "running", "place": place} | columns
+    columns = run.evaluator()(weights)
+    yield {"norm": "re-estimated", "place": place} | {name: columns[name] for name in COLUMNS_SEEN}
