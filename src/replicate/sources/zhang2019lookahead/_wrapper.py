@@ -22,8 +22,13 @@ class PublishedLookahead:
         self.slow = {p: p.detach().clone() for p in self._parameters()}
         self.slow_momenta = {p: p.detach() * 0 for p in self._parameters()}
 
+    @property
+    def param_groups(self) -> list:
+        """The inner optimizer's."""
+        return self.inner.param_groups
+
     def _parameters(self) -> list:
-        return [p for group in self.inner.param_groups for p in group["params"]]
+        return [p for group in self.param_groups for p in group["params"]]
 
     def zero_grad(self) -> None:
         """As the inner optimizer's, without its argument."""

@@ -29,7 +29,15 @@ DIGITS = replace(
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "smoke": {
-        "digits": replace(DIGITS, steps=40, rates=(0.05, 0.1, 0.2), seeds=(0, 1), cycles=2),
+        "digits": replace(
+            DIGITS,
+            steps=20,
+            rates=(0.05, 0.1, 0.2),
+            seeds=(0, 1),
+            cycles=1,
+            norm_batches=1,
+            curve_images=120,
+        ),
     },
     "cpu": {"digits": DIGITS},
     "gpu": {
