@@ -213,7 +213,7 @@ def test_arms_take_their_own_rate_or_lookaheads():
     own = {"sgd": 0.2, "sgd-ema": 0.4, "tail": 0.2, "lookahead": 0.4, "lookahead-ema": 0.8}
     table = recorded(lambda arm, seed, lr: abs(np.log2(lr / own[arm])))
     derived = decomposition.derive(table).set_index(["arm", "regime", "seed"])
-    rates = {arm: derived.loc[arm, "tuned", 0].lr for arm in (*decomposition.TUNED, "sgd-same", "sgd-alpha")}
+    rates = {arm: derived.loc[arm, "tuned", 0].lr for arm in (*decomposition.OWN_RATE, "sgd-same", "sgd-alpha")}
     assert rates == own | {"sgd-same": 0.4, "sgd-alpha": 0.2}
     assert derived.loc["lookahead", "tuned lower", 1].lr == 0.2
     assert derived.loc["lookahead", "tuned higher", 1].lr == 0.8

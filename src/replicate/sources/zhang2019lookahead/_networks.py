@@ -24,7 +24,7 @@ from replicate.sources import images as kit
 from replicate.sources.images import MAIN
 from replicate.sources.zhang2019lookahead.settings import Settings
 
-IMAGE_ENTRIES = ("digits", "cifar10")  # entries of the presets
+ENTRIES_OF_IMAGES = ("digits", "cifar10")  # entries of the presets
 ARMS_OF = {"sgd": ("sgd", "sgd-ema", "tail"), "lookahead": ("lookahead", "lookahead-ema")}
 KERNEL_OF = {"sgd-ema": "ema", "tail": "tail", "lookahead-ema": "ema"}  # arm -> its average
 ENDS = ("train_loss", "train_top1", "valid_loss", "valid_top1", "test_loss", "top1")

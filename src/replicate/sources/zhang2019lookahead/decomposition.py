@@ -14,7 +14,7 @@ from replicate.sources.protocol import experiment
 from replicate.sources.zhang2019lookahead import _networks
 from replicate.sources.zhang2019lookahead.settings import Settings
 
-TUNED = ("sgd", "sgd-ema", "tail", "lookahead", "lookahead-ema")  # arms with a rate of their own
+OWN_RATE = ("sgd", "sgd-ema", "tail", "lookahead", "lookahead-ema")  # arms with a rate of their own
 # SGD at a rate that Lookahead's own says: the same inner rate, and alpha times it.
 DERIVED = {"sgd-same": False, "sgd-alpha": True}
 REGIMES = {"tuned lower": -1, "tuned": 0, "tuned higher": 1}  # steps of the grid from the tuned rate
@@ -43,11 +43,11 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 @experiment(
     fields={
         "schedule": lambda settings: settings.schedules,
-        "arm": (*TUNED, *DERIVED),
+        "arm": (*OWN_RATE, *DERIVED),
         "regime": tuple(REGIMES),
     },
     metrics=_networks.ALL_METRICS,
-    datasets=_networks.IMAGE_ENTRIES,
+    datasets=_networks.ENTRIES_OF_IMAGES,
     needs_data=True,
     derive=derive,
 )
@@ -73,8 +73,8 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
     grid = sorted(table.lr[table.grid].unique())
     (alpha,) = table.alpha.unique()
     for seed in table.seed.unique():
-        for arm in (*TUNED, *DERIVED):
-            of_rate = arm if arm in TUNED else "lookahead"
+        for arm in (*OWN_RATE, *DERIVED):
+            of_rate = arm if arm in OWN_RATE else "lookahead"
             place = _tune(by_arm[of_rate], seed, grid)
             if place is None:
                 continue
@@ -83,7 +83,7 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
                     continue
                 lr = grid[place + step]
                 lr = times_alpha(alpha, lr) if DERIVED.get(arm) else lr
-                row = by_arm[arm if arm in TUNED else "sgd"].loc[(seed, lr)]
+                row = by_arm[arm if arm in OWN_RATE else "sgd"].loc[(seed, lr)]
                 labels = {"arm": arm, "regime": regime, "seed": seed, "lr": lr}
                 edge = {"at_edge": int(place in (0, len(grid) - 1))}
                 yield row.to_dict() | labels | edge

@@ -42,7 +42,7 @@ def name_probes(settings: Settings) -> list[str]:
         "place": lambda settings: ["slow", *map(str, range(1, settings.k)), "last", "pull"],
     },
     metrics=tuple(COLUMNS_SEEN),
-    datasets=_networks.IMAGE_ENTRIES,
+    datasets=_networks.ENTRIES_OF_IMAGES,
     needs_data=True,
     derive=derive,
 )
