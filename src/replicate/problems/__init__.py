@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.problems.ends import (
+        Responses,
+        last_iterate,
+        predict_loss,
+        responses,
+        stationary_moments,
+    )
     from replicate.problems.functions import PROBLEMS, Problem, beale, goldstein_price, rosenbrock
     from replicate.problems.heavy_ball import heavy_ball, inside_weights
     from replicate.problems.minimise import minimise

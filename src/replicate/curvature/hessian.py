@@ -1,0 +1,58 @@
+"""H v = d/dh grad L(theta + h v) at h = 0
+
+The product of a loss's Hessian with a direction, without the Hessian: by differentiating the
+gradient once more, or by two gradients. A double backward pass of a small ResNet costs seven
+gradients, a central difference two.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+STEP = 1e-3  # of a central difference, over |theta|; see `difference_product`
+
+
+def hessian_product(loss: Callable[[Tensor], Tensor], weights: Tensor, direction: Tensor) -> Tensor:
+    """H v by a double backward pass: exact up to rounding, (d,).
+
+    loss: a differentiable function of weights (d,) to a number; direction: v, (d,). Raises
+    ValueError if v has another shape than the weights.
+
+    >>> hessian_product(lambda w: (w**3).sum(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0]))
+    tensor([ 6., 12.])
+    """
+    _check_direction(weights, direction)
+    point = weights.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(point), point, create_graph=True)
+    (product,) = torch.autograd.grad(gradient @ direction, point)
+    return product
+
+
+def difference_product(
+    gradient: Callable[[Tensor], Tensor], weights: Tensor, direction: Tensor, step: float = STEP
+) -> Tensor:
+    """(grad L(theta + h v) - grad L(theta - h v)) / 2h, (d,), with |h v| = `step` |theta|.
+
+    gradient: a function of weights (d,) to the gradient there, (d,). Its error is h^2/6 times a
+    fifth derivative of the loss plus rounding over h; in float32 the step of a thousandth of
+    |theta| keeps both below a percent on the networks here (tests). Raises ValueError on a direction
+    of another shape or of length 0, or unless the step is above 0.
+
+    >>> difference_product(lambda w: 3 * w**2, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0]))
+    tensor([6., 0.])
+    """
+    _check_direction(weights, direction)
+    length = float(torch.linalg.vector_norm(direction.double()))
+    if not length > 0 or not step > 0:
+        raise ValueError(f"direction and step must be above 0, got {length:g} and {step:g}")
+    scale = float(torch.linalg.vector_norm(weights.double())) or 1.0
+    h = step * scale / length
+    return (gradient(weights + h * direction) - gradient(weights - h * direction)) / (2 * h)
+
+
+def _check_direction(weights: Tensor, direction: Tensor) -> None:
+    if direction.shape != weights.shape:
+        raise ValueError(
+            f"direction must have the weights' shape {tuple(weights.shape)}, got {tuple(direction.shape)}"
+        )
