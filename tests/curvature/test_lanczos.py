@@ -37,7 +37,7 @@ def test_the_largest_come_first_as_arpack_has_them():
     spectrum = lanczos(lambda v: torch.as_tensor(made) @ v, start(300), 60)
     peer = eigsh(LinearOperator((300, 300), matvec=lambda v: made @ v), k=12, which="LA")[0][::-1]
     np.testing.assert_allclose(spectrum.values[:12], peer, rtol=1e-8)
-    assert spectrum.converged()[:12].all() and not spectrum.converged(1e-6).all()
+    assert spectrum.select_converged()[:12].all() and not spectrum.select_converged(1e-6).all()
 
 
 def test_residuals_bound_the_distance_to_an_eigenvalue():

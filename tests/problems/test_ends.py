@@ -8,10 +8,10 @@ import pytest
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.problems import (
     heavy_ball,
-    last_iterate,
     predict_loss,
     responses,
     stationary_moments,
+    weigh_last,
 )
 
 RATE, BETA = 0.05, 0.9
@@ -32,7 +32,7 @@ def test_an_end_is_the_sum_of_its_responses(kernel, trip):
     rates = RATE * kernel_weights(mu) if trip else np.full(k, RATE)
     noise, start, buffer = rng.standard_normal((k, 3)), *rng.standard_normal((2, 3))
     path = heavy_ball(noise, rates, BETA, start, buffer, KAPPA)
-    weights = last_iterate(k) if trip else mu
+    weights = weigh_last(k) if trip else mu
     ends = responses(KAPPA, rates, BETA, weights)
     end = ends.start * start + ends.buffer * buffer + (ends.noise * noise).sum(0)
     np.testing.assert_allclose(end, weights @ path, rtol=1e-12)
@@ -43,13 +43,13 @@ def test_frozen_gradients_make_the_side_trip_end_at_the_average():
     for name, kernel in KERNELS.items():
         mu = kernel(12)
         average = responses(np.zeros(1), np.full(12, RATE), BETA, mu)
-        trip = responses(np.zeros(1), RATE * kernel_weights(mu), BETA, last_iterate(12))
+        trip = responses(np.zeros(1), RATE * kernel_weights(mu), BETA, weigh_last(12))
         for part in ("start", "buffer", "noise"):
             np.testing.assert_allclose(
                 getattr(trip, part), getattr(average, part), rtol=1e-12, err_msg=name
             )
         curved = [responses(np.ones(1), rates, BETA, weights).noise
-                  for rates, weights in ((np.full(12, RATE), mu), (RATE * kernel_weights(mu), last_iterate(12)))]  # fmt: skip
+                  for rates, weights in ((np.full(12, RATE), mu), (RATE * kernel_weights(mu), weigh_last(12)))]  # fmt: skip
         assert np.abs(curved[0] - curved[1]).max() > 1e-3
 
 
@@ -73,7 +73,7 @@ def test_the_moments_of_an_average_are_those_of_many_runs():
     starts = rng.standard_normal((runs, 2)) @ np.linalg.cholesky(moments).T
     steps = rng.standard_normal((k, runs))
     rates = {"average": np.full(k, RATE), "trip": RATE * kernel_weights(mu)}
-    for name, weights in (("average", mu), ("trip", last_iterate(k))):
+    for name, weights in (("average", mu), ("trip", weigh_last(k))):
         path = heavy_ball(steps, rates[name], BETA, starts[:, 0], starts[:, 1], KAPPA[0])
         predicted = predict_loss(KAPPA[:1], noise, rates[name], BETA, weights, moments[None])
         measured = 0.5 * KAPPA[0] * (weights @ path) ** 2
@@ -98,12 +98,12 @@ def test_an_average_has_the_variance_of_its_autocorrelation():
     np.testing.assert_allclose(ends.second_moment(np.ones(3), moments), expected, rtol=1e-9)
 
 
-def test_without_momentum_the_last_iterate_has_the_textbook_variance():
+def test_without_momentum_the_weigh_last_has_the_textbook_variance():
     """lambda c / (kappa (2 - lambda kappa)), which a constant rate does not leave."""
     moments = stationary_moments(KAPPA, np.ones(3), RATE, 0.0)
     expected = RATE / (KAPPA * (2 - RATE * KAPPA))
     np.testing.assert_allclose(moments[:, 0, 0], expected, rtol=1e-12)
-    loss = predict_loss(KAPPA, np.ones(3), np.full(7, RATE), 0.0, last_iterate(7), moments)
+    loss = predict_loss(KAPPA, np.ones(3), np.full(7, RATE), 0.0, weigh_last(7), moments)
     np.testing.assert_allclose(loss, 0.5 * KAPPA * expected, rtol=1e-12)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-STEP = 1e-3  # of a central difference, over |theta|; see `difference_product`
+RELATIVE_STEP = 1e-3  # of a central difference, over |theta|; see `difference_product`
 
 
 def hessian_product(loss: Callable[[Tensor], Tensor], weights: Tensor, direction: Tensor) -> Tensor:
@@ -30,7 +30,10 @@ def hessian_product(loss: Callable[[Tensor], Tensor], weights: Tensor, direction
 
 
 def difference_product(
-    gradient: Callable[[Tensor], Tensor], weights: Tensor, direction: Tensor, step: float = STEP
+    gradient: Callable[[Tensor], Tensor],
+    weights: Tensor,
+    direction: Tensor,
+    step: float = RELATIVE_STEP,
 ) -> Tensor:
     """(grad L(theta + h v) - grad L(theta - h v)) / 2h, (d,), with |h v| = `step` |theta|.
 
@@ -39,8 +42,9 @@ def difference_product(
     |theta| keeps both below a percent on the networks here (tests). Raises ValueError on a direction
     of another shape or of length 0, or unless the step is above 0.
 
-    >>> difference_product(lambda w: 3 * w**2, torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0]))
-    tensor([6., 0.])
+    >>> weights, direction = torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 0.0]).double()
+    >>> difference_product(lambda w: 3 * w**2, weights, direction).round(decimals=6)
+    tensor([6., 0.], dtype=torch.float64)
     """
     _check_direction(weights, direction)
     length = float(torch.linalg.vector_norm(direction.double()))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from replicate.progress import progress
 
-LEAST = 1e-7  # of the largest |alpha|, below which beta counts as 0: float32's rounding
+ROUNDING = 1e-7  # of the largest |alpha|, below which beta counts as 0: float32's rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Spectrum:
     def __len__(self) -> int:
         return len(self.values)
 
-    def converged(self, tolerance: float = 1e-2) -> np.ndarray:
+    def select_converged(self, tolerance: float = 1e-2) -> np.ndarray:
         """Which values are within a share `tolerance` of the largest |value| of an eigenvalue, (m,)."""
         return self.residuals <= tolerance * np.abs(self.values).max()
 
@@ -61,7 +61,7 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> S
         betas[j] = float(torch.linalg.vector_norm(rest.double()))
         if not np.isfinite(betas[j]):
             raise FloatingPointError(f"product {j + 1} of {steps} is not finite")
-        if betas[j] <= LEAST * np.abs(alphas[: j + 1]).max():
+        if betas[j] <= ROUNDING * np.abs(alphas[: j + 1]).max():
             steps = j + 1
             break
         q = rest / betas[j]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from replicate.progress import progress
 
-FEWEST = 2  # gradients of a variance
+FEWEST_GRADIENTS = 2  # gradients of a variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +64,8 @@ def measure_noise(gradients: Iterable[Tensor], vectors: Tensor) -> GradientNoise
         squares += (away @ away).cpu()
         projected.append((vectors @ gradient.detach()).double().cpu())
         count += 1
-    if count < FEWEST:
-        raise ValueError(f"gradients must be at least {FEWEST}, got {count}")
+    if count < FEWEST_GRADIENTS:
+        raise ValueError(f"gradients must be at least {FEWEST_GRADIENTS}, got {count}")
     mean = total / count
     trace = (float(squares) - count * float(mean @ mean)) / (count - 1)
     whole = first + mean

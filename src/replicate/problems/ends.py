@@ -87,7 +87,7 @@ def predict_loss(
     return 0.5 * np.asarray(curvatures) * ends.second_moment(np.asarray(noise), moments)
 
 
-def last_iterate(k: int) -> np.ndarray:
+def weigh_last(k: int) -> np.ndarray:
     """The kernel of the last iterate alone, (k + 1,): what a side-trip ends at."""
     mu = np.zeros(k + 1)
     mu[-1] = 1.0

@@ -5,8 +5,8 @@ they are taken.
 import numpy as np
 import pandas as pd
 
-from replicate.averaging import ema, kernel_weights, swa, two_point
-from replicate.problems import heavy_ball, inside_weights
+from replicate.averaging import ema, inside_weights, kernel_weights, swa, two_point
+from replicate.problems import heavy_ball
 from replicate.sources.protocol import experiment
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
