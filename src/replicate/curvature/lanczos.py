@@ -14,7 +14,7 @@ from torch import Tensor
 
 from replicate.progress import progress
 
-ROUNDING = 1e-7  # of the largest |alpha|, below which beta counts as 0: float32's rounding
+BREAKDOWN = 1e-7  # of the largest |alpha|, below which beta counts as 0: float32's rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> S
         betas[j] = float(torch.linalg.vector_norm(rest.double()))
         if not np.isfinite(betas[j]):
             raise FloatingPointError(f"product {j + 1} of {steps} is not finite")
-        if betas[j] <= ROUNDING * np.abs(alphas[: j + 1]).max():
+        if betas[j] <= BREAKDOWN * np.abs(alphas[: j + 1]).max():
             steps = j + 1
             break
         q = rest / betas[j]
