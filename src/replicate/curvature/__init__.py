@@ -12,5 +12,6 @@ if TYPE_CHECKING:
     from replicate.curvature.hessian import difference_product, hessian_product
     from replicate.curvature.lanczos import Spectrum, lanczos
     from replicate.curvature.noise import GradientNoise, measure_noise
+    from replicate.curvature.projection import Projection
 
 lazy.attach(__name__)

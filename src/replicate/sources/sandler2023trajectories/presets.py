@@ -36,6 +36,7 @@ DIGITS = replace(
     noisy_draws=True,
     norm_batches=1,
     norm_batch=64,
+    directions=60,
 )
 
 CIFAR = replace(
@@ -63,7 +64,8 @@ CIFAR = replace(
 )
 
 SMALL = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 100, "two_point": (10, 100),
-       "swa": (10, 100), "ema": (10, 100), "controls": (100,), "last_windows": (50, 100), "train_images": 2048}  # fmt: skip
+       "swa": (10, 100), "ema": (10, 100), "controls": (100,), "last_windows": (50, 100), "train_images": 2048,
+       "directions": 8, "hessian_images": 512, "noise_gradients": 50}  # fmt: skip
 
 PRESETS: dict[str, dict[str, Settings]] = {
     "smoke": {"digits": replace(DIGITS, **SMALL)},
@@ -118,7 +120,16 @@ def tiny(settings: Settings) -> Settings:
     """
     steps = {"first_branch": 6, "branch_every": 6, "two_point": (2, 6), "swa": (2, 6), "ema": (2, 6), "controls": (2,),
              "last_windows": (2, 6), "warmup": 2}  # fmt: skip
-    sizes = {"width": 4, "batch": 16, "train_images": 64, "norm_batches": 1, "norm_batch": 32}
+    sizes = {
+        "width": 4,
+        "batch": 16,
+        "train_images": 64,
+        "norm_batches": 1,
+        "norm_batch": 32,
+        "directions": min(settings.directions, 2),
+        "hessian_images": 32,
+        "noise_gradients": 3,
+    }
     small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
     return replace(settings, seeds=(0,), branches=2, **steps, **sizes, **small)
 
