@@ -181,6 +181,17 @@ def least_difference(a: Table, b: Table) -> Numbers:
 
 
 @contrast
+def least_difference_where_the_second_falls_tenfold(a: Table, b: Table) -> Numbers:
+    """The least over the values of the field `over` of a - b, logarithms to base 10, of those at
+    which b is at most -1.
+
+    What stays at 0 is there at least 1 behind; a unit in which b falls nowhere has no number.
+    """
+    behind = a - b
+    return behind.where(b <= -1).min(axis=1).where(behind.notna().all(axis=1))
+
+
+@contrast
 def mean_difference(a: Table, b: Table) -> Numbers:
     """The mean over the values of the field `over` of a - b."""
     return (a - b).mean(axis=1, skipna=False)

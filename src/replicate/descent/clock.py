@@ -19,16 +19,24 @@ from replicate.errors import BadParameter
 from replicate.numerics import clock
 
 
+AGAIN = " again"  # after a job's name: the same work done twice, to see what the clock is worth
+
+
 def regression_seconds(
-    x: np.ndarray, y: np.ndarray, lr: float, repeats: int, dtype: str = "float32"
+    x: np.ndarray,
+    y: np.ndarray,
+    lr: float,
+    repeats: int,
+    dtype: str = "float32",
+    beside: Mapping[str, Callable] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Parts of the source's two loops over a linear regression, (repeats,) each. x: (n, k + 1), y:
-    (n,).
+    """Parts of the source's two loops over a linear regression, (repeats,) each, and of each of
+    them AGAIN. x: (n, k + 1), y: (n,).
 
     loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton:
     Hessian (compiled), inverse, gradient, product and update; newton as printed: the same with the
-    Hessian as the source calls it, traced anew and run operation by operation. Raises ValueError if
-    repeats is below 1 or the dtype unknown.
+    Hessian as the source calls it, traced anew and run operation by operation. beside: further jobs
+    by name, timed in turn with these. Raises ValueError if repeats is below 1 or the dtype unknown.
     """
     with precision(dtype):
         x, y, w = (jnp.asarray(array, dtype) for array in (x, y, np.zeros(x.shape[1])))
@@ -47,8 +55,10 @@ def regression_seconds(
             "step": lambda: w - slope * lr,
             "newton": lambda: newton(compiled),
             "newton as printed": lambda: newton(hessian),
+            **(beside or {}),
         }
-        return _in_turn(jobs, repeats)
+        twice = {name + turn: job for turn in ("", AGAIN) for name, job in jobs.items()}
+        return _in_turn(twice, repeats)
 
 
 def net_seconds(
