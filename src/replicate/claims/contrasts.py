@@ -181,14 +181,13 @@ def least_difference(a: Table, b: Table) -> Numbers:
 
 
 @contrast
-def least_difference_where_the_second_falls_tenfold(a: Table, b: Table) -> Numbers:
-    """The least over the values of the field `over` of a - b, logarithms to base 10, of those at
-    which b is at most -1.
+def least_lag_where_the_second_moves(a: Table, b: Table) -> Numbers:
+    """The least over the values of the field `over` of b - a, of those at which b is at least 1.
 
-    What stays at 0 is there at least 1 behind; a unit in which b falls nowhere has no number.
+    What stays at 0 lags there by 1 or more; a unit in which b moves nowhere has no number.
     """
-    behind = a - b
-    return behind.where(b <= -1).min(axis=1).where(behind.notna().all(axis=1))
+    lag = b - a
+    return lag.where(b >= 1).min(axis=1).where(lag.notna().all(axis=1))
 
 
 @contrast

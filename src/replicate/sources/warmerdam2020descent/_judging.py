@@ -22,6 +22,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     runs = table[table.share == 1.0].set_index(KEYS)
     losses = table.pivot(index=KEYS, columns="share", values="loss").reindex(runs.index)
     numbers = {"mean log loss": _curves.mean_log_loss(losses.to_numpy())}
+    numbers["mean fall"] = -numbers["mean log loss"]
     numbers |= {f"log loss at {place}": losses[share] for place, share in PLACES.items()}
     numbers |= {f"cost to {target}": runs[f"to {target}"].fillna(runs.budget) for target in TARGETS}
     numbers |= {f"cost to {target} if reached": runs[f"to {target}"] for target in TARGETS}
@@ -32,7 +33,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 METRICS = (
-    "mean log loss", *AS_RECORDED, OVER_SOURCE, *(f"log loss at {place}" for place in PLACES),
+    "mean log loss", "mean fall", *AS_RECORDED, OVER_SOURCE, *(f"log loss at {place}" for place in PLACES),
     *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
 )  # fmt: skip
 DECLARED = {  # of every experiment that gives curves
