@@ -31,7 +31,7 @@ def regression_seconds(
     beside: Mapping[str, Callable] | None = None,
 ) -> dict[str, np.ndarray]:
     """Parts of the source's two loops over a linear regression, (repeats,) each, and of each of
-    them AGAIN. x: (n, k + 1), y: (n,).
+    them AGAIN, at the end of every round. x: (n, k + 1), y: (n,).
 
     loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton:
     Hessian (compiled), inverse, gradient, product and update; newton as printed: the same with the
@@ -55,10 +55,9 @@ def regression_seconds(
             "step": lambda: w - slope * lr,
             "newton": lambda: newton(compiled),
             "newton as printed": lambda: newton(hessian),
-            **(beside or {}),
         }
-        twice = {name + turn: job for turn in ("", AGAIN) for name, job in jobs.items()}
-        return _in_turn(twice, repeats)
+        again = {name + AGAIN: job for name, job in jobs.items()}
+        return _in_turn({**jobs, **(beside or {}), **again}, repeats)
 
 
 def net_seconds(

@@ -47,13 +47,12 @@ DIRECT = {
     "normal equations": fit_normal_equations,
     "lapack": fit_least_squares,
 }
-TIMED = (*IN_JAX, *DIRECT)
 DESCENT = {"gradient descent": None, "gradient descent at 1/2": BEST}  # name -> rate; the source's
 
 
 @experiment(
     fields={
-        "solver": (*TIMED, *(name + AGAIN for name in TIMED), *DESCENT),
+        "solver": (*IN_JAX, *(name + AGAIN for name in IN_JAX), *DIRECT, *DESCENT),
         "precision": lambda settings: settings.fit_precisions,
     },
     metrics=("seconds", "drop", "newton drop"),
@@ -73,9 +72,7 @@ def solvers(settings: Settings) -> pd.DataFrame:
 def time_solvers(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """Every solver on one seed's data, in turn and twice, repeats times after a round that does not
-    count.
-    """
+    """Every solver on one seed's data, in turn, repeats times after a round that does not count."""
     seed = point["seed"]
     table = []
     data = descent.regression(settings.rows, settings.columns, seed)
