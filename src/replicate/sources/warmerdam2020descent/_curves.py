@@ -151,15 +151,16 @@ def choose_rates(tables: list[pd.DataFrame]) -> dict[str, Tuned]:
     if not tables:
         return {}
     heights = pd.concat(tables).pivot_table(index="arm", columns="lr", values="height")
-    return {arm: _choose(heights.columns.to_numpy(), row.to_numpy()) for arm, row in heights.iterrows()}
+    grid = heights.columns.to_numpy()
+    return {arm: _choose(grid, row.to_numpy()) for arm, row in heights.iterrows()}
 
 
-def _choose(rates: np.ndarray, heights: np.ndarray) -> Tuned:
-    """rates: ascending."""
+def _choose(grid: np.ndarray, heights: np.ndarray) -> Tuned:
+    """grid: ascending."""
     least = np.flatnonzero(heights == heights.min())
     best = int(least[(len(least) - 1) // 2])
-    beyond = np.concatenate([[rates[0] ** 2 / rates[1]], rates, [rates[-1] ** 2 / rates[-2]]])
-    at_edge = best in (0, len(rates) - 1)
+    beyond = np.concatenate([[grid[0] ** 2 / grid[1]], grid, [grid[-1] ** 2 / grid[-2]]])
+    at_edge = best in (0, len(grid) - 1)
     return Tuned(*map(float, beyond[[best + 1, best, best + 2]]), at_edge)
 
 

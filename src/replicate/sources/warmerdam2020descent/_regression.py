@@ -36,8 +36,8 @@ def descend(
     data = descent.regression(settings.rows, settings.columns, seed)
     problem = {"start": descent.regression_start(settings.columns, seed), "data": (data.x, data.y)}
     condition = descent.normal_equations(data.x, data.y).condition
-    rates = ((settings.lr, settings.steps), (settings.lr / 2, FEW_STEPS), (BEST, FEW_STEPS))
-    for arm, (lr, steps) in zip(GRADIENT_ARMS, rates, strict=True):
+    of_arms = ((settings.lr, settings.steps), (settings.lr / 2, FEW_STEPS), (BEST, FEW_STEPS))
+    for arm, (lr, steps) in zip(GRADIENT_ARMS, of_arms, strict=True):
         path = descent.gradient_descent(descent.mean_squared_error, lr=lr, steps=steps, **problem)
         tables.append(_losses(arm, path.losses).assign(condition=condition))
     for arm, dtype in NEWTON_ARMS.items():

@@ -13,7 +13,7 @@ from replicate.sources.warmerdam2020descent import _curves
 from replicate.sources.warmerdam2020descent.settings import Settings
 
 PRINTED_LOOP = ("loss", "gradient", "step")  # parts of the printed loop of the regression
-AGAIN = training.full_batch.AGAIN  # after a part's name: the same work done twice
+TURNS = ("", training.full_batch.AGAIN)  # after a part's name: the second is the same work again
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +23,9 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     seconds = table.pivot(index="seed", columns="part", values="seconds")
     if "forward" not in seconds:
         return seconds.assign(loop=seconds[list(PRINTED_LOOP)].sum(axis=1)).reset_index()
-    gradients = {f"gradient{turn}": seconds[f"forward{turn}"] + seconds[f"backward{turn}"] for turn in ("", AGAIN)}
+    gradients = {
+        f"gradient{turn}": seconds[f"forward{turn}"] + seconds[f"backward{turn}"] for turn in TURNS
+    }
     gradient = gradients["gradient"]
     loops = {"loop": gradient + seconds["step"], "loop with Adam": gradient + seconds.adam}
     return seconds.assign(**gradients, **loops).reset_index()
@@ -33,7 +35,7 @@ TIMED = ("loss", "forward", "check", "backward", "gradient", "step", "adam")
 
 
 @experiment(
-    metrics=(*TIMED, *(part + AGAIN for part in TIMED), "loop", "loop with Adam"),
+    metrics=(*(part + turn for turn in TURNS for part in TIMED), "loop", "loop with Adam"),
     datasets=("regression", "figure9", "figure11", "figure12", "figure13", "resnet18"),
     evidence={"resnet18": Evidence(60, "what a walk saves on a ResNet-18")},
     derive=derive,
@@ -58,7 +60,7 @@ def time_regression(
     """The printed regression loop in jax: columns part, seconds (median of repeats)."""
     data = descent.regression(settings.rows, settings.columns, point["block"], dtype="float32")
     clock = descent.regression_seconds(data.x, data.y, settings.lr, settings.repeats, "float32")
-    parts = [part + turn for turn in ("", AGAIN) for part in PRINTED_LOOP]
+    parts = [part + turn for turn in TURNS for part in PRINTED_LOOP]
     return pd.DataFrame(
         [{"part": part, "seconds": float(np.median(clock[part]))} for part in parts]
     )
