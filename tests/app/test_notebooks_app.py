@@ -25,7 +25,9 @@ def folders(tmp_path, monkeypatch):
 
 
 def write(
-    *cells: str, parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"'
+    *cells: str,
+    parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"',
+    name: str = "someone2020",
 ) -> None:
     made = nbformat.v4.new_notebook(
         metadata={
@@ -34,7 +36,7 @@ def write(
     )
     made.cells = [nbformat.v4.new_code_cell(text) for text in (parameters, *cells)]
     made.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(made, paths.NOTEBOOKS / "someone2020.ipynb")
+    nbformat.write(made, paths.NOTEBOOKS / f"{name}.ipynb")
 
 
 def executed(**given) -> list[str]:
@@ -76,6 +78,30 @@ def test_a_killed_kernel_is_said_to_be_killed():
     with pytest.raises(Killed, match="run the same command to go on") as error:
         executed()
     assert error.value.exit_code == 137
+
+
+def run_at_cpu(name: str):
+    return notebooks.execute(name, "cpu", {}, "cpu")
+
+
+def test_notebooks_run_side_by_side_and_come_in_their_order(tmp_path, monkeypatch):
+    """Each waits for a file that the other one writes."""
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    names = ("first2020", "second2021")
+    for name, other in (names, reversed(names)):
+        meet = f"import pathlib, time\nfolder = pathlib.Path({str(tmp_path)!r})\n(folder / {name!r}).touch()\n"
+        write(f"{meet}while not (folder / {other!r}).exists():\n    time.sleep(0.01)", name=name)
+    paths_of = list(notebooks.side_by_side(run_at_cpu, names))
+    assert [path.stem for path in paths_of] == list(names) and all(p.exists() for p in paths_of)
+
+
+def test_a_notebook_that_fails_beside_another_is_named(monkeypatch):
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    write("raise ValueError('one thing')", name="first2020")
+    write("print(1)", name="second2021")
+    with pytest.raises(Failure, match="first2020 failed: ValueError: one thing"):
+        list(notebooks.side_by_side(run_at_cpu, ("first2020", "second2021")))
+    assert (paths.BUILD / "cpu" / "second2021.ipynb").exists()
 
 
 def test_refresh_runs_in_place_and_writes_no_times():

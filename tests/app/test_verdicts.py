@@ -61,7 +61,7 @@ def test_what_was_written_is_read_and_not_judged(path, judged):
     assert judged == [] and list(rows.columns) == claims.COLUMNS
     row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
     assert (row.verdict, row.control_verdict, row.device) == ("reproduced", "fails", GPU)
-    assert row.setting == "stand-in: ResNet-18 on cifar10" and row.n == 16 and row.preset == "gpu"
+    assert row.setting == "stand-in: ResNet-18 on cifar10" and row.n == 6 and row.preset == "gpu"
 
 
 def test_what_is_read_is_what_would_be_judged(path):

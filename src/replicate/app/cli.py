@@ -127,14 +127,14 @@ def replicate(
     elapsed = stopwatch(wall=True)
     for name in sources:
         run(name, preset=preset or "cpu", assignments=assignments, device=device)
-        with _environment(
-            "TQDM_DISABLE", "1"
-        ):  # the notebook loads what was just run; a bar would stay in its outputs
-            path = notebooks.execute(name, preset or "cpu", changes, device)
-        typer.echo(
-            f"{name}: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}",
-            err=True,
+    # The notebooks load what was just run; a bar would stay in their outputs.
+    with _environment("TQDM_DISABLE", "1"):
+        executed = notebooks.side_by_side(
+            lambda name: notebooks.execute(name, preset or "cpu", changes, device), sources
         )
+        for path in executed:
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            typer.echo(f"{path.stem}: {shown}", err=True)
     for name in sources:
         verdicts(name, preset=preset or "cpu", assignments=assignments)
     typer.echo(f"\ndone in {elapsed():.0f} s")
@@ -251,8 +251,7 @@ def refresh() -> None:
     from replicate.app import notebooks
     from replicate.sources.protocol import names
 
-    for name in names():
-        notebooks.refresh(name)
+    list(notebooks.side_by_side(notebooks.refresh, names()))
 
 
 @app.command()

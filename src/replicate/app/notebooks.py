@@ -1,8 +1,10 @@
 """What a notebook shows of a source, and how notebooks are run without a browser."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
@@ -11,6 +13,7 @@ from replicate.app import overrides as given
 from replicate.app import registry, verdicts
 from replicate.errors import BadData, Failure, Killed
 
+T = TypeVar("T")
 PARAMETERS = ("preset", "overrides", "device")
 
 
@@ -69,6 +72,15 @@ def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     primary = claims.primary_rows(rows)
     primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
     return primary[[*more, *verdicts.SHORT_COLUMNS]].round(4)
+
+
+def side_by_side(run: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+    """run(name) for each name, as many notebooks at once as runs go; results in the order of names.
+
+    Each kernel is a process of its own, so threads are enough to wait for them.
+    """
+    with ThreadPoolExecutor(min(runs.jobs(), len(names))) as pool:
+        yield from pool.map(run, names)
 
 
 def execute(name: str, preset: str, overrides: Mapping[str, object], device: str) -> Path:

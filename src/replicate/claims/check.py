@@ -20,7 +20,7 @@ from replicate.errors import BadData, unknown
 FIELDS = dict  # names of fields -> values
 FIELD_TYPES = {"where": FIELDS, "arms": list, "base": (str, FIELDS), "control": FIELDS}
 FIELD_TYPES |= dict.fromkeys(("name", "metric", "over", "ends", "of", "what"), str)
-QUOTIENTS = (
+AROUND_ONE = (
     "ratio",
     "ratio per unit",
     "mean ratio",
@@ -88,8 +88,8 @@ def _read_level(changes: Mapping, contrast: Contrast, names: "_Known") -> None:
     if not changes:
         return
     level = _read("level", changes, contrast, names)
-    if level.name not in QUOTIENTS:
-        raise _in("level.name", unknown("quotient", level.name, QUOTIENTS))
+    if level.name not in AROUND_ONE:
+        raise _in("level.name", unknown("quotient", level.name, AROUND_ONE))
     if level == contrast:
         raise ValueError("level: changes nothing in the contrast")
 

@@ -52,9 +52,14 @@ def units(table: pd.DataFrame) -> pd.DataFrame:
     table: columns seed, branch, and the numbers to be averaged. A NaN, of a run that diverged or
     never got there, makes its seed NaN.
     """
-    groups = table.drop(columns="branch").groupby("seed")
-    complete = groups.count().eq(groups.size(), axis=0)  # pandas would leave a NaN out of the mean
-    return groups.mean().where(complete).reset_index()
+    seeds, places = np.unique(table["seed"].to_numpy(), return_inverse=True)
+    counts = np.bincount(places)
+    means = {
+        name: np.bincount(places, weights=table[name].to_numpy(dtype=np.float64)) / counts
+        for name in table
+        if name not in ("seed", "branch")
+    }
+    return pd.DataFrame({"seed": seeds, **means})
 
 
 def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estimate:
@@ -74,9 +79,10 @@ def estimate(table: pd.DataFrame, kind: str, band: tuple[float, float]) -> Estim
         raise ValueError(
             f"table must have columns seed, branch and {' and '.join(numbers)}, lacks {sorted(absent)}"
         )
-    if table[["seed", "branch"]].isna().any(axis=None):
+    if table["seed"].isna().any() or table["branch"].isna().any():
         raise ValueError("every row must have a seed and a branch, got NaN")
-    values = units(table[["seed", "branch", *numbers]])[numbers].to_numpy(dtype=np.float64)
+    rows = units(pd.DataFrame({name: table[name] for name in ("seed", "branch", *numbers)}))
+    values = np.column_stack([rows[name] for name in numbers])
     described = {"n": len(values), "level": LEVELS[kind]}
     if reason := _why_open(values):
         value = math.nan
