@@ -28,6 +28,12 @@ def test_solvers_beside_are_timed_in_turn_with_the_others():
     assert len(found["a"]) == len(found["b"]) == 3 and len(found) == 12
 
 
+def test_only_the_parts_that_are_wanted_are_timed():
+    one = descent.regression(20, 2, 0)
+    found = descent.regression_seconds(one.x, one.y, 0.02, 2, only=("loss", "step"))
+    assert list(found) == ["loss", "step", "loss again", "step again"]
+
+
 def test_the_printed_update_halves_the_precision():
     assert descent.bits_of_printed_update() == (64, 32)
 

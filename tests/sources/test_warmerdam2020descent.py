@@ -31,10 +31,10 @@ def build(tmp_path, monkeypatch):
 
 def test_costs_are_counts_times_prices_and_a_published_check_builds_a_graph():
     one = _arms.Trace(np.ones(3), np.array([0, 1, 2]), np.array([0, 5, 7]), np.array([0, 4, 6]))
-    clock = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 1.0, "adam": 2.0}
+    clock = {"forward": 10.0, "check": 7.0, "printed check": 11.0, "backward": 20.0, "step": 1.0, "adam": 2.0}
     assert _arms.forward_equivalents(one).tolist() == [0, 8, 13]
     assert _arms.seconds("KS_50_0 corrected", one, clock).tolist() == [0, 30 + 35 + 4, 60 + 49 + 6]
-    assert _arms.seconds("KS_50_0 published", one, clock).tolist() == [0, 30 + 50 + 4, 60 + 70 + 6]
+    assert _arms.seconds("KS_50_0 published", one, clock).tolist() == [0, 30 + 55 + 4, 60 + 77 + 6]
     assert _arms.seconds("ADAM", one, clock).tolist() == [0, 30 + 35 + 8, 60 + 49 + 12]
 
 
@@ -180,7 +180,7 @@ def test_what_is_said_of_an_arm_is_what_its_method_does(name):
     if arm.method:
         variant = getattr(_arms.method_of(name, 3), "variant", "")
         assert variant == ("corrected" if arm.variant == "rollback" else arm.variant)
-    assert arm.check == ("forward" if arm.variant == "published" else "check")
+    assert arm.check == ("printed check" if arm.variant == "published" else "check")
     assert arm.update == ("adam" if name in ("ADAM", "LBFGS") else "step")
 
 

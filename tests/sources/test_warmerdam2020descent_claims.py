@@ -220,7 +220,7 @@ def test_figure_12_with_two_seeds_is_in_no_row_over_figures_and_never_firm():
     assert row(table, "KEEP-19.corrected").case == "modelled seconds figure9+figure10"
 
 
-@pytest.mark.parametrize("step, verdict", [(10.0, "reproduced"), (1.0, "contradicted")])
+@pytest.mark.parametrize("step, verdict", [(10.0, "reproduced"), (0.1, "contradicted")])
 def test_the_tuned_rate_is_far_above_the_source_s(step, verdict):
     table = synthetic(FAST)
     for rate, factor in (("tuned", 10.0), ("tuned lower", 3.2), ("tuned higher", 31.0)):
@@ -363,17 +363,18 @@ def test_a_gradient_is_way_dearer_than_a_step(step, verdict):
 
 @pytest.mark.parametrize("forward, verdict", [(3.0, "reproduced"), (2.0, "contradicted")])
 def test_a_check_with_a_graph_is_dearer_than_one_without(forward, verdict):
-    table = seconds("figure9", forward=forward, check=2.0, backward=5.0, step=1.0, adam=9.0)
+    table = seconds("figure9", **{"printed check": forward}, forward=9.0, check=2.0, backward=5.0, step=1.0, adam=9.0)
     rows = judged(shares=table)
     assert row(rows, "Y10").verdict == verdict
     assert row(rows, "Y10").value == pytest.approx(forward / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("part, claims_hit", [
-    ("forward again", ("KEEP-01.nets", "KEEP-01.dearer", "Y10")), ("check again", ("KEEP-23.check",)),
+    ("forward again", ("KEEP-01.nets", "KEEP-01.dearer")), ("check again", ("KEEP-23.check",)),
+    ("printed check again", ("Y10",)),
 ])  # fmt: skip
 def test_parts_whose_clock_is_unsteady_decide_nothing(part, claims_hit):
-    table = seconds("figure9", forward=6.0, check=1.0, backward=5.0, step=1.0, adam=9.0)
+    table = seconds("figure9", **{"printed check": 3.0}, forward=6.0, check=1.0, backward=5.0, step=1.0, adam=9.0)
     table.loc[table.part == part, "seconds"] *= 1.5
     rows = judged(shares=table)
     for claim in ("KEEP-01.nets", "KEEP-01.dearer", "Y10", "KEEP-23.check"):

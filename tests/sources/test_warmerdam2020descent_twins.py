@@ -20,7 +20,7 @@ TINY = replace(
     rows=40, tuning_rows=20, columns=3, width=2, maps=3, lr=0.02, steps=12, walk_gradients=6, seeds=(0, 3), batches=(8,),
     grid=(0.003, 0.01, 0.03, 0.1), arms=STARTED, tuned=("SGD", "ADAM", "KS_50_2 corrected", "KV_10 corrected"),
 )  # fmt: skip
-PRICES = {"forward": 1.0, "check": 0.625, "backward": 2.25, "step": 0.125, "adam": 0.25}
+PRICES = {"forward": 1.0, "check": 0.625, "printed check": 1.5, "backward": 2.25, "step": 0.125, "adam": 0.25}
 POINTS = 21
 
 
@@ -180,7 +180,7 @@ def run(name: str, lr: float, seed: int, settings, start=None, rows=None) -> np.
 
 def costs(history: np.ndarray, name: str) -> dict[str, np.ndarray]:
     _, gradients, checks, updates = history.T
-    check = PRICES["forward"] if "published" in name else PRICES["check"]
+    check = PRICES["printed check"] if "published" in name else PRICES["check"]
     update = PRICES["adam"] if name == "ADAM" else PRICES["step"]
     seconds = gradients * (PRICES["forward"] + PRICES["backward"]) + checks * check + updates * update
     return {"gradients": gradients, "forward-equivalents": 3 * gradients + checks, "modelled seconds": seconds}

@@ -22,8 +22,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     runs = table[table.share == 1.0].set_index(KEYS)
     losses = table.pivot(index=KEYS, columns="share", values="loss").reindex(runs.index)
     numbers = {"mean log loss": _curves.mean_log_loss(losses.to_numpy())}
-    numbers["mean fall"] = -numbers["mean log loss"]
     numbers |= {f"log loss at {place}": losses[share] for place, share in PLACES.items()}
+    numbers |= {_fall(name): -height for name, height in numbers.items()}
     numbers |= {f"cost to {target}": runs[f"to {target}"].fillna(runs.budget) for target in TARGETS}
     numbers |= {f"cost to {target} if reached": runs[f"to {target}"] for target in TARGETS}
     rate = np.log10(runs.lr)
@@ -32,8 +32,14 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return runs[AS_RECORDED].assign(**numbers, **{OVER_SOURCE: above}).reset_index()
 
 
+def _fall(name: str) -> str:
+    """What minus a log loss is called."""
+    return name.replace("log loss", "fall")
+
+
+HEIGHTS = ("mean log loss", *(f"log loss at {place}" for place in PLACES))
 METRICS = (
-    "mean log loss", "mean fall", *AS_RECORDED, OVER_SOURCE, *(f"log loss at {place}" for place in PLACES),
+    *HEIGHTS, *map(_fall, HEIGHTS), *AS_RECORDED, OVER_SOURCE,
     *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
 )  # fmt: skip
 DECLARED = {  # of every experiment that gives curves

@@ -18,7 +18,6 @@ from replicate.sources.warmerdam2020descent.settings import Settings
 
 WALKS = (2, 8, 32)  # mini-steps per gradient
 STRETCH = 64  # mini-steps that each loop goes at least, all of them on the plateau
-REPEATS = 9  # of the clock's
 
 
 @experiment(
@@ -46,7 +45,7 @@ def time_walks(
     """Real torch loops from the same start, timed; r from the parts of a step, timed in between."""
     x, y, _ = _tasks.make_torch_task(settings, point["block"])
     x, y = training.full_batch.tensors(x, y, device)
-    clock = training.full_batch.clock(_model(settings, point["block"], device), x, y, REPEATS)
+    clock = training.full_batch.clock(_model(settings, point["block"], device), x, y, settings.repeats)
     price = {name: float(np.median(seconds)) for name, seconds in clock.items()}
     r = share_of_check(price)
     rows = []

@@ -80,14 +80,16 @@ AT_CPU = {
         "arms": (*OF_THE_POST, "KS_50_2 corrected"),
         "tuned": FEWER,
         "tuning_rows": 2000,
+        "repeats": 9,
     },
-    "figure13code": {"arms": (*OF_THE_POST, "KS_50_2 corrected"), "tuned": FEWER},
+    "figure11": {"repeats": 9},
+    "figure13code": {"arms": (*OF_THE_POST, "KS_50_2 corrected"), "tuned": FEWER, "repeats": 9},
     "minibatch": {"seeds": TEN_SEEDS[:6], "steps": 400},
-    "regression": {"seeds": TEN_SEEDS[:6], "repeats": 2, "blocks": 8},
-    "figure13": {"fit_repeats": 1, "fit_precisions": ("float32",)},
-    "resnet18": {"repeats": 1, "blocks": 8},
+    "regression": {"seeds": TEN_SEEDS[:6]},
+    "figure13": {"repeats": 9, "fit_precisions": ("float32",)},
+    "resnet18": {"repeats": 1, "blocks": 6},
 }
-AT_GPU = {name: {"repeats": 9, "fit_repeats": 5} for name in FULL}
+AT_GPU = {name: {"fit_repeats": 5} for name in FULL}
 RESNET_AT_GPU = {"resnet18": {"rows": 128, "batches": (128,), "tuning_rows": 128}}
 PRESETS: dict[str, dict[str, Settings]] = {
     "smoke": {name: tiny(settings) for name, settings in FULL.items() if name != "figure13code"},

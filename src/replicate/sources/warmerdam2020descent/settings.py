@@ -44,7 +44,7 @@ class Settings:
     sweep: tuple[Rate, ...] = (1e-3,)  # ours: rates of the sensitivity curves
     sweep_seeds: tuple[Seed, ...] = (0,)
     sweep_arms: tuple[str, ...] = ("SGD", "ADAM")
-    repeats: Count = 5  # of a timing, whose median counts
+    repeats: Count = 25  # of a timing, whose median counts
     blocks: Count = 10  # of repeats: the units of rows on seconds
     fit_repeats: Count = 2  # of a solver's timing
     # jax's default precision, and NumPy's

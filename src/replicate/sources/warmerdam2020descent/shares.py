@@ -31,7 +31,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return seconds.assign(**gradients, **loops).reset_index()
 
 
-TIMED = ("loss", "forward", "check", "backward", "gradient", "step", "adam")
+TIMED = ("loss", "forward", "check", "printed check", "backward", "gradient", "step", "adam")
 
 
 @experiment(
@@ -59,7 +59,9 @@ def time_regression(
 ) -> pd.DataFrame:
     """The printed regression loop in jax: columns part, seconds (median of repeats)."""
     data = descent.regression(settings.rows, settings.columns, point["block"], dtype="float32")
-    clock = descent.regression_seconds(data.x, data.y, settings.lr, settings.repeats, "float32")
+    clock = descent.regression_seconds(
+        data.x, data.y, settings.lr, settings.repeats, "float32", only=PRINTED_LOOP
+    )
     parts = [part + turn for turn in TURNS for part in PRINTED_LOOP]
     return pd.DataFrame(
         [{"part": part, "seconds": float(np.median(clock[part]))} for part in parts]
