@@ -9,16 +9,16 @@ from matplotlib.axes import Axes
 
 from replicate.plots.style import FEW_SEEDS, grid, interval, unless_empty
 
-PALETTE = sns.color_palette("colorblind", 8)
+PALETTE = sns.color_palette("colorblind", 10)
 ALONE = {
     "SGD": "0.55",
     "ADAM": "black",
     "ARMIJO": PALETTE[3],
-    "EXACT": "tab:cyan",
+    "EXACT": "navy",
     "LBFGS": "tab:olive",
 }
-IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4], "KS_10_2": PALETTE[5],
-               "KV_10": PALETTE[6], "KV_50": PALETTE[2]}  # fmt: skip
+IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": "rebeccapurple", "KS_10_2": "saddlebrown",
+               "KV_10": PALETTE[9], "KV_50": PALETTE[2]}  # fmt: skip
 STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
 LOOKS = {arm: {"color": colour, "linestyle": "-"} for arm, colour in ALONE.items()} | {
     f"{method} {variant}": {"color": colour, "linestyle": style}
@@ -65,7 +65,7 @@ def mse_against_time(table: pd.DataFrame, arms: tuple[str, ...] = POSTS_ARMS) ->
     """
     chosen = table[(table.rate == "source") & (table.start == "source")]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), 2, (4.4, 2.7), sharey="row")
+    _, axes = grid(len(datasets), 2, (5.4, 3.0), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, axis in zip(row, (SECONDS, "gradients"), strict=True):
             part = chosen[(chosen.dataset == dataset) & (chosen.axis == axis)]
@@ -88,7 +88,7 @@ def against_cost(
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), len(AXIS_LABELS), (3.2, 2.5), sharey="row")
+    _, axes = grid(len(datasets), len(AXIS_LABELS), (3.6, 3.1), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, (axis, unit) in zip(row, AXIS_LABELS.items(), strict=True):
             _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.axis == axis)], arms)
@@ -109,7 +109,7 @@ def overview(
     table: what `figure_9` and its like give, one below the other.
     """
     datasets, rates = list(table.dataset.unique()), ("source", "tuned")
-    _, axes = grid(len(datasets), len(rates), (4.4, 2.4), sharey=True)
+    _, axes = grid(len(datasets), len(rates), (5.4, 2.6), sharey=True)
     chosen = table[(table.start == "source") & (table.axis == axis) & table.arm.isin(arms)]
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, rate in zip(row, rates, strict=True):
@@ -117,7 +117,7 @@ def overview(
             ax.set_title(f"{dataset}, {rate} rate", fontsize="medium")
             ax.set_xlabel(AXIS_LABELS[axis])
         row[0].set_ylabel(LOSS)
-        _list_arms(row[-1], row, arms)
+    _list_arms(axes[0, -1], axes.ravel(), arms)
     return axes
 
 
@@ -259,11 +259,11 @@ def _curves(
             ax.fill_between(x, height(low), height(high), color=colour, alpha=0.15, linewidth=0)
 
 
-def _list_arms(ax: Axes, row: np.ndarray, arms: tuple[str, ...]) -> None:
-    """A legend right of ax of what is drawn in a row of axes."""
-    handles = {line.get_label(): line for each in row for line in each.lines}
+def _list_arms(ax: Axes, drawn: np.ndarray, arms: tuple[str, ...]) -> None:
+    """A legend right of ax, from its top down, of what is drawn in some axes."""
+    handles = {line.get_label(): line for each in drawn for line in each.lines}
     names = [arm for arm in arms if arm in handles]
-    look = {"frameon": False, "loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    look = {"frameon": False, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
     ax.legend([handles[arm] for arm in names], names, fontsize="small", **look)
 
 
