@@ -22,7 +22,11 @@ def test_every_part_has_a_time_for_every_repeat():
 def test_solvers_beside_are_timed_in_turn_with_the_others():
     one, called = descent.regression(20, 2, 0), []
     found = descent.regression_seconds(
-        one.x, one.y, 0.02, 3, beside={"a": lambda: called.append("a"), "b": lambda: called.append("b")}
+        one.x,
+        one.y,
+        0.02,
+        3,
+        beside={"a": lambda: called.append("a"), "b": lambda: called.append("b")},
     )
     assert called == ["a", "b"] * 4  # one round does not count
     assert len(found["a"]) == len(found["b"]) == 3 and len(found) == 12

@@ -111,7 +111,8 @@ def test_the_same_arm_has_the_same_look_in_every_picture(curves):
     def looks(axes) -> set:
         return {
             (line.get_label(), line.get_color(), line.get_linestyle())
-            for ax in axes.ravel() for line in ax.lines
+            for ax in axes.ravel()
+            for line in ax.lines
         }
 
     shown = looks(plots.mse_against_time(curves))

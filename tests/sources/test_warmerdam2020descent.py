@@ -31,7 +31,14 @@ def build(tmp_path, monkeypatch):
 
 def test_costs_are_counts_times_prices_and_a_published_check_builds_a_graph():
     one = _arms.Trace(np.ones(3), np.array([0, 1, 2]), np.array([0, 5, 7]), np.array([0, 4, 6]))
-    clock = {"forward": 10.0, "check": 7.0, "printed check": 11.0, "backward": 20.0, "step": 1.0, "adam": 2.0}
+    clock = {
+        "forward": 10.0,
+        "check": 7.0,
+        "printed check": 11.0,
+        "backward": 20.0,
+        "step": 1.0,
+        "adam": 2.0,
+    }
     assert _arms.forward_equivalents(one).tolist() == [0, 8, 13]
     assert _arms.seconds("KS_50_0 corrected", one, clock).tolist() == [0, 30 + 35 + 4, 60 + 49 + 6]
     assert _arms.seconds("KS_50_0 published", one, clock).tolist() == [0, 30 + 55 + 4, 60 + 77 + 6]
@@ -98,9 +105,7 @@ def test_a_tuned_rate_has_neighbours_and_says_whether_it_ends_the_grid(
 def test_every_seed_is_tuned_on_a_seed_of_its_own(build, monkeypatch):
     drawn = []
     draw = _tasks.make_task
-    monkeypatch.setattr(
-        _tasks, "make_task", lambda *given: drawn.append(given[1]) or draw(*given)
-    )
+    monkeypatch.setattr(_tasks, "make_task", lambda *given: drawn.append(given[1]) or draw(*given))
     runs = _curves.run_tuning(SMALL, ("SGD", "ARMIJO", "LBFGS"))
     assert set(runs.table.arm) == {"SGD"}  # the others find their lengths themselves
     assert sorted(drawn) == [1000 + seed for seed in SMALL.seeds]

@@ -19,7 +19,10 @@ SEEDS = 10
 
 def measured(only: tuple[str, ...] = (), **tables: pd.DataFrame) -> list[claims.Measured]:
     """What these tables, by the names of their experiments, come to for some claims, or for all."""
-    given = {name: table.assign(commit="", device="", setting="the source's") for name, table in tables.items()}
+    given = {
+        name: table.assign(commit="", device="", setting="the source's")
+        for name, table in tables.items()
+    }
     chosen = [claim for claim in CLAIMS if claim.id in only or not only]
     return claims.measure(
         chosen, registry.decide(SOURCE, lambda each: given.get(each.name, pd.DataFrame()))
@@ -126,7 +129,9 @@ def test_a_faster_walk_is_ahead_of_adam_a_slower_one_behind_and_shuffled_arms_de
 @pytest.mark.parametrize("claim", OVER)
 def test_over_the_figures_too(verdicts, claim):
     rows = {name: row(table, claim) for name, table in verdicts.items()}
-    assert {each.case for each in rows.values()} == {"modelled seconds figure9+figure10+figure11+figure13"}
+    assert {each.case for each in rows.values()} == {
+        "modelled seconds figure9+figure10+figure11+figure13"
+    }
     assert (rows["fast"].verdict, rows["slow"].verdict) == ("reproduced", "contradicted")
     assert rows["shuffled"].verdict != "reproduced"
 
@@ -247,7 +252,9 @@ def test_a_tuned_rate_at_an_end_of_its_grid_is_not_firm():
     assert row(contested(table, "KEEP-19.corrected"), "KEEP-19.corrected").verdict == "reproduced"
 
 
-@pytest.mark.parametrize("claim", [*AHEAD, *OVER, "KEEP-15.slower", "KEEP-21.slower", "KEEP-23.pays"])
+@pytest.mark.parametrize(
+    "claim", [*AHEAD, *OVER, "KEEP-15.slower", "KEEP-21.slower", "KEEP-23.pays"]
+)
 def test_price_lists_that_disagree_decide_nothing(claim):
     table = synthetic(FAST, datasets=LINEAR)
     table["to -2"] = np.where(table.dataset == "figure10", np.nan, 10.0 + 0.1 * table.seed)
@@ -259,7 +266,9 @@ def test_price_lists_that_disagree_decide_nothing(claim):
 def solved(dataset: str, **seconds: float) -> pd.DataFrame:
     """What `solvers` gives if a solver takes so long, and the same again, at ten seeds."""
     twice = seconds | {f"{name} again": s for name, s in seconds.items()}
-    rows = [(seed, name, s * (1 + 0.002 * seed)) for seed in range(SEEDS) for name, s in twice.items()]
+    rows = [
+        (seed, name, s * (1 + 0.002 * seed)) for seed in range(SEEDS) for name, s in twice.items()
+    ]
     table = pd.DataFrame(rows, columns=["seed", "solver", "seconds"])
     return table.assign(dataset=dataset, precision="float32", drop=-9.5, **{"newton drop": -9.6})
 
@@ -267,9 +276,15 @@ def solved(dataset: str, **seconds: float) -> pd.DataFrame:
 @pytest.mark.parametrize("newton, verdict", [(20.0, "reproduced"), (60.0, "contradicted")])
 def test_newton_as_printed_is_fastest_if_it_is_below_the_fastest_of_the_posts_arms(newton, verdict):
     """The fastest walk takes a third of the budget; a corrected one, which is faster, is not shown."""
-    figure = synthetic({"KS_50_0 published": 27.0, "SGD": 12.0, "KS_50_2 corrected": 900.0}, datasets=("figure13",))
-    table = solved("figure13", **{"newton as printed": newton, "newton": 40.0, "normal equations": 50.0})
-    fastest = row(judged(only=("KEEP-22.fastest",), solvers=table, figure_13=figure), "KEEP-22.fastest")
+    figure = synthetic(
+        {"KS_50_0 published": 27.0, "SGD": 12.0, "KS_50_2 corrected": 900.0}, datasets=("figure13",)
+    )
+    table = solved(
+        "figure13", **{"newton as printed": newton, "newton": 40.0, "normal equations": 50.0}
+    )
+    fastest = row(
+        judged(only=("KEEP-22.fastest",), solvers=table, figure_13=figure), "KEEP-22.fastest"
+    )
     assert (fastest.verdict, fastest.control_verdict, fastest.n) == (verdict, "fails", 10)
     assert fastest.value == pytest.approx(np.log10(newton / 33.3), abs=0.03)
 
@@ -277,12 +292,18 @@ def test_newton_as_printed_is_fastest_if_it_is_below_the_fastest_of_the_posts_ar
 @pytest.mark.parametrize("printed, verdict", [(1.0, "reproduced"), (9.0, "contradicted")])
 def test_newton_as_printed_against_every_direct_solver(printed, verdict):
     times = {"newton": 4.0, "scikit-learn": 7.0, "lapack": 20.0, "normal equations": 3.0}
-    rows = judged(only=("KEEP-22.direct",), solvers=solved("figure13", **{"newton as printed": printed}, **times))
+    rows = judged(
+        only=("KEEP-22.direct",),
+        solvers=solved("figure13", **{"newton as printed": printed}, **times),
+    )
     direct = row(rows, "KEEP-22.direct")
     assert (direct.verdict, direct.control_verdict) == (verdict, "fails")
     assert direct.value == pytest.approx(np.log10(printed / 3))
     assert direct.control_value == pytest.approx(np.log10(4 / 3))
-    beside = {name: row(rows, "KEEP-22.direct", f"figure13 against {name}") for name in ("scikit-learn", "LAPACK")}
+    beside = {
+        name: row(rows, "KEEP-22.direct", f"figure13 against {name}")
+        for name in ("scikit-learn", "LAPACK")
+    }
     assert beside["scikit-learn"].value == pytest.approx(np.log10(printed / 7))
     assert beside["LAPACK"].control_value == pytest.approx(np.log10(4 / 20))
 
@@ -290,11 +311,15 @@ def test_newton_as_printed_against_every_direct_solver(printed, verdict):
 @pytest.mark.parametrize("printed, verdict", [(9.0, "reproduced"), (1.0, "contradicted")])
 def test_scikit_learn_against_newton_as_printed(printed, verdict):
     times = {"scikit-learn": 3.0, "newton": 2.0, "normal equations": 0.5}
-    rows = judged(only=("KEEP-09",), solvers=solved("regression", **{"newton as printed": printed}, **times))
+    rows = judged(
+        only=("KEEP-09",), solvers=solved("regression", **{"newton as printed": printed}, **times)
+    )
     assert row(rows, "KEEP-09").verdict == verdict
     assert row(rows, "KEEP-09").value == pytest.approx(np.log10(3 / printed))
     assert row(rows, "KEEP-09").control_value == pytest.approx(np.log10(0.5 / printed))
-    assert row(rows, "KEEP-09", "regression float32 compiled").value == pytest.approx(np.log10(3 / 2))
+    assert row(rows, "KEEP-09", "regression float32 compiled").value == pytest.approx(
+        np.log10(3 / 2)
+    )
 
 
 @pytest.mark.parametrize("small_steps, verdict", [(90.0, "reproduced"), (1.0, "contradicted")])
@@ -302,13 +327,18 @@ def test_one_calculated_step_against_all_the_small_ones(small_steps, verdict):
     table = solved("regression", **{"newton as printed": 9.0, "newton": 0.5, "gradient descent": small_steps,
                                     "gradient descent at 1/2": 2.0})  # fmt: skip
     rows = judged(only=("KEEP-26",), solvers=table)
-    assert (row(rows, "KEEP-26").verdict, row(rows, "KEEP-26").control_verdict) == (verdict, "fails")
+    assert (row(rows, "KEEP-26").verdict, row(rows, "KEEP-26").control_verdict) == (
+        verdict,
+        "fails",
+    )
     assert row(rows, "KEEP-26").value == pytest.approx(np.log10(9 / small_steps))
     assert row(rows, "KEEP-26").control_value == pytest.approx(np.log10(9 / 2))
 
 
 def test_solvers_whose_clock_is_unsteady_decide_nothing():
-    table = solved("regression", **{"newton as printed": 9.0, "scikit-learn": 3.0, "normal equations": 1.0})
+    table = solved(
+        "regression", **{"newton as printed": 9.0, "scikit-learn": 3.0, "normal equations": 1.0}
+    )
     table.loc[table.solver == "newton as printed again", "seconds"] *= 1.3
     decided = row(judged(only=("KEEP-09",), solvers=table), "KEEP-09")
     assert decided.verdict == "inconclusive" and "timing unstable" in decided.reason
@@ -363,7 +393,15 @@ def test_a_gradient_is_way_dearer_than_a_step(step, verdict):
 
 @pytest.mark.parametrize("forward, verdict", [(3.0, "reproduced"), (2.0, "contradicted")])
 def test_a_check_with_a_graph_is_dearer_than_one_without(forward, verdict):
-    table = seconds("figure9", **{"printed check": forward}, forward=9.0, check=2.0, backward=5.0, step=1.0, adam=9.0)
+    table = seconds(
+        "figure9",
+        **{"printed check": forward},
+        forward=9.0,
+        check=2.0,
+        backward=5.0,
+        step=1.0,
+        adam=9.0,
+    )
     rows = judged(shares=table)
     assert row(rows, "Y10").verdict == verdict
     assert row(rows, "Y10").value == pytest.approx(forward / 2, rel=0.02)
@@ -374,7 +412,15 @@ def test_a_check_with_a_graph_is_dearer_than_one_without(forward, verdict):
     ("printed check again", ("Y10",)),
 ])  # fmt: skip
 def test_parts_whose_clock_is_unsteady_decide_nothing(part, claims_hit):
-    table = seconds("figure9", **{"printed check": 3.0}, forward=6.0, check=1.0, backward=5.0, step=1.0, adam=9.0)
+    table = seconds(
+        "figure9",
+        **{"printed check": 3.0},
+        forward=6.0,
+        check=1.0,
+        backward=5.0,
+        step=1.0,
+        adam=9.0,
+    )
     table.loc[table.part == part, "seconds"] *= 1.5
     rows = judged(shares=table)
     for claim in ("KEEP-01.nets", "KEEP-01.dearer", "Y10", "KEEP-23.check"):
@@ -514,12 +560,23 @@ def test_early_is_the_first_tenth_at_the_source_s_rate(first, last, early, chang
 @pytest.mark.parametrize("bias, fresh, verdict, ends", [
     (0.5, -2.0, "reproduced", "reproduced"), (-0.5, 1.0, "contradicted", "contradicted"),
 ])  # fmt: skip
-def test_the_bias_of_checks_on_the_same_batch_and_what_fresh_ones_end_at(bias, fresh, verdict, ends):
+def test_the_bias_of_checks_on_the_same_batch_and_what_fresh_ones_end_at(
+    bias, fresh, verdict, ends
+):
     rows = []
     for seed in range(6):
         for batch, checks, b, loss in ((64, "same", bias, -1.0), (64, "fresh", -7.0, fresh), (2048, "same", 7.0, -1.0),
                                        (2048, "fresh", 7.0, 9.0), (10_000, "same", 0.0, -5.0)):  # fmt: skip
-            rows.append((seed, batch, checks, b + 0.01 * seed, loss + 0.02 * seed * (checks == "same"), 0.97 - b / 9))
+            rows.append(
+                (
+                    seed,
+                    batch,
+                    checks,
+                    b + 0.01 * seed,
+                    loss + 0.02 * seed * (checks == "same"),
+                    0.97 - b / 9,
+                )
+            )
     table = pd.DataFrame(rows, columns=["seed", "batch", "checks", "bias", "loss", "cosine"])
     found = judged(minibatches=table.assign(dataset="minibatch"))
     assert row(found, "Y12.bias").verdict == verdict
@@ -549,10 +606,17 @@ def test_numerical_sensitivity_is_single_minus_double_precision(single, verdict)
                ("KV_50 corrected", "rows float32"): -6.0, ("KV_50 corrected", "rows float64"): -6.1,
                ("ADAM", "rows float64"): -3.0, ("ADAM", "moments"): -3.004,
                ("KS_50_2 corrected", "rows float64"): -2.0, ("KS_50_2 corrected", "moments"): -2.0}  # fmt: skip
-    rows = [(seed, *cell, h + 0.001 * seed * (cell[1] == "rows float32")) for seed in range(8) for cell, h in heights.items()]
+    rows = [
+        (seed, *cell, h + 0.001 * seed * (cell[1] == "rows float32"))
+        for seed in range(8)
+        for cell, h in heights.items()
+    ]
     table = pd.DataFrame(rows, columns=["seed", "arm", "form", "height"]).assign(dataset="figure9")
     found = judged(forms=table)
-    assert (row(found, "KEEP-20.precision").verdict, row(found, "KEEP-20.precision").control_verdict) == (verdict, "fails")
+    assert (
+        row(found, "KEEP-20.precision").verdict,
+        row(found, "KEEP-20.precision").control_verdict,
+    ) == (verdict, "fails")
     assert row(found, "KEEP-20.precision").value == pytest.approx(single + 4.0, abs=0.01)
     assert row(found, "BEYOND-rows").value == pytest.approx(-0.002)
 

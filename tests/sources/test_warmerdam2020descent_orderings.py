@@ -58,7 +58,9 @@ ABOVE = ("KEEP-20.formula",)  # rows that are what the upper arm exceeds the low
 def blank(figures: tuple[str, ...], arms: set[str]) -> pd.DataFrame:
     """One row per cell and seed, as the curves are judged, every number drawn for its cell."""
     noise = np.random.Generator(np.random.Philox(8))
-    cells = [*itertools.product(figures, sorted(arms), _curves.RATE_KINDS, _curves.STARTS, _curves.AXES)]
+    cells = [
+        *itertools.product(figures, sorted(arms), _curves.RATE_KINDS, _curves.STARTS, _curves.AXES)
+    ]
     table = pd.DataFrame(cells, columns=["dataset", *FIELDS])
     for metric in _judging.METRICS:
         table[metric] = noise.uniform(20, 90, len(table))
@@ -87,7 +89,13 @@ def fill(claim: str, kind: str) -> tuple[pd.DataFrame, float]:
     noise = np.random.Generator(np.random.Philox(2))
     shape = (len(figures), SEEDS)
     pair = np.stack([noise.uniform(2, 3, shape), noise.uniform(7, 9, shape)])
-    pair = pair[::-1] if kind == "false" else noise.permuted(pair, axis=0) if kind == "shuffled" else pair
+    pair = (
+        pair[::-1]
+        if kind == "false"
+        else noise.permuted(pair, axis=0)
+        if kind == "shuffled"
+        else pair
+    )
     for (arm, own), numbers in zip(arms, pair, strict=True):
         rates = _curves.NEIGHBOURS if own == "tuned" else (own,)
         for (figure, values), each in itertools.product(zip(figures, numbers, strict=True), rates):
@@ -116,7 +124,8 @@ def test_every_ordering_of_two_arms_is_written_once_more():
     orderings = {
         name
         for name, claim in CLAIMS.items()
-        if claim.kind == "ordering" and any(each.startswith("figure_") for each in claim.experiments)
+        if claim.kind == "ordering"
+        and any(each.startswith("figure_") for each in claim.experiments)
         and claim.contrast["name"] in ("difference", "share below", "log10 ratio")
     }
     assert orderings - set(BELOW) == {"KEEP-15.slower", "KEEP-21.slower"}
@@ -127,7 +136,9 @@ def test_published_walks_are_sgd_per_gradient_within_a_margin(gap, verdict):
     table = blank(("figure9",), {PRINTED, MEANT, "SGD"})
     chosen = (table.rate == "source") & (table.start == "source") & (table.axis == GRADIENTS)
     for arm, level in ((PRINTED, -3.0 - gap), ("SGD", -3.0), (MEANT, -9.0)):
-        table.loc[chosen & (table.arm == arm), LOSS] = level + 0.001 * (table.seed % 2) * (arm == "SGD")
+        table.loc[chosen & (table.arm == arm), LOSS] = level + 0.001 * (table.seed % 2) * (
+            arm == "SGD"
+        )
     decided = judge("Y6.same", table)
     assert (decided.verdict, decided.control_verdict) == (verdict, "fails")
     assert decided.value == pytest.approx(-gap - 0.0005)
@@ -137,7 +148,12 @@ def test_published_walks_are_sgd_per_gradient_within_a_margin(gap, verdict):
 def test_the_lead_shrinks_without_a_plateau(kept, verdict):
     """The lead over SGD from the source's start less that from orthogonal weights."""
     table = blank(("figure9",), {MEANT, "SGD"})
-    levels = {("SGD", "source"): 5.0, (MEANT, "source"): 1.0, ("SGD", "orthogonal"): 1.0 + kept, (MEANT, "orthogonal"): 1.0}
+    levels = {
+        ("SGD", "source"): 5.0,
+        (MEANT, "source"): 1.0,
+        ("SGD", "orthogonal"): 1.0 + kept,
+        (MEANT, "orthogonal"): 1.0,
+    }
     for (arm, start), level in levels.items():
         chosen = (table.arm == arm) & (table.start == start) & (table.rate == "source")
         chosen &= table.axis == GRADIENTS

@@ -20,7 +20,14 @@ TINY = replace(
     rows=40, tuning_rows=20, columns=3, width=2, maps=3, lr=0.02, steps=12, walk_gradients=6, seeds=(0, 3), batches=(8,),
     grid=(0.003, 0.01, 0.03, 0.1), arms=STARTED, tuned=("SGD", "ADAM", "KS_50_2 corrected", "KV_10 corrected"),
 )  # fmt: skip
-PRICES = {"forward": 1.0, "check": 0.625, "printed check": 1.5, "backward": 2.25, "step": 0.125, "adam": 0.25}
+PRICES = {
+    "forward": 1.0,
+    "check": 0.625,
+    "printed check": 1.5,
+    "backward": 2.25,
+    "step": 0.125,
+    "adam": 0.25,
+}
 POINTS = 21
 
 
@@ -98,7 +105,9 @@ class Loop:
     def step(self, w: np.ndarray, task: Task) -> np.ndarray:
         loss, g = task.loss(w), task.gradient(w)
         kind = self.name.split("_")[0]
-        return {"SGD": self.sgd, "ADAM": self.adam, "KS": self.walk, "KV": self.vault}[kind](w, g, loss, task)
+        return {"SGD": self.sgd, "ADAM": self.adam, "KS": self.walk, "KV": self.vault}[kind](
+            w, g, loss, task
+        )
 
     def sgd(self, w, g, loss, task):
         task.updates += 1
@@ -182,8 +191,14 @@ def costs(history: np.ndarray, name: str) -> dict[str, np.ndarray]:
     _, gradients, checks, updates = history.T
     check = PRICES["printed check"] if "published" in name else PRICES["check"]
     update = PRICES["adam"] if name == "ADAM" else PRICES["step"]
-    seconds = gradients * (PRICES["forward"] + PRICES["backward"]) + checks * check + updates * update
-    return {"gradients": gradients, "forward-equivalents": 3 * gradients + checks, "modelled seconds": seconds}
+    seconds = (
+        gradients * (PRICES["forward"] + PRICES["backward"]) + checks * check + updates * update
+    )
+    return {
+        "gradients": gradients,
+        "forward-equivalents": 3 * gradients + checks,
+        "modelled seconds": seconds,
+    }
 
 
 def budgets(settings) -> dict[str, float]:
@@ -199,7 +214,9 @@ def sampled(history: np.ndarray, cost: np.ndarray, budget: float) -> list[float]
     lost = np.cumsum(~np.isfinite(history[:, 0])) > 0
     logs = np.log10(np.where(lost, 100 * history[0, 0], history[:, 0]) / history[0, 0]).clip(-10, 2)
     shares = [budget * share / (POINTS - 1) for share in range(POINTS)]
-    return [float(logs[max(i for i in range(len(cost)) if cost[i] <= place + 1e-9)]) for place in shares]
+    return [
+        float(logs[max(i for i in range(len(cost)) if cost[i] <= place + 1e-9)]) for place in shares
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +228,12 @@ def figure(tmp_path_factory):
         yield SOURCE["figure_9"](TINY)
 
 
-def part_of(table: pd.DataFrame, arm: str, rate: str, seed: int, start: str = "source") -> pd.DataFrame:
-    chosen = (table.arm == arm) & (table.rate == rate) & (table.seed == seed) & (table.start == start)
+def part_of(
+    table: pd.DataFrame, arm: str, rate: str, seed: int, start: str = "source"
+) -> pd.DataFrame:
+    chosen = (
+        (table.arm == arm) & (table.rate == rate) & (table.seed == seed) & (table.start == start)
+    )
     assert chosen.sum() == 3 * POINTS
     return table[chosen]
 
@@ -221,7 +242,9 @@ def agrees(part: pd.DataFrame, history: np.ndarray, name: str) -> None:
     cost, budget = costs(history, name), budgets(TINY)
     for axis, rows in part.groupby("axis"):
         assert set(rows.budget) == {budget[axis]}
-        np.testing.assert_allclose(rows.loss, sampled(history, cost[axis], budget[axis]), atol=1e-7, err_msg=axis)
+        np.testing.assert_allclose(
+            rows.loss, sampled(history, cost[axis], budget[axis]), atol=1e-7, err_msg=axis
+        )
     np.testing.assert_allclose(part["price again"], 2 * part.price)
 
 
@@ -253,7 +276,9 @@ def test_a_tuned_arm_runs_at_the_best_rate_of_another_seed_and_at_its_neighbours
 
 def test_the_plain_enlarger_and_the_start_without_a_plateau(figure):
     for seed in TINY.seeds:
-        agrees(part_of(figure, "SGD", "enlarged", seed), run("SGD", 10 * TINY.lr, seed, TINY), "SGD")
+        agrees(
+            part_of(figure, "SGD", "enlarged", seed), run("SGD", 10 * TINY.lr, seed, TINY), "SGD"
+        )
         flat = _tasks.orthogonal_start(TINY, seed)
         for name in ("SGD", "ADAM", "KS_50_2 published"):
             history = run(name, TINY.lr, seed, TINY, start=flat)
@@ -294,7 +319,14 @@ def walked_on_batches(settings, size: int, seed: int, checks: str) -> tuple[floa
 def minibatch_order(settings, size, seed, checks):
     for t in range(settings.steps):
         own = rng(seed, "order", t, 0).permutation(settings.rows)[:size]
-        yield own, (rng(seed, "order", t, 1).permutation(settings.rows)[:size] if checks == "fresh" else own)
+        yield (
+            own,
+            (
+                rng(seed, "order", t, 1).permutation(settings.rows)[:size]
+                if checks == "fresh"
+                else own
+            ),
+        )
 
 
 def test_walks_on_mini_batches_are_a_loop_over_rows(build):
@@ -306,7 +338,10 @@ def test_walks_on_mini_batches_are_a_loop_over_rows(build):
     assert len(table) == 2 * 3
     for row in table.itertuples():
         bias, loss = walked_on_batches(settings, row.batch, row.seed, row.checks)
-        assert (row.bias, row.loss) == (pytest.approx(bias, abs=2e-5), pytest.approx(loss, abs=1e-5))
+        assert (row.bias, row.loss) == (
+            pytest.approx(bias, abs=2e-5),
+            pytest.approx(loss, abs=1e-5),
+        )
     biased = table[(table.batch == 8) & (table.checks == "same")].bias
     assert (biased > 0.01).all() and table[table.batch == 40].bias.abs().max() < 1e-5
 
@@ -318,7 +353,9 @@ def test_cosines_of_mini_batches_are_those_of_sgd_on_its_way(build):
     )  # fmt: skip
     (cosine,) = set(SOURCE["minibatches"](settings).cosine)
     data = _tasks.draw_rows(settings, 1, 40)
-    w = np.concatenate([p.detach().numpy().ravel() for p in _tasks.make_torch_task(settings, 1)[2].parameters()])
+    w = np.concatenate(
+        [p.detach().numpy().ravel() for p in _tasks.make_torch_task(settings, 1)[2].parameters()]
+    )
     gradients = []
     for own, _ in minibatch_order(settings, 8, 1, "same"):
         gradients.append(Task(settings.dims, data.x.T[own], data.y[own]).gradient(w.astype(float)))
@@ -345,7 +382,11 @@ def test_few_rows_are_fitted_at_half_a_decade_below_the_tuned_rate(build):
     for row in table.itertuples():
         tuned = table[(table.arm == row.arm) & (table.rate == "tuned")].lr.iloc[0] * 10**0.5
         assert min(abs(tuned / lr - 1) for lr in settings.grid) < 1e-9
-        w, loop, t = descent.initial_weights(descent.Net(settings.dims), 0), Loop(row.arm, row.lr), 0
+        w, loop, t = (
+            descent.initial_weights(descent.Net(settings.dims), 0),
+            Loop(row.arm, row.lr),
+            0,
+        )
         while t < settings.steps and train.loss(w) > 1.1 * least:
             w, t = loop.step(w, train), t + 1
         if train.loss(w) <= 1.1 * least:
@@ -364,14 +405,21 @@ def test_cosines_are_those_of_successive_gradients_tenth_by_tenth(build):
     best = settings.grid[int(np.argmin(heights))]
     for rate, lr in (("source", 0.05), ("tuned", best)):
         data = _tasks.draw_rows(settings, 2, settings.rows)
-        task, w = Task(settings.dims, data.x.T, data.y), descent.initial_weights(descent.Net(settings.dims), 2)
+        task, w = (
+            Task(settings.dims, data.x.T, data.y),
+            descent.initial_weights(descent.Net(settings.dims), 2),
+        )
         gradients = []
         for _ in range(21):
             gradients.append(task.gradient(w))
             w = w - lr * gradients[-1]
-        cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in itertools.pairwise(gradients)]
+        cosines = [
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in itertools.pairwise(gradients)
+        ]
         dull = np.reshape(cosines, (10, 2)).mean(1)
-        np.testing.assert_allclose(table[table.rate == rate].sort_values("tenth").cosine, dull, atol=1e-7)
+        np.testing.assert_allclose(
+            table[table.rate == rate].sort_values("tenth").cosine, dull, atol=1e-7
+        )
     source = table[table.rate == "source"].set_index("tenth").cosine
     assert source[0] != pytest.approx(source[9], abs=1e-6)
 
@@ -396,7 +444,9 @@ def test_a_check_is_worth_its_price_and_the_update_s(build, prices, monkeypatch)
     """r = (check + update) / (forward + backward + update); the loops on both sides of a walk count."""
     taken = iter([4.0, 1.0, 6.0, 8.0, 2.0, 12.0, 3.0, 0.5, 5.0])
     asked = []
-    monkeypatch.setattr(break_even, "seconds_per_step", lambda *given: asked.append(given[4]) or next(taken))
+    monkeypatch.setattr(
+        break_even, "seconds_per_step", lambda *given: asked.append(given[4]) or next(taken)
+    )
     table = SOURCE["break_even"](replace(TINY, blocks=1, tuned=("SGD",), arms=("SGD",)))
     assert asked == [0, 2, 0, 0, 8, 0, 0, 32, 0]
     r = (0.625 + 0.125) / (1.0 + 2.25 + 0.125)
@@ -406,7 +456,9 @@ def test_a_check_is_worth_its_price_and_the_update_s(build, prices, monkeypatch)
     assert table.plain.tolist() == [4, 8, 3] and table["plain again"].tolist() == [6, 12, 5]
 
 
-def test_a_solver_s_seconds_are_the_median_of_its_repeats_and_small_steps_are_counted(build, monkeypatch):
+def test_a_solver_s_seconds_are_the_median_of_its_repeats_and_small_steps_are_counted(
+    build, monkeypatch
+):
     given = {}
 
     def clock(x, y, lr, repeats, dtype, beside):
@@ -415,11 +467,22 @@ def test_a_solver_s_seconds_are_the_median_of_its_repeats_and_small_steps_are_co
         return {name: np.array([90.0, 2.0, 1.0]) * (i + 1) for i, name in enumerate(names)}
 
     monkeypatch.setattr(descent, "regression_seconds", clock)
-    settings = replace(SOURCE.presets["smoke"]["regression"], rows=200, columns=3, seeds=(4,), tuning_rows=100)
+    settings = replace(
+        SOURCE.presets["smoke"]["regression"], rows=200, columns=3, seeds=(4,), tuning_rows=100
+    )
     table = SOURCE["solvers"](settings).set_index("solver")
-    assert table.seconds[["loss", "gradient", "step", "newton", "newton as printed"]].tolist() == [2, 4, 6, 8, 10]
+    assert table.seconds[["loss", "gradient", "step", "newton", "newton as printed"]].tolist() == [
+        2,
+        4,
+        6,
+        8,
+        10,
+    ]
     assert table.seconds["lapack"] == 2 * 8 and table.seconds["newton as printed again"] == 2 * 9
-    assert given["jobs"] == {"scikit-learn", "normal equations", "lapack"} and given["lr"] == settings.lr
+    assert (
+        given["jobs"] == {"scikit-learn", "normal equations", "lapack"}
+        and given["lr"] == settings.lr
+    )
     data, start = descent.regression(200, 3, 4), descent.regression_start(3, 4)
     for name, lr in (("gradient descent", settings.lr), ("gradient descent at 1/2", 0.5)):
         w, count = start, 0

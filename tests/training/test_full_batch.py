@@ -130,7 +130,9 @@ def test_every_part_is_timed_alone_and_no_graph_is_alive_when_the_check_runs(mon
     with torch.autograd.graph.saved_tensors_hooks(cost.pack, lambda kept: kept.tensor):
         found = full_batch.clock(model, x, y, 3)
     costs = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 3.0, "adam": 5.0}
-    costs["printed check"] = 1010.0  # the graph of the check before is alive, as in the printed walk
+    costs["printed check"] = (
+        1010.0  # the graph of the check before is alive, as in the printed walk
+    )
     for turn in ("", " again"):
         assert {part: found[part + turn].tolist() for part in costs} == {
             part: [cost] * 3 for part, cost in costs.items()
@@ -148,7 +150,9 @@ def test_both_price_lists_are_made_in_every_round(monkeypatch):
 
     monkeypatch.setattr(numerics, "clock", take)
     full_batch.clock(chain(DIMS, 0), *full_batch.tensors(*task()), 4)
-    loop = "forward, backward, check, adam, step, old loss, printed check, end of the walk".split(", ")
+    loop = "forward, backward, check, adam, step, old loss, printed check, end of the walk".split(
+        ", "
+    )
     assert asked == {"jobs": loop + [f"{part} again" for part in loop], "rounds": 4}
 
 

@@ -18,7 +18,6 @@ from replicate.descent.precision import precision
 from replicate.errors import BadParameter
 from replicate.numerics import clock
 
-
 AGAIN = " again"  # after a job's name: the same work done twice, to see what the clock is worth
 
 

@@ -142,7 +142,10 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
         )
     ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
-    ax.set(xlabel="difference of mean log losses (below 0: ahead), modelled seconds", ylim=(len(rows) - 0.5, -0.5))
+    ax.set(
+        xlabel="difference of mean log losses (below 0: ahead), modelled seconds",
+        ylim=(len(rows) - 0.5, -0.5),
+    )
     return ax
 
 
@@ -245,7 +248,7 @@ def on_batches(table: pd.DataFrame) -> np.ndarray:
 def _curves(
     ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], height: Callable = lambda logs: logs
 ) -> None:
-    """The mean over seeds of each arm, its interval shaded. height: of a log loss in the picture."""
+    """The mean over seeds of each arm, its interval shaded. height: where a log loss is drawn."""
     for arm in arms:
         of_arm = part[part.arm == arm]
         if of_arm.empty:

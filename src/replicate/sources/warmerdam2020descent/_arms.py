@@ -3,7 +3,8 @@
     forward-equivalents = 3 gradients + checks
     modelled seconds = gradients (t_forward + t_backward) + checks t_check + updates t_update
 
-A check of the published code builds a graph beside that of the one before: t_printed check. No run is timed as a whole.
+A check of the published code builds a graph beside that of the one before, so its price is that of
+the clock's "printed check". No run is timed as a whole.
 """
 
 from __future__ import annotations

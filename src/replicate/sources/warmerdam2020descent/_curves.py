@@ -60,11 +60,11 @@ class Tuned:
 def run_curves(settings: Settings) -> pd.DataFrame:
     """Log losses at equal shares of a budget, one row per (seed, arm, rate, start, axis, share).
 
-    Columns: seed, arm, rate (one of RATE_KINDS), start (one of STARTS), lr, at_edge (1 where that is
-    a tuned rate at an end of the grid), axis (one of AXES), budget, share (of the axis's budget),
-    loss (the log loss), rises (sum of the rises of that), price and price again (modelled seconds of
-    the whole run by two price lists that were timed in turn), and `to -2`, ... (cost to a target, in
-    the axis's unit; NaN where it is not reached).
+    Columns: seed, arm, rate (one of RATE_KINDS), start (one of STARTS), lr, at_edge (1 where that
+    is a tuned rate at an end of the grid), axis (one of AXES), budget, share (of the axis's
+    budget), loss (the log loss), rises (sum of the rises of that), price and price again (modelled
+    seconds of the whole run by two price lists that were timed in turn), and `to -2`, ... (cost to
+    a target, in the axis's unit; NaN where it is not reached).
     """
     clocks = _price_lists(settings)
     grid = [{"seed": s} for s in settings.seeds]
@@ -136,8 +136,8 @@ def run_arms(
 def tune(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """An arm on a seed's tuning seed at each rate of the grid: columns arm, lr, height (its mean log
-    loss).
+    """An arm on a seed's tuning seed at each rate of the grid: columns arm, lr, height (its mean
+    log loss).
     """
     arm = point["method"]
     rows = min(settings.rows, settings.tuning_rows)

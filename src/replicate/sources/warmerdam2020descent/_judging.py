@@ -28,7 +28,9 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     numbers |= {f"cost to {target} if reached": runs[f"to {target}"] for target in TARGETS}
     rate = np.log10(runs.lr)
     source = rate.xs("source", level="rate").rename("source")
-    above = rate - rate.reset_index().merge(source.reset_index(), "left", OF_A_SEED).source.to_numpy()
+    above = (
+        rate - rate.reset_index().merge(source.reset_index(), "left", OF_A_SEED).source.to_numpy()
+    )
     return runs[AS_RECORDED].assign(**numbers, **{OVER_SOURCE: above}).reset_index()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from replicate import descent, models
 
+
 def draw_regression(random: np.random.RandomState, n: int, k: int) -> tuple[np.ndarray, ...]:
     """Section "Enter Jax": X (n, k + 1), y (n,) and the start W (k + 1,), in the order in which the
     block draws. random: NumPy's global generator, as a fresh process finds it.

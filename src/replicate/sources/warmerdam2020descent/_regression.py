@@ -59,15 +59,13 @@ def drop(losses) -> float:
     )
 
 
-def count_steps(
-    data: descent.Regression, start: np.ndarray, lr: float, log_ratio: float
-) -> int:
+def count_steps(data: descent.Regression, start: np.ndarray, lr: float, log_ratio: float) -> int:
     """How many steps of gradient descent until log10(L / L at start) is at most log_ratio.
 
     L_t = sum_i h_i c_i^2 (1 - 2 lr h_i)^(2 t),   h, Q of X'X / n,   c = Q'(w_0 - w)
 
-    data: without noise, made with the weights w (k + 1,); start: w_0, (k + 1,). Raises ValueError if
-    it never gets there.
+    data: without noise, made with the weights w (k + 1,); start: w_0, (k + 1,). Raises ValueError
+    if it never gets there.
     """
     curvatures, axes = np.linalg.eigh(data.x.T @ data.x / len(data.x))
     away = axes.T @ (start - data.weights)

@@ -45,7 +45,9 @@ def time_walks(
     """Real torch loops from the same start, timed; r from the parts of a step, timed in between."""
     x, y, _ = _tasks.make_torch_task(settings, point["block"])
     x, y = training.full_batch.tensors(x, y, device)
-    clock = training.full_batch.clock(_model(settings, point["block"], device), x, y, settings.repeats)
+    clock = training.full_batch.clock(
+        _model(settings, point["block"], device), x, y, settings.repeats
+    )
     price = {name: float(np.median(seconds)) for name, seconds in clock.items()}
     r = share_of_check(price)
     rows = []

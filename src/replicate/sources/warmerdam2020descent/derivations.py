@@ -66,7 +66,7 @@ def calculus() -> list[tuple]:
 
 
 def bullseye() -> list[tuple]:
-    """KEEP-07.final, Y1 and Y2: the lines of the derivation, on symbols for 3 rows and 2 columns."""
+    """KEEP-07.final, Y1 and Y2: lines of the derivation, on symbols for 3 rows and 2 columns."""
     import sympy as sp
 
     x = sp.Matrix(3, 2, sp.symbols("x:6"))
@@ -169,7 +169,9 @@ def stepping() -> list[tuple]:
 def run_printed_loop(settings: Settings) -> list[tuple]:
     """Y14 and Y15: what the printed loop and the printed functions do, run in torch."""
     arguments = inspect.signature(_printed.generate_new_dataset).parameters.values()
-    x, y, model = _printed.generate_new_dataset(1000, settings.columns, settings.width, settings.maps - 2)
+    x, y, model = _printed.generate_new_dataset(
+        1000, settings.columns, settings.width, settings.maps - 2
+    )
     x, y = training.full_batch.tensors(x, y)
     first = training.full_batch.loss_of(model, x, y)().item()
     losses, _ = training.full_batch.train(

@@ -75,7 +75,9 @@ class Settings:
             raise ValueError(f"grid must be at least two rates in ascending order, got {self.grid}")
         for name in ("seeds", "sweep_seeds"):
             if (largest := max(getattr(self, name))) >= TUNING:
-                raise ValueError(f"{name} must be below {TUNING}, whence rates are tuned on, got {largest}")
+                raise ValueError(
+                    f"{name} must be below {TUNING}, whence rates are tuned on, got {largest}"
+                )
         if strange := set(self.tuned) - set(self.arms):
             raise ValueError(f"tuned must be among arms, got {sorted(strange)}")
         for name in ("arms", "sweep_arms"):

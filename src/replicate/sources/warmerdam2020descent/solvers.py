@@ -78,8 +78,7 @@ def time_solvers(
     data = descent.regression(settings.rows, settings.columns, seed)
     start = descent.regression_start(settings.columns, seed)
     steps = {
-        name: count_steps(data, start, lr or settings.lr, BULLSEYE)
-        for name, lr in DESCENT.items()
+        name: count_steps(data, start, lr or settings.lr, BULLSEYE) for name, lr in DESCENT.items()
     }
     for dtype in settings.fit_precisions:
         x, y = data.x.astype(dtype), data.y.astype(dtype)
@@ -98,5 +97,7 @@ def time_solvers(
 
 def _drop(fit: Callable, x: np.ndarray, y: np.ndarray, start: np.ndarray) -> float:
     """log10 of the loss after a fit over that at the start."""
-    losses = [np.mean((x @ w - y) ** 2, dtype=np.float64) for w in (start.astype(x.dtype), fit(x, y))]
+    losses = [
+        np.mean((x @ w - y) ** 2, dtype=np.float64) for w in (start.astype(x.dtype), fit(x, y))
+    ]
     return drop(losses)
