@@ -146,14 +146,15 @@ def test_both_price_lists_are_made_in_every_round(monkeypatch):
 
     def take(jobs, rounds, device):
         asked.update(jobs=list(jobs), rounds=rounds)
-        return {name: np.ones(rounds) for name in jobs}
+        return {name: np.full(rounds, float(place)) for place, name in enumerate(jobs)}
 
     monkeypatch.setattr(numerics, "clock", take)
-    full_batch.clock(chain(DIMS, 0), *full_batch.tensors(*task()), 4)
-    loop = "forward, backward, check, adam, step, old loss, printed check, end of the walk".split(
-        ", "
-    )
-    assert asked == {"jobs": loop + [f"{part} again" for part in loop], "rounds": 4}
+    found = full_batch.clock(chain(DIMS, 0), *full_batch.tensors(*task()), 4)
+    loop = "forward backward check adam step".split()
+    loop += ["old loss", "printed check", "end of the walk"]
+    jobs = loop + [f"{part} again" for part in loop]
+    assert asked == {"jobs": jobs, "rounds": 4}
+    assert all(seconds.tolist() == [jobs.index(part)] * 4 for part, seconds in found.items())
 
 
 def test_the_clock_times_every_part_and_leaves_the_weights():
