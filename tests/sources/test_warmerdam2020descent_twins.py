@@ -493,3 +493,8 @@ def test_a_solver_s_seconds_are_the_median_of_its_repeats_and_small_steps_are_co
     assert table["drop"][["scikit-learn", "normal equations", "lapack"]].max() < -9
     assert table["drop"].drop(["scikit-learn", "normal equations", "lapack"]).isna().all()
     assert (table["newton drop"] < -8).all()
+
+
+def test_neighbours_are_left_out_where_nobody_asks_for_them(build, prices):
+    settings = replace(TINY, neighbours=False, seeds=(0,), arms=("SGD",), tuned=("SGD",))
+    assert set(SOURCE["figure_9"](settings).rate) == {"source", "tuned", "enlarged"}

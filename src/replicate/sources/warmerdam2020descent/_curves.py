@@ -122,6 +122,7 @@ def run_arms(
         traces += [
             _run_arm(arm, rate, lr, task, settings).assign(at_edge=edge)
             for rate, lr in chosen[arm].kinds().items()
+            if settings.neighbours or rate == "tuned"
         ]
     if settings.activation == "linear":
         traces.append(_run_arm("SGD", "enlarged", ENLARGED * settings.lr, task, settings))

@@ -80,6 +80,7 @@ AT_CPU = {
         "arms": (*OF_THE_POST, "KS_50_2 corrected"),
         "tuned": FEWER,
         "tuning_rows": 2000,
+        "neighbours": False,  # no primary case of a tuned rate is on this figure
         "repeats": 9,
     },
     "figure11": {"repeats": 9},

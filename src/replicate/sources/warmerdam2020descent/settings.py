@@ -41,6 +41,7 @@ class Settings:
     tuning_rows: Count = 10_000  # rows of the tuning runs
     arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; names of ARMS
     tuned: tuple[str, ...] = ("SGD", "ADAM")  # at their tuned rates too
+    neighbours: bool = True  # whether tuned arms run a step of the grid lower and higher, too
     sweep: tuple[Rate, ...] = (1e-3,)  # ours: rates of the sensitivity curves
     sweep_seeds: tuple[Seed, ...] = (0,)
     sweep_arms: tuple[str, ...] = ("SGD", "ADAM")
