@@ -141,7 +141,7 @@ def list_missing(source: Source, preset: str) -> list[str]:
 
 def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     """The table that is judged, data set by data set, with the columns that say where its rows come
-    from.
+    from; without the rows of older code from which today's table cannot be made.
     """
     import pandas as pd
 
@@ -152,8 +152,11 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
         origin = {
             name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")
         }
-        tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
-    return pd.concat(tables, ignore_index=True)
+        try:
+            tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
+        except KeyError:  # recorded by older code, without a column that is judged today
+            continue
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
