@@ -47,6 +47,7 @@ class Arm:
 
 ARMS = {
     "plain": Arm(),
+    "plain again": Arm(),  # the same work: whether the clock gives it the same time
     "dt=1e-10": Arm(dt=1e-10),
     "s=0.1": Arm(s=0.1),
     "s=0.5": Arm(s=0.5),

@@ -41,14 +41,13 @@ DIGITS = replace(
     width=96,
     flip=False,
     steps=400,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4", "s=1 late",
-          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
-    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "heavy-ball"),
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4",
+          "s=1 late", "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball",
+          "double"),
+    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "rate-1.5", "heavy-ball"),
     rates=RATE_GRID,
-    curves=True,
     batches=(16, 64, 256, 1024),
     seeds=tuple(range(10)),
-    tuning_seeds=(1000, 1001),
     rows=20,
 )  # fmt: skip
 
@@ -59,7 +58,7 @@ CIFAR = replace(
     precision="bfloat16",
     pad=4,
     steps=7820,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
           "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
     rates=RATE_GRID[2:9],
@@ -72,12 +71,11 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "digits": replace(
             DIGITS,
             steps=40,
-            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
+            arms=("plain", "plain again", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
             searched=("plain", "s=0.5", "heavy-ball"),
             rates=RATE_GRID[3:6],
             batches=(16, 64),
             seeds=(0, 1),
-            tuning_seeds=(1000,),
             rows=4,
         ),
     },
@@ -90,10 +88,9 @@ PRESETS: dict[str, dict[str, Settings]] = {
             width=16,
             stem="stride2",
             steps=400,
-            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5"),
-            searched=("plain", "s=0.5"),
-            regimes=("source", "tuned"),
-            rates=RATE_GRID[2:7],
+            arms=("plain", "plain again", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
+            searched=("plain", "s=0.5", "heavy-ball"),
+            rates=RATE_GRID[2:9],
             rows=4,
             curve_images=1000,
             norm_batches=5,
@@ -119,7 +116,7 @@ def tiny(settings: Settings) -> Settings:
         return replace(settings, steps=200, basin_starts=min(settings.basin_starts, 8))
     sizes = {"width": 4, "batch": 16, "steps": 8, "rows": 2, "curve_images": 64, "norm_batches": 1}
     small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
-    seeds = {"seeds": settings.seeds[:1], "tuning_seeds": settings.tuning_seeds[:1]}
+    seeds = {"seeds": settings.seeds[:2]}
     grid = {"rates": settings.rates[:3], "batches": settings.batches[:2]}
     return replace(settings, **seeds, **grid, **sizes, **small)
 
