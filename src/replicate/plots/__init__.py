@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         against_cost,
         iterations,
         leads,
+        mse_against_time,
         on_batches,
         overview,
         rate_curves,
