@@ -24,7 +24,13 @@ from replicate.sources.fabi2021extrapolation._arms import ARMS, Arm
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.images import MAIN
 
-IMAGE_ENTRIES = ("digits", "cifar10", "imagewoof-64", "tiny-imagenet-10", "imagewoof")  # entries of the presets
+IMAGE_ENTRIES = (
+    "digits",
+    "cifar10",
+    "imagewoof-64",
+    "tiny-imagenet-10",
+    "imagewoof",
+)  # entries of the presets
 COMPARED = ("plain", "s=0.5")  # with batch sizes
 METRICS = ("train_loss", "valid_loss", "valid_top1", "test_loss", "top1")
 NORM_BATCH = 256

@@ -10,9 +10,6 @@ from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.protocol import experiment
 
 
-REGIMES = ("tuned", "tuned lower", "tuned higher")
-
-
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """The ends at the rates that the other seeds choose for each arm and batch size, and beside."""
     parts = []
@@ -26,7 +23,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 @experiment(
     fields={
         "arm": _networks.COMPARED,
-        "regime": REGIMES,
+        "regime": ("tuned", "tuned lower", "tuned higher"),
         "batch": lambda settings: settings.batches,
     },
     metrics=("train_loss",),
@@ -43,7 +40,5 @@ def batch_sizes(settings: Settings) -> pd.DataFrame:
     """
     if not settings.batches:
         return pd.DataFrame()
-    grid = [
-        {"seed": seed, "batch": batch} for batch in settings.batches for seed in settings.seeds
-    ]
+    grid = [{"seed": seed, "batch": batch} for batch in settings.batches for seed in settings.seeds]
     return runs.each(_networks.batch_run, settings, grid).table

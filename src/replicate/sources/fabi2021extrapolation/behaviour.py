@@ -149,7 +149,12 @@ def _assumption() -> Iterator[tuple]:
         # Above eta a = 1 a step changes the sign of the weight, and errors of two signs cancel.
         small = RATES[RATES <= 1]
         errors = [_derivative_error(m, eta) for eta in small]
-        yield "EXTRA-05", f"quadratic m={m}", float(stats.spearmanr(small, errors).statistic), np.nan
+        yield (
+            "EXTRA-05",
+            f"quadratic m={m}",
+            float(stats.spearmanr(small, errors).statistic),
+            np.nan,
+        )
     path = _path(lambda theta: [optim.Adam(theta, lr=0.1)], rosenbrock, np.array([[-1.5, 1.0]]))
     steps = np.diff(path, axis=0)
     apart = size(steps + 0.1 * rosenbrock_slope(path[:-1]), axis=1)

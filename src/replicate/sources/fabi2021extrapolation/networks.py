@@ -68,6 +68,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             "regime": regime, **dict(zip(("seed", "branch"), unit, strict=True)), "arm": arm,
             "top1": run.top1.iloc[-1], "train_loss": run.train_loss.iloc[-1],
+            "log_loss": np.log10(run.train_loss.iloc[-1]),
             "steps": run.step.max(), "steps_to_target": _time(run, target, "step"),
             "seconds": run.seconds.max(), "seconds_to_target": _time(run, target, "seconds"),
             "at_edge": run.at_edge.iloc[0],
@@ -97,7 +98,7 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
 
 @experiment(
     fields={"regime": REGIMES, "arm": tuple(ARMS)},
-    metrics=("top1", "train_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
+    metrics=("top1", "train_loss", "log_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},

@@ -41,10 +41,10 @@ DIGITS = replace(
     width=96,
     flip=False,
     steps=400,
-    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4",
-          "s=1 late", "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball",
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "s=1/3", "every=3",
+          "s=1 late", "rate-1.1", "rate-1.25", "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball",
           "double"),
-    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "rate-1.5", "heavy-ball"),
+    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=3", "rate-1.5", "heavy-ball"),
     rates=RATE_GRID,
     batches=(16, 64, 256, 1024),
     seeds=tuple(range(10)),
@@ -58,11 +58,32 @@ CIFAR = replace(
     precision="bfloat16",
     pad=4,
     steps=7820,
-    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
-          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "s=1/3", "every=3", "s=1 late",
+          "rate-1.1", "rate-1.25", "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
     rates=RATE_GRID[2:9],
     rows=20,
+)  # fmt: skip
+
+# The source's images, batch and rate; the network, the pixels and the epochs are what a CPU has time
+# for: five epochs, ten for `double`.
+WOOF = replace(
+    PAPER,
+    dataset="imagewoof-64",
+    model="resnet8",
+    width=32,
+    stem="stride2",
+    pad=4,
+    steps=560,
+    arms=("plain", "plain again", "dt=1e-10", "s=0.5", "s=1", "s=1/3", "every=3", "s=1 late",
+          "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
+    searched=("plain", "s=0.5"),
+    rates=RATE_GRID[2:8],
+    seeds=tuple(range(6)),
+    batches=(16, 64),
+    rows=10,
+    curve_images=500,
+    norm_batches=2,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Settings]] = {
@@ -96,6 +117,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             norm_batches=5,
         ),
     },
+    "night": {"imagewoof-64": WOOF},
     "gpu": {
         "cifar10": CIFAR,
         "tiny-imagenet-10": replace(CIFAR, dataset="tiny-imagenet-10", stem="imagenet", steps=1560),
