@@ -104,10 +104,7 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
     clocked={"seconds": None},
     operations=operations,
     derive=derive,
-    evidence={
-        "cifar10": Evidence(69, "extrapolation and its controls, ResNet-18"),
-        "imagewoof-64": Evidence(72, "extrapolation on the source's own images, at 64 px"),
-    },
+    evidence={"cifar10": Evidence(69, "extrapolation and its controls, ResNet-18")},
 )
 def networks(settings: Settings) -> pd.DataFrame:
     """Losses and accuracies of every arm along its run, at the source's rate and over the grid.

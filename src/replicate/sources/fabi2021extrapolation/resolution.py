@@ -21,7 +21,7 @@ from replicate.sources.protocol import experiment
 
 AFTER = 50  # steps into a run
 TRIED_DTS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
-BATCH_OF = {"noise": 16, "quiet": 1024}  # images per batch
+BATCH_OF = {"noise": 16, "quiet": 256}  # images per batch
 TENTHS = 10  # parts of a run, of which the first and the last are compared
 
 
@@ -49,7 +49,7 @@ def resolution(settings: Settings) -> pd.DataFrame:
 
     what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt
     changes, `length` its length over that of the step before it; "printed" is the source's dt. what
-    "noise" and "quiet": over the last quarter of a run at batch 16 and 1024 the mean squared length
+    "noise" and "quiet": over the last quarter of a run at batch 16 and 256 the mean squared length
     of an extrapolation at s = 1, and what independent steps would make of it, sum_j c_j^2 times
     their mean squared length; only where both sizes are compared. what "volatility": the share of
     a step that does not go on in the direction of the step before it, its mean over the `first` and
