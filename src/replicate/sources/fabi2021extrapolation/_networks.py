@@ -87,8 +87,8 @@ def choose_rates(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     beyond the grid has no row; nor has a seed without other seeds, or whose others leave no rate.
     """
     rows = []
-    for arm, own in table.groupby("arm", sort=False):
-        losses = own.pivot(index="seed", columns="lr", values=metric).sort_index(axis=1)
+    for arm, runs_of in table.groupby("arm", sort=False):
+        losses = runs_of.pivot(index="seed", columns="lr", values=metric).sort_index(axis=1)
         rates = list(losses.columns)
         for seed in losses.index:
             means = losses.drop(index=seed).mean(axis=0, skipna=False).to_numpy()
@@ -183,8 +183,8 @@ def _advance_in_turn(
             rows[place].append(next(paths[place]))
     return pd.DataFrame(
         {"arm": arm, "lr": lr, "branch": 0} | row
-        for (arm, lr), own in zip(plan, rows, strict=True)
-        for row in own
+        for (arm, lr), curve in zip(plan, rows, strict=True)
+        for row in curve
     )
 
 

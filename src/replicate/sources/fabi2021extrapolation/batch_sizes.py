@@ -12,12 +12,15 @@ from replicate.sources.protocol import experiment
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """The ends at the rates that the other seeds choose for each arm and batch size, and beside."""
-    parts = []
-    for _, own in table.groupby("batch", sort=False):
-        chosen = _networks.choose_rates(own, "train_loss")
+    if table.empty:
+        return table
+    tables = []
+    by = ["dataset", "batch"] if "dataset" in table else ["batch"]
+    for _, ends in table.groupby(by, sort=False):
+        chosen = _networks.choose_rates(ends, "train_loss")
         chosen["regime"] = [f"tuned {move}".strip() for move in chosen.pop("move")]
-        parts.append(own.merge(chosen, on=["arm", "seed", "lr"]))
-    return pd.concat(parts, ignore_index=True)
+        tables.append(ends.merge(chosen, on=["arm", "seed", "lr"]))
+    return pd.concat(tables, ignore_index=True)
 
 
 @experiment(

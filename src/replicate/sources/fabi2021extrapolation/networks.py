@@ -31,26 +31,30 @@ def operations(settings: Settings) -> float:
 def in_regimes(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of each regime, columns regime and at_edge added; a run can be in several.
 
-    table: what `networks` gives for one data set. source: the source's rate. tuned, validated: the
+    table: what `networks` gives, on one data set or several. source: the source's rate. tuned, validated: the
     rate that the other seeds choose for the arm by training or validation loss, and with " lower"
     or " higher" its neighbour on the grid; plain-best: the one chosen for plain SGD by training
     loss. at_edge: 1 where the chosen rate is the first or last of the grid.
     """
-    table = table.assign(branch=0) if "branch" not in table else table
-    parts = [table[table.source].assign(regime="source", at_edge=0)]
+    if table.empty:
+        return table
+    if "dataset" in table and table.dataset.nunique() > 1:
+        tables = [in_regimes(rows) for _, rows in table.groupby("dataset", sort=False)]
+        return pd.concat(tables, ignore_index=True)
+    tables = [table[table.source].assign(regime="source", at_edge=0)]
     grid = table[table.searched]
     if grid.empty:
-        return parts[0]
+        return tables[0]
     last = _networks.ends(grid)
     for regime, metric in CHOSEN_BY.items():
         chosen = _networks.choose_rates(last, metric)
         chosen["regime"] = [f"{regime} {move}".strip() for move in chosen.pop("move")]
-        parts.append(grid.merge(chosen, on=["arm", "seed", "lr"]))
+        tables.append(grid.merge(chosen, on=["arm", "seed", "lr"]))
         if regime == "tuned":
             plain = chosen[(chosen.arm == "plain") & (chosen.regime == "tuned")]
             best = plain.drop(columns="arm").assign(regime="plain-best")
-            parts.append(grid.merge(best, on=["seed", "lr"]))
-    return pd.concat(parts, ignore_index=True)
+            tables.append(grid.merge(best, on=["seed", "lr"]))
+    return pd.concat(tables, ignore_index=True)
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from replicate.sources.protocol import experiment
 AFTER = 50  # steps into a run
 TRIED_DTS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
 BATCH_OF = {"noise": 16, "quiet": 256}  # images per batch
+STATES_DRAWN = 6  # states of one weight, for a picture of what is extrapolated
 TENTHS = 10  # parts of a run, of which the first and the last are compared
 
 
@@ -44,8 +45,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     derive=derive,
 )
 def resolution(settings: Settings) -> pd.DataFrame:
-    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted, first, last (NaN
-    if not applicable).
+    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted, first, last,
+    step, weight (NaN if not applicable).
 
     what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt
     changes, `length` its length over that of the step before it; "printed" is the source's dt. what
@@ -53,7 +54,8 @@ def resolution(settings: Settings) -> pd.DataFrame:
     of an extrapolation at s = 1, and what independent steps would make of it, sum_j c_j^2 times
     their mean squared length; only where both sizes are compared. what "volatility": the share of
     a step that does not go on in the direction of the step before it, its mean over the `first` and
-    the `last` tenth of plain SGD's run.
+    the `last` tenth of plain SGD's run. what "weight": the last states until step 50, and the next
+    one, of the weight that bends most there, of the first seed.
     """
     return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
 
@@ -63,6 +65,8 @@ def resolution_run(
 ) -> pd.DataFrame:
     """One seed; the extrapolations are measured and undone."""
     rows = [*_lengths(settings, point["seed"], device), _turns(settings, point["seed"], device)]
+    if point["seed"] == settings.seeds[0]:
+        rows += _states(settings, point["seed"], device)
     if set(BATCH_OF.values()) <= set(settings.batches):
         rows += [
             _gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()
@@ -104,6 +108,23 @@ def _turns(settings: Settings, seed: int, device: str) -> dict:
     tenth = max(1, settings.steps // TENTHS)
     first, last = np.mean(turns[:tenth]), np.mean(turns[-tenth:])
     return {"what": "volatility", "first": first, "last": last}
+
+
+def _states(settings: Settings, seed: int, device: str) -> list[dict]:
+    data = _networks.Data.load(settings, settings.batch, device)
+    model = kit.network(settings, seed, data.images, device)
+    optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
+    states = deque([_weights(model)], maxlen=STATES_DRAWN + 1)
+    for _ in training.steps(
+        model, data.batches, optimizer, lambda step: settings.lr, seed, MAIN, 0, AFTER + 1
+    ):
+        states.append(_weights(model))
+    place = np.abs(np.diff(np.array(states)[-5:-1], n=3, axis=0)[0]).argmax()
+    first = AFTER + 2 - len(states)
+    return [
+        {"what": "weight", "step": first + i, "weight": state[place]}
+        for i, state in enumerate(states)
+    ]
 
 
 def sine(now: np.ndarray, before: np.ndarray) -> float:
