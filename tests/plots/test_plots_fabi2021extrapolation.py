@@ -114,7 +114,9 @@ def test_a_weight_is_continued_by_the_polynomials_through_its_last_states():
     steps = np.arange(45, 52)
     cubic = (steps - 48.0) ** 3
     cubic[-1] = 99.0  # where SGD goes instead
-    table = pd.DataFrame({"dataset": "digits", "what": "weight", "step": steps, "weight": cubic})
+    first = pd.DataFrame({"dataset": "digits", "what": "weight", "step": steps, "weight": cubic})
+    other = first.assign(seed=1, weight=-cubic)
+    table = pd.concat([other, first.assign(seed=0)])
     ax = plots.one_weight(table)
     stars = [line for line in ax.lines if line.get_marker() == "*"]
     # Through (48, 0), (49, 1), (50, 8) goes 3 (n - 48)^2 - 2 (n - 48): 21 at 51; the cubic gives 27.

@@ -254,6 +254,34 @@ def test_what_arrives_in_the_weights():
     assert long / (19 * 500) == pytest.approx(1, abs=0.02)
 
 
+def test_the_states_of_a_weight_are_those_of_plain_sgd():
+    table = resolution.resolution_run(SMALL, {"seed": 0}, None, [], "cpu")
+    own = table[table.what == "weight"]
+    assert own.step.tolist() == list(range(45, 52))
+    found = datasets.load("digits")
+    count = round(len(found.train_x) * 0.8)
+    data = datasets.Batches(found.train_x[:count], found.train_y[:count], 64, found.classes)
+    model = models.mlp(64, (16, 16), 10, seed=0)
+    states, turns = [], []
+    for step in range(52):
+        states.append(torch.cat([p.detach().reshape(-1).double() for p in model.parameters()]).numpy())
+        x, y = data.batch(0, 0, step)
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        with torch.no_grad():
+            for p in model.parameters():
+                p -= 0.02 * p.grad
+        if step > 1:
+            now, before = states[-1] - states[-2], states[-2] - states[-3]
+            turns.append(np.sqrt(1 - (now @ before) ** 2 / (now @ now) / (before @ before)))
+    near = np.abs(np.array(states)[45:52] - own.weight.to_numpy()[:, None]).max(0)
+    assert near.min() < 1e-6  # some weight went this way
+    # The first and the last tenth of 20 steps, from the third on: two each.
+    (volatility,) = table[table.what == "volatility"].itertuples()
+    assert volatility.first == pytest.approx(np.mean(turns[1:3]), rel=1e-3)
+    assert volatility.last == pytest.approx(np.mean(turns[17:19]), rel=1e-3)
+
+
 # Settings.
 
 

@@ -57,11 +57,12 @@ def one_weight(table: pd.DataFrame) -> Axes:
     """Figure 1 from a real run: the last states of a weight, the parabola through three of them and
     the cubic through four, continued by one step, and where SGD itself goes.
 
-    table: what `resolution` gives: of what "weight" the columns dataset, step, weight. The first
-    data set is drawn.
+    table: what `resolution` gives: of what "weight" the columns dataset, seed, step, weight. The
+    first seed of the first data set is drawn.
     """
     states = table[table.what == "weight"].sort_values("step", kind="stable")
     states = states[states.dataset == states.dataset.iloc[0]]
+    states = states[states.seed == states.seed.min()]
     steps = states.step.to_numpy()
     weights = states.weight.to_numpy()
     now = len(steps) - 2

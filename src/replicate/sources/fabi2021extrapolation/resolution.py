@@ -55,7 +55,7 @@ def resolution(settings: Settings) -> pd.DataFrame:
     their mean squared length; only where both sizes are compared. what "volatility": the share of
     a step that does not go on in the direction of the step before it, its mean over the `first` and
     the `last` tenth of plain SGD's run. what "weight": the last states until step 50, and the next
-    one, of the weight that bends most there, of the first seed.
+    one, of the weight that bends most there.
     """
     return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
 
@@ -65,8 +65,7 @@ def resolution_run(
 ) -> pd.DataFrame:
     """One seed; the extrapolations are measured and undone."""
     rows = [*_lengths(settings, point["seed"], device), _turns(settings, point["seed"], device)]
-    if point["seed"] == settings.seeds[0]:
-        rows += _states(settings, point["seed"], device)
+    rows += _states(settings, point["seed"], device)
     if set(BATCH_OF.values()) <= set(settings.batches):
         rows += [
             _gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()
