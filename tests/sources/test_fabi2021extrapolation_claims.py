@@ -504,6 +504,17 @@ def test_the_best_rate_is_looked_for_beyond_the_sources_grid():
     assert verdict(adam, "EXTRA-21", "rate_search").verdict == "reproduced"
 
 
+@pytest.mark.parametrize("name", ["behaviour", "derivations", "stability", "noise", "orders"])
+def test_what_is_exact_holds_and_its_control_does_not(name):
+    (settings,) = SOURCE[name].chosen({}).values()
+    rows = judged(name, SOURCE[name](settings).assign(dataset=settings.dataset))
+    decided = rows[(rows.role == "primary") & (rows.verdict != "not tested")]
+    assert len(decided) and set(decided.verdict) <= {"reproduced", "confirmed"}
+    passing = decided[decided.control_verdict == "passes too"]
+    # The second order gives up stability as well: it is a higher order, too.
+    assert set(passing.claim) <= {"EXTRA-19.order"}, passing[["claim", "case", "control_value"]]
+
+
 def test_what_no_run_can_decide_says_so():
     without = {each.id: each.note for each in CLAIMS if not each.experiments}
     assert set(without) == {"X-16", "X-17"}
