@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         error_orders,
         loss_by_rate,
         noise_and_batch,
+        one_weight,
         stability_map,
         toy_paths,
         toy_rates,
