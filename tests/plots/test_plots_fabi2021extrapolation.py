@@ -42,7 +42,9 @@ def test_arms_are_drawn_over_steps_and_over_seconds_as_means_over_seeds(networks
             lines["s=0.5"].get_ydata(), [np.sqrt(v * (v + 1)) for v in (2 / 11, 2 / 21)]
         )
         band = ax.collections[1].get_paths()[0].vertices  # the range of two seeds
-        assert band[:, 1].min() == pytest.approx(2 / 21) and band[:, 1].max() == pytest.approx(13 / 11)
+        assert band[:, 1].min() == pytest.approx(2 / 21) and band[:, 1].max() == pytest.approx(
+            13 / 11
+        )
 
 
 def test_a_toy_path_is_drawn_with_its_end_and_its_own_dt_only():

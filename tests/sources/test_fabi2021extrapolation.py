@@ -10,21 +10,15 @@ import pytest
 import sympy
 import torch
 
-from replicate import claims, datasets, models, optim, paths
+from replicate import datasets, models, optim, paths
 from replicate.app import registry
-from replicate.claims.cells import Cells
-from replicate.claims.contrasts import Contrast
-from replicate.errors import Diverged
 from replicate.optim.stencils import step_coefficients
 from replicate.problems import PROBLEMS
 from replicate.sources.fabi2021extrapolation import (
-    _arms,
-    _networks,
     _printed,
     basins,
     behaviour,
     derivations,
-    networks,
     presets,
     rate_search,
     resolution,
@@ -264,7 +258,9 @@ def test_the_states_of_a_weight_are_those_of_plain_sgd():
     model = models.mlp(64, (16, 16), 10, seed=0)
     states, turns = [], []
     for step in range(52):
-        states.append(torch.cat([p.detach().reshape(-1).double() for p in model.parameters()]).numpy())
+        states.append(
+            torch.cat([p.detach().reshape(-1).double() for p in model.parameters()]).numpy()
+        )
         x, y = data.batch(0, 0, step)
         model.zero_grad()
         torch.nn.functional.cross_entropy(model(x), y).backward()

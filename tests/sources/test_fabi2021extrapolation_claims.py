@@ -223,7 +223,9 @@ def test_the_printed_setting_is_held_against_plain_and_against_twice_the_epochs(
     found = verdict(better.assign(dataset="cifar10"), "EXTRA-16.accuracy")
     assert (found.verdict, found.control_verdict) == ("reproduced", "passes too")
     assert found.value == pytest.approx(0.001, abs=2e-5)
-    better.loc[better.arm == "dt=1e-10", "top1"] += 0.06  # as much as twice the epochs gain, and more
+    better.loc[better.arm == "dt=1e-10", "top1"] += (
+        0.06  # as much as twice the epochs gain, and more
+    )
     assert verdict(better, "EXTRA-16.half").verdict == "reproduced"
 
 
@@ -289,14 +291,18 @@ def test_steps_without_interruption_are_held_against_as_much_extrapolation(facto
 
 @pytest.mark.parametrize("harm, expected", [(1.5, "reproduced"), (0.7, "contradicted")])
 def test_an_early_extrapolation_is_held_against_the_rates_that_both_stand_for(harm, expected):
-    table = with_ends({"s=1": (3 * harm, 0), "rate-2": (3, 0), "s=1 late": (7, 0), "rate-2 late": (7, 0)})
+    table = with_ends(
+        {"s=1": (3 * harm, 0), "rate-2": (3, 0), "s=1 late": (7, 0), "rate-2 late": (7, 0)}
+    )
     found = verdict(table, "EXTRA-19.early")
     assert found.verdict == expected
     assert found.value == pytest.approx(np.log10(harm), abs=0.02)
 
 
 def test_a_target_that_one_arm_never_reaches_counts_as_its_end_and_one_that_neither_reaches_as_nothing():
-    run = pd.DataFrame({"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5]})
+    run = pd.DataFrame(
+        {"step": [0, 10, 20], "seconds": [0.0, 1.0, 2.0], "train_loss": [2.0, 1.0, 0.5]}
+    )
     run = run.assign(seed=0, branch=0, top1=0.5, lr=0.02, source=True, searched=False)
     slow = run.assign(train_loss=[2.0, 1.9, 1.8])
     lost = run.assign(train_loss=[2.0, np.nan, np.nan])
@@ -320,8 +326,7 @@ def test_shuffled_arms_give_hardly_a_firm_word_on_networks():
     for _ in range(5):
         places = [dict(zip(arms, noise.permutation(arms), strict=True)) for _ in range(10)]
         moved = [
-            places[seed].get(arm, arm)
-            for seed, arm in zip(table.seed, table.arm, strict=True)
+            places[seed].get(arm, arm) for seed, arm in zip(table.seed, table.arm, strict=True)
         ]
         rows = judged("networks", table.assign(arm=moved))
         first = rows[(rows.role == "primary") & ~rows.claim.str.startswith("EXTRA-16")]
@@ -414,7 +419,13 @@ def path(end: float, at_40: float, at_100: float, bumps: int, detour: float) -> 
     d = np.full(201, 4.0)
     d[2 : 2 + 3 * bumps : 3] = 9.0
     d[40], d[100], d[200] = at_40, at_100, end
-    return {"step": steps, "x": steps / 200, "y": detour * (steps == 1), "distance": d, "value": 50.0 * end}
+    return {
+        "step": steps,
+        "x": steps / 200,
+        "y": detour * (steps == 1),
+        "distance": d,
+        "value": 50.0 * end,
+    }
 
 
 def walked(dataset: str, about: dict[tuple[str, float], dict]) -> pd.DataFrame:
@@ -438,7 +449,13 @@ def test_rosenbrocks_figure_is_read_as_it_is_drawn(plus, expected):
     table = walked("rosenbrock", {("adam", 0.0): SLOW, ("GD+", 1e-4): plus, ("GD+", 1e-5): plus,
                                   ("gradient", 1e-4): SLOW, ("gradient", 1e-5): SLOW})  # fmt: skip
     found = words(judged("paths", table))
-    of_plus = ("EXTRA-22.plus", "EXTRA-22.lower", "EXTRA-23.maxima", "EXTRA-23.variation", "EXTRA-26")
+    of_plus = (
+        "EXTRA-22.plus",
+        "EXTRA-22.lower",
+        "EXTRA-23.maxima",
+        "EXTRA-23.variation",
+        "EXTRA-26",
+    )
     assert {found.pop(name) for name in of_plus} == {expected}
     assert found == {"EXTRA-22.adam": "reproduced", "X-14.metric": "confirmed"}
     value = numbers(table, "EXTRA-26")
@@ -462,9 +479,9 @@ def test_beales_figure_is_read_at_the_dt_that_it_was_made_with(plus, expected):
     assert by_claim.value["EXTRA-24.lower"] == pytest.approx(drawn["end"] / 2.6e-3)
     length = {detour: 2 * np.hypot(detour, 1 / 200) + 1 - 2 / 200 for detour in (0.1, 0.3, 0.6)}
     assert by_claim.value["EXTRA-24.path"] == pytest.approx(length[plus["detour"]] / length[0.3])
-    assert by_claim.control["EXTRA-24.lower"] != "" and by_claim.control_value["EXTRA-24.lower"] == (
-        pytest.approx(1.0 / 2.6e-3)
-    )
+    assert by_claim.control["EXTRA-24.lower"] != "" and by_claim.control_value[
+        "EXTRA-24.lower"
+    ] == (pytest.approx(1.0 / 2.6e-3))
 
 
 @pytest.mark.parametrize("plus, expected", [(FAST, "reproduced"), (WORSE, "contradicted")])
@@ -525,5 +542,9 @@ def test_every_network_row_is_judged_by_a_table_of_this_file():
     """A new contrast on networks needs its true and false table here."""
     text = Path(__file__).read_text(encoding="utf-8")
     on_networks = ("networks", "batch_sizes", "rate_curves", "paths", "rate_search", "resolution")
-    missing = [each.id for each in CLAIMS if set(each.experiments) & set(on_networks) and each.id not in text]
+    missing = [
+        each.id
+        for each in CLAIMS
+        if set(each.experiments) & set(on_networks) and each.id not in text
+    ]
     assert not missing, missing

@@ -160,7 +160,10 @@ class Loop:
         sets = {
             "train": (found.train_x[:kept_count][:few], found.train_y[:kept_count][:few]),
             "valid": (found.train_x[kept_count:][:few], found.train_y[kept_count:][:few]),
-            "test": (found.test_x[: None if at_end else few], found.test_y[: None if at_end else few]),
+            "test": (
+                found.test_x[: None if at_end else few],
+                found.test_y[: None if at_end else few],
+            ),
         }
         numbers = {}
         for name, (x, y) in sets.items():
@@ -260,7 +263,9 @@ def searched(losses: dict[tuple[str, float], list[float]], metric="train_loss") 
         for seed, loss in enumerate(values)
         for step in (0, 10)
     ]
-    table = pd.DataFrame(rows, columns=["arm", "lr", "batch", "seed", "branch", "step", "seconds", metric])
+    table = pd.DataFrame(
+        rows, columns=["arm", "lr", "batch", "seed", "branch", "step", "seconds", metric]
+    )
     return table.assign(source=table.lr == 0.1, searched=True)  # fmt: skip
 
 
@@ -338,8 +343,12 @@ def test_batch_sizes_have_rates_of_their_own_from_their_own_runs():
         expected = loop.run(arm, lr, (20,))[20]
         assert row.train_loss == pytest.approx(expected["train_loss"], rel=1e-4)
         assert row.step == 20
-    first = searched({("plain", 0.1): [1, 1, 1], ("plain", 0.2): [2, 2, 2], ("plain", 0.4): [3, 3, 3]})
-    second = searched({("plain", 0.1): [3, 3, 3], ("plain", 0.2): [2, 2, 2], ("plain", 0.4): [1, 1, 1]})
+    first = searched(
+        {("plain", 0.1): [1, 1, 1], ("plain", 0.2): [2, 2, 2], ("plain", 0.4): [3, 3, 3]}
+    )
+    second = searched(
+        {("plain", 0.1): [3, 3, 3], ("plain", 0.2): [2, 2, 2], ("plain", 0.4): [1, 1, 1]}
+    )
     both = pd.concat([first, second.assign(batch=128)])
     both = both[both.step == 10]
     tuned = batch_sizes.derive(both)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from replicate import averaging, claims, paths, problems
+from replicate import averaging, claims, problems
 from replicate.claims import Decided
 from replicate.sources.protocol import Source
 from replicate.sources.sandler2023trajectories import _branches

@@ -115,12 +115,14 @@ def _file_of(source: Source, name: str) -> Path:
 
 
 def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
-    """The recorded table of the largest preset from this one on; empty if nothing is recorded."""
+    """The recorded table of the largest preset from this one on; empty if nothing is recorded, or
+    only by older code from whose table today's cannot be made.
+    """
     import pandas as pd
 
     for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
         table = runs.load_recorded(source[name], larger)
-        if not table.empty:
+        if not table.empty and not _derive(source[name], table.assign(setting="")).empty:
             return table
     return pd.DataFrame()
 
@@ -154,7 +156,7 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
         }
         try:
             tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
-        except KeyError:  # recorded by older code, without a column that is judged today
+        except (KeyError, AttributeError):  # recorded by older code, without a column of today's
             continue
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -68,7 +68,9 @@ def one_weight(table: pd.DataFrame) -> Axes:
     now = len(steps) - 2
     _, ((ax,),) = grid(1, 1, (4.6, 2.4))
     ax.plot(steps[: now + 1], weights[: now + 1], "ko-", linewidth=1, label="states of SGD")
-    ax.plot(steps[now:], weights[now:], "o--", color="0.6", markerfacecolor="w", label="its next step")
+    ax.plot(
+        steps[now:], weights[now:], "o--", color="0.6", markerfacecolor="w", label="its next step"
+    )
     for count, colour, name in ((3, "tab:blue", "second order"), (4, "tab:red", "third order")):
         polynomial = np.polynomial.Polynomial.fit(
             steps[now - count + 1 : now + 1], weights[now - count + 1 : now + 1], count - 1

@@ -102,7 +102,15 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
 
 @experiment(
     fields={"regime": REGIMES, "arm": tuple(ARMS)},
-    metrics=("top1", "train_loss", "log_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
+    metrics=(
+        "top1",
+        "train_loss",
+        "log_loss",
+        "steps",
+        "steps_to_target",
+        "seconds",
+        "seconds_to_target",
+    ),
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
