@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ratios,
         side_trip_starts,
         side_trips,
+        spectrum,
     )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
