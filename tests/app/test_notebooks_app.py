@@ -166,7 +166,7 @@ def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
     row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
     assert (row.verdict, row.case, row.device, row.n) == (
         "reproduced",
-        "digits swa k=100",
+        "digits swa k=1000",
         "here",
         8,
     )

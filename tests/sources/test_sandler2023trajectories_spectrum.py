@@ -155,7 +155,7 @@ def made(slope: float, shuffled: bool = False, seeds: int = 12) -> pd.DataFrame:
 
 
 def judged(table: pd.DataFrame) -> pd.Series:
-    contrast = {"name": "slope on the prediction", "metric": "train_loss",
+    contrast = {"name": "slope on the prediction",
                 "arms": ["predicted side-trip", "predicted average", "side-trip", "average"]}  # fmt: skip
     claim = claims.Claim(
         id="S-1", origin="ours", where="ours", family="ours", statement="it is as predicted", kind="equivalence",

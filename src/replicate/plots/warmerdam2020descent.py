@@ -144,7 +144,7 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
     ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
     ax.set(
         xlabel="difference of mean log losses (below 0: ahead), modelled seconds",
-        ylim=(len(rows) - 0.5, -0.5),
+        ylim=(max(len(rows), 1) - 0.5, -0.5),
     )
     return ax
 

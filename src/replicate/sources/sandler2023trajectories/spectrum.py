@@ -28,7 +28,9 @@ from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import rng
 
 NOISE = DRAWS + 1  # stream of the mini-batches whose gradients give the noise; nobody trains on it
-CHUNK = 512  # images of one forward pass of the Hessian's loss, which BatchNorm normalises together
+FORWARD_IMAGES = (
+    512  # images of one forward pass of the Hessian's loss, which BatchNorm normalises together
+)
 ENDS = ("predicted raw", "predicted average", "predicted side-trip")
 CONTROLS = ("average without momentum", "side-trip without momentum")
 PRODUCT = 3  # gradients' work in a double backward pass, about
@@ -63,12 +65,12 @@ def fit_slope(contrast, table: pd.DataFrame) -> Iterator[tuple[dict, pd.Series]]
     """Cov(p, m) / Var(p) over kernels and windows, of each seed: how far what is measured goes with
     what is predicted.
 
-    p: arms 1 and 2 of the contrast, one minus the other; m: arms 3 and 4, the mean over branches.
+    p: arms 1 and 2 of the contrast, one minus the other; m: arms 3 and 4, the mean over branches; all in training loss.
     A line through the origin would not tell windows apart, as nearly all differences are positive.
     """
     names = [arm["arm"] for arm in contrast.arms]
     for dataset, rows in table.groupby("dataset", sort=False):
-        cells = rows.groupby(["seed", "kernel", "k", "arm"])[contrast.metric].mean().unstack("arm")
+        cells = rows.groupby(["seed", "kernel", "k", "arm"]).train_loss.mean().unstack("arm")
         if set(names) <= set(cells):
             a, b, c, d = (cells[name] for name in names)
             pairs = pd.DataFrame({"p": a - b, "m": c - d}).dropna()
@@ -130,7 +132,7 @@ def measure_spectrum(
 def _find_directions(main: _branches.Main, minimum) -> curvature.Spectrum:
     settings = main.settings
     images, labels = main.data.draws(0, DRAWS, settings.hessian_images)
-    batches = list(zip(images.split(CHUNK), labels.split(CHUNK), strict=True))
+    batches = list(zip(images.split(FORWARD_IMAGES), labels.split(FORWARD_IMAGES), strict=True))
     surface = training.Surface(kit.network(settings, 0, main.images, main.device), batches)
     product = partial(surface.product, minimum)
     first = rng(main.seed, "init", 0, NOISE).standard_normal(len(minimum))
