@@ -122,7 +122,7 @@ def study(monkeypatch):
     def table(experiment, settings):
         if experiment.name != "figure_5":
             return pd.DataFrame()
-        made = figure_5(seeds=8, branches=2, dataset="digits").assign(device="here")
+        made = figure_5(seeds=24, branches=2, dataset="digits").assign(device="here")
         made.attrs["settings"] = {"k1": {**vars(settings["digits"])}}
         return made
 
@@ -168,7 +168,7 @@ def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
         "reproduced",
         "digits swa k=1000",
         "here",
-        8,
+        24,
     )
     gone = rows[rows.claim == "TRAJ-21.top1"].iloc[0]
     assert (gone.verdict, gone.reason) == ("not tested", "not run at preset cpu")

@@ -157,7 +157,8 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
     every = networks | {"table_1"}
     assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
     assert changed_by("problems/heavy_ball.py") == {"table_1"}
-    assert changed_by("streams.py") == every
+    assert changed_by("streams.py") == networks
+    assert changed_by("averaging/kernels.py") == every
     unused = (
         "training/lanes.py",
         "optim/keep_stepping.py",
