@@ -2,6 +2,8 @@
 preset.
 """
 
+from pathlib import Path
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -91,8 +93,17 @@ def test_notebooks_run_side_by_side_and_come_in_their_order(tmp_path, monkeypatc
     for name, other in (names, reversed(names)):
         meet = f"import pathlib, time\nfolder = pathlib.Path({str(tmp_path)!r})\n(folder / {name!r}).touch()\n"
         write(f"{meet}while not (folder / {other!r}).exists():\n    time.sleep(0.01)", name=name)
+    before = Path.cwd()
     paths_of = list(notebooks.side_by_side(run_at_cpu, names))
+    assert Path.cwd() == before
     assert [path.stem for path in paths_of] == list(names) and all(p.exists() for p in paths_of)
+
+
+def test_a_kernel_runs_beside_its_notebook_and_this_process_stays_where_it_was(tmp_path):
+    write("import os", "print(os.getcwd())")
+    before = Path.cwd()
+    folder = paths.NOTEBOOKS if paths.IS_CHECKOUT else paths.WORK
+    assert executed()[-1].strip() == str(folder) and Path.cwd() == before
 
 
 def test_a_notebook_that_fails_beside_another_is_named(monkeypatch):
