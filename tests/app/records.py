@@ -23,13 +23,13 @@ def figure_5(
     arms = [
         ("start", "", 0, 0.0),
         ("raw", "", 1, 0.0),
-        ("raw", "", 100, 0.0),
+        ("raw", "", 1000, 0.0),
         ("average", "two-point", 1, 0.001),
     ]
-    arms.append(("constant-rate", "", 100, 0.0))
+    arms.append(("constant-rate", "", 1000, 0.0))
     for kernel, level in (("two-point", 0.1), ("swa", 0.2), ("ema", 0.15)):
-        arms += [("average", kernel, 100, level)]
-        arms += [(arm, kernel, 100, gain * level) for arm in ("side-trip", "other-batches")]
+        arms += [("average", kernel, 1000, level)]
+        arms += [(arm, kernel, 1000, gain * level) for arm in ("side-trip", "other-batches")]
     noise, rows = np.random.Generator(np.random.Philox(0)), []
     for seed in range(seeds):
         for branch in range(branches):

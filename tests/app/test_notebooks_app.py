@@ -2,6 +2,8 @@
 preset.
 """
 
+from pathlib import Path
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -91,8 +93,17 @@ def test_notebooks_run_side_by_side_and_come_in_their_order(tmp_path, monkeypatc
     for name, other in (names, reversed(names)):
         meet = f"import pathlib, time\nfolder = pathlib.Path({str(tmp_path)!r})\n(folder / {name!r}).touch()\n"
         write(f"{meet}while not (folder / {other!r}).exists():\n    time.sleep(0.01)", name=name)
+    before = Path.cwd()
     paths_of = list(notebooks.side_by_side(run_at_cpu, names))
+    assert Path.cwd() == before
     assert [path.stem for path in paths_of] == list(names) and all(p.exists() for p in paths_of)
+
+
+def test_a_kernel_runs_beside_its_notebook_and_this_process_stays_where_it_was(tmp_path):
+    write("import os", "print(os.getcwd())")
+    before = Path.cwd()
+    folder = paths.NOTEBOOKS if paths.IS_CHECKOUT else paths.WORK
+    assert executed()[-1].strip() == str(folder) and Path.cwd() == before
 
 
 def test_a_notebook_that_fails_beside_another_is_named(monkeypatch):
@@ -122,7 +133,7 @@ def study(monkeypatch):
     def table(experiment, settings):
         if experiment.name != "figure_5":
             return pd.DataFrame()
-        made = figure_5(seeds=8, branches=2, dataset="digits").assign(device="here")
+        made = figure_5(seeds=24, branches=2, dataset="digits").assign(device="here")
         made.attrs["settings"] = {"k1": {**vars(settings["digits"])}}
         return made
 
@@ -166,9 +177,9 @@ def test_a_study_judges_the_whole_claims_file_on_its_runs(study):
     row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
     assert (row.verdict, row.case, row.device, row.n) == (
         "reproduced",
-        "digits swa k=100",
+        "digits swa k=1000",
         "here",
-        8,
+        24,
     )
     gone = rows[rows.claim == "TRAJ-21.top1"].iloc[0]
     assert (gone.verdict, gone.reason) == ("not tested", "not run at preset cpu")

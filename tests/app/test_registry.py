@@ -72,7 +72,8 @@ def test_algebra_has_no_name_of_a_data_set(source):
 
 
 def test_the_largest_preset_is_shown_beside(source, monkeypatch):
-    held = {"gpu": pd.DataFrame({"x": [2]}), "cpu": pd.DataFrame({"x": [1]})}
+    whole = figure_5().iloc[:1]
+    held = {"gpu": whole.assign(x=2), "cpu": whole.assign(x=1)}
     monkeypatch.setattr(
         runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame())
     )
@@ -80,6 +81,8 @@ def test_the_largest_preset_is_shown_beside(source, monkeypatch):
     held.pop("gpu")
     assert registry.read_largest(source, "figure_5", "cpu").x[0] == 1
     assert registry.read_largest(source, "figure_5", "gpu").empty
+    held["gpu"] = whole.drop(columns="arm").assign(x=2)  # of older code, which had no arms
+    assert registry.read_largest(source, "figure_5", "cpu").x[0] == 1
 
 
 def test_older_code_is_named_by_experiment_and_data_set(source, tmp_path, monkeypatch):

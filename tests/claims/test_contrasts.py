@@ -131,6 +131,10 @@ DULL = {
         TWO | {"over": "k"},
         lambda c, u: sum(a < b for a, b in along(c, u)) / len(WINDOWS),
     ),
+    "least lag where the second moves": (
+        TWO | {"over": "k"},
+        lambda c, u: min(b - a for a, b in along(c, u) if b >= 1),
+    ),
     "least difference": (TWO | {"over": "k"}, lambda c, u: min(a - b for a, b in along(c, u))),
 }
 
@@ -307,6 +311,15 @@ def test_who_never_gets_there_is_not_below():
     a, b = with_a_hole()
     assert CONTRASTS["share below"](a, b).tolist() == pytest.approx([1, 2 / 3])
     assert CONTRASTS["share below"](b, a).notna().tolist() == [True, False]
+
+
+def test_who_stands_still_lags_by_what_the_other_moves():
+    lag = CONTRASTS["least lag where the second moves"]
+    a = pd.DataFrame({"one": [0, 0, 0], "two": [2.9, 0, 0], "three": [0, 0.4, 0]}, dtype=float)
+    b = pd.DataFrame({"one": [1, 2, 0], "two": [3, 3, 0], "three": [0.5, 0.4, 0.9]})
+    assert lag(a, b)[:2].tolist() == pytest.approx([0.1, 2]) and np.isnan(lag(a, b)[2])
+    a.loc[0, "three"] = np.nan
+    assert np.isnan(lag(a, b)[0])
 
 
 # Which cases there are.

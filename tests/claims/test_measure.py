@@ -81,6 +81,8 @@ TRIALS = {
     "closest": (PAIR | {"arms": ["average", "trip", "raw"]}, (0.0, math.inf), ("average", "raw")),
     "slope": (ALONG | {"scale": "log2"}, (-math.inf, -0.01), ("trip", "average")),
     "share below": (ALONG, (0.6, math.inf), ("trip", "average")),
+    "least lag where the second moves": (
+        PAIR | {"over": "k", "arms": ["other", "start"]}, (0.25, math.inf), ("other", "constant")),
     "least difference": (PAIR | {"over": "k", "arms": ["average", "trip"]}, (0.0, math.inf), ("trip", "average")),
     "mean difference": (ALONG, (-math.inf, 0.0), ("trip", "average")),
     "mean ratio": (ALONG, (0.0, 0.9), ("trip", "average")),

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 from replicate import plots
 
-AXES = ("gradients", "forward-equivalents", "seconds")
+AXES = ("gradients", "forward-equivalents", "modelled seconds")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_a_figure_has_a_row_a_data_set_and_an_axes_a_cost(curves):
     assert [ax.get_xlabel() for ax in axes[0]] == [
         "gradients",
         "forward-equivalents",
-        "seconds, one thread",
+        "modelled seconds, one thread",
     ]
 
 
@@ -86,12 +86,43 @@ def test_only_the_rate_that_is_asked_for_is_drawn(curves):
         assert max(y.max() for y in (line[:, 1] for line in lines(ax).values())) < 1
 
 
-def test_the_overview_has_a_row_a_rate_and_a_column_a_data_set(curves):
+def test_the_overview_has_a_row_a_data_set_and_a_column_a_rate(curves):
     axes = plots.overview(curves.assign(loss=curves.loss.where(curves.rate == "source", 99.0)))
     assert axes.shape == (2, 2)
-    for above, below in axes.T:
-        np.testing.assert_allclose(lines(above)["SGD"], [(0, -0.5), (5, -1.0), (10, -1.5)])
-        assert (lines(below)["SGD"][:, 1] == 99).all()
+    for left, right in axes:
+        np.testing.assert_allclose(lines(left)["SGD"], [(0, -0.5), (5, -1.0), (10, -1.5)])
+        assert (lines(right)["SGD"][:, 1] == 99).all()
+
+
+def test_the_posts_own_axes_show_its_arms_as_printed_at_its_rate(curves):
+    """Errors over that at the start, geometric means, against modelled seconds and gradients."""
+    changed = curves.assign(loss=curves.loss.where(curves.rate == "source", 0.0))
+    changed["budget"] = np.where(changed.axis == "modelled seconds", 4.0, 10.0)
+    axes = plots.mse_against_time(changed)
+    assert axes.shape == (2, 2)
+    for left, right in axes:
+        assert list(lines(left)) == ["SGD", "KS_50_2 published"]
+        expected = 10 ** np.array([-0.5, -1.5, -2.5])
+        np.testing.assert_allclose(lines(left)["KS_50_2 published"].T, [(0, 2, 4), expected])
+        np.testing.assert_allclose(lines(right)["KS_50_2 published"].T, [(0, 5, 10), expected])
+
+
+def test_the_same_arm_has_the_same_look_in_every_picture(curves):
+    def looks(axes) -> set:
+        return {
+            (line.get_label(), line.get_color(), line.get_linestyle())
+            for ax in axes.ravel()
+            for line in ax.lines
+        }
+
+    shown = looks(plots.mse_against_time(curves))
+    assert shown < looks(plots.against_cost(curves)) == looks(plots.overview(curves))
+
+
+def test_five_seeds_have_a_band(curves):
+    many = pd.concat([curves.assign(seed=seed, loss=curves.loss + 0.1 * seed) for seed in range(6)])
+    for plot in (plots.mse_against_time, plots.against_cost, plots.overview):
+        assert all(len(ax.collections) == len(ax.lines) for ax in plot(many).ravel())
 
 
 def test_iterations_are_on_a_logarithmic_axis():
@@ -164,7 +195,7 @@ def test_speed_ups_turning_and_batches_draw_means():
 @pytest.mark.parametrize(
     "plot",
     [plots.against_cost, plots.iterations, plots.rate_curves, plots.time_shares, plots.speed_ups, plots.turning,
-     plots.on_batches, plots.overview, lambda table: plots.leads(table, ("A",))],
+     plots.on_batches, plots.overview, plots.mse_against_time, lambda table: plots.leads(table, ("A",))],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"

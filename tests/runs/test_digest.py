@@ -153,10 +153,12 @@ def changed_by(tmp_path, monkeypatch):
 def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_no_others(
     changed_by,
 ):
-    networks, every = {"figure_5", "last_steps"}, {"figure_5", "last_steps", "table_1"}
+    networks = {"figure_5", "last_steps", "spectrum"}
+    every = networks | {"table_1"}
     assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
     assert changed_by("problems/heavy_ball.py") == {"table_1"}
-    assert changed_by("streams.py") == every
+    assert changed_by("streams.py") == networks
+    assert changed_by("averaging/kernels.py") == every
     unused = (
         "training/lanes.py",
         "optim/keep_stepping.py",

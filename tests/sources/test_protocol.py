@@ -78,7 +78,8 @@ def test_an_unknown_source_is_met_with_the_nearest():
 def test_a_source_maps_names_to_experiments():
     source = Source(NAME)
     assert (
-        list(source) == sorted(source) == ["figure_5", "last_steps", "table_1"] and len(source) == 3
+        list(source) == sorted(source) == ["figure_5", "last_steps", "spectrum", "table_1"]
+        and len(source) == 4
     )
     assert {name: each.name for name, each in source.items()} == {name: name for name in source}
     assert (

@@ -244,17 +244,29 @@ def judged(tables: dict[str, pd.DataFrame], preset: str) -> pd.DataFrame:
 
 
 def test_end_points_agree_under_frozen_gradients():
-    found = EXACT[EXACT.claim.isin(["TRAJ-25.frozen", "TRAJ-29.outside", "E-14.corrected"])]
+    found = EXACT[EXACT.claim.isin(["TRAJ-25.frozen", "TRAJ-29.outside", "TRAJ-29.corrected"])]
     assert len(found) == 9 + 9 + 9 and (found.value < 1e-12).all()
     assert (found.control.dropna() > 0.1).all()
 
 
-def test_the_claim_fails_inside_the_buffer_and_the_errata_are_there():
+@pytest.mark.parametrize("claim, case, expected", [
+    ("TRAJ-29.inside", "two-point k=100", 0.216), ("TRAJ-29.inside", "two-point k=1000", 0.0654),
+    ("TRAJ-29.inside", "ema k=100", 0.0893), ("TRAJ-29.reset", "two-point k=10", 0.687),
+    ("TRAJ-29.reset", "swa k=10", 0.774), ("TRAJ-29.reset", "ema k=10", 0.707),
+])  # fmt: skip
+def test_errors_are_those_of_white_noise_in_twenty_thousand_dimensions(claim, case, expected):
+    """Numbers of an independent heavy ball at d = 20 000, good to two percent."""
+    value = row(EXACT, claim=claim, case=f"quadratic {case}").value
+    assert value == pytest.approx(expected, rel=0.025)
+
+
+def test_table_1_is_off_inside_the_buffer_and_the_errata_are_there():
     table = judged({}, "smoke").set_index("claim")
-    assert set(table.loc["TRAJ-29.inside"].verdict) == {"contradicted"}
+    assert set(table.loc["TRAJ-29.inside"].verdict) == {"reproduced"}
+    assert (table.loc["TRAJ-29.inside"].value > 0.01).all()
     assert set(table.loc["TRAJ-29.outside"].verdict) == {"reproduced"}
     errata = table[(table.kind == "erratum") & (table.verdict != "not tested")]
-    assert {i.split(".")[0] for i in errata.index} == {"E-8", "E-9", "E-14"}
+    assert {i.split(".")[0] for i in errata.index} == {"E-8", "E-9"}
     assert set(errata.verdict) == {"confirmed"}
 
 
@@ -305,7 +317,7 @@ def synthetic(
                 for k in windows:
                     add("average", kernel, k, 1 + swapped * place, 1)
                     add("side-trip", kernel, k, side * (1 + swapped * place), 0.05)
-            for k in (100, 1000):
+            for k in (100, 1000, 3000):
                 add("constant-rate", "", k, constant, 1)
                 for kernel in KERNELS:
                     add("other-batches", kernel, k, side, 1)
@@ -323,27 +335,27 @@ def known(side: float, constant: float = 0.0, swapped: float = 0.0) -> pd.DataFr
     return judged({"figure_5": synthetic(side, constant, swapped)}, "cpu")
 
 
-ROWS = [("TRAJ-22", "two-point"), ("TRAJ-21", "swa"), ("TRAJ-23", "ema")]
+ROWS = [("TRAJ-22", "two-point", 1000), ("TRAJ-21", "swa", 1000), ("TRAJ-23", "ema", 3000)]
 
 
-@pytest.mark.parametrize("claim, kernel", ROWS)
-def test_equal_gains_are_reproduced_and_the_control_fails(claim, kernel):
-    found = row(known(side=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+@pytest.mark.parametrize("claim, kernel, k", ROWS)
+def test_equal_gains_are_reproduced_and_the_control_fails(claim, kernel, k):
+    found = row(known(side=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k={k}")
     assert (found.verdict, found.control_verdict) == ("reproduced", "fails")
 
 
-@pytest.mark.parametrize("claim, kernel", ROWS)
-def test_half_the_gain_is_contradicted(claim, kernel):
-    found = row(known(side=0.5), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+@pytest.mark.parametrize("claim, kernel, k", ROWS)
+def test_half_the_gain_is_contradicted(claim, kernel, k):
+    found = row(known(side=0.5), claim=f"{claim}.loss", case=f"digits {kernel} k={k}")
     assert found.verdict == "contradicted"
 
 
-@pytest.mark.parametrize("claim, kernel", ROWS)
-def test_shuffled_arms_decide_nothing(claim, kernel):
+@pytest.mark.parametrize("claim, kernel, k", ROWS)
+def test_shuffled_arms_decide_nothing(claim, kernel, k):
     table = synthetic(side=1.0, constant=0.0, swapped=0.0)
     raw, average, side = (
         table.index[
-            (table.arm == arm) & table.kernel.isin(["", kernel]) & (table.k == 100)
+            (table.arm == arm) & table.kernel.isin(["", kernel]) & (table.k == k)
         ].to_numpy()
         for arm in ("raw", "average", "side-trip")
     )
@@ -354,13 +366,13 @@ def test_shuffled_arms_decide_nothing(claim, kernel):
         table.loc[np.concatenate([raw, average, side]), name] = table.loc[
             order.ravel(), name
         ].to_numpy()
-    found, _ = verdict(table, f"{claim}.loss", f"digits {kernel} k=100")
+    found, _ = verdict(table, f"{claim}.loss", f"digits {kernel} k={k}")
     assert found == "inconclusive"
 
 
-@pytest.mark.parametrize("claim, kernel", ROWS)
-def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel):
-    found = row(known(side=1.0, constant=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k=100")
+@pytest.mark.parametrize("claim, kernel, k", ROWS)
+def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel, k):
+    found = row(known(side=1.0, constant=1.0), claim=f"{claim}.loss", case=f"digits {kernel} k={k}")
     assert found.control_verdict == "passes too"
 
 
@@ -368,7 +380,8 @@ def test_a_control_that_gains_as_much_is_said_to_pass_too(claim, kernel):
 def test_its_schedule_is_the_closest_if_others_end_elsewhere(swapped, expected):
     table = known(side=1.0, swapped=swapped)
     found = {
-        row(table, claim=f"{claim}.closest", case=f"digits {k} k=100").verdict for claim, k in ROWS
+        row(table, claim=f"{claim}.closest", case=f"digits {kernel} k={k}").verdict
+        for claim, kernel, k in ROWS
     }
     assert found == {expected}
 
@@ -376,7 +389,7 @@ def test_its_schedule_is_the_closest_if_others_end_elsewhere(swapped, expected):
 def test_a_rival_that_ends_nearer_contradicts():
     table = synthetic(side=1.0, constant=0.0, swapped=0.0)
     table.loc[(table.arm == "side-trip") & (table.kernel == "swa"), "train_loss"] += 0.01
-    assert verdict(table, "TRAJ-21.closest", "digits swa k=100")[0] == "contradicted"
+    assert verdict(table, "TRAJ-21.closest", "digits swa k=1000")[0] == "contradicted"
 
 
 def test_a_diverged_seed_leaves_nothing_firm():
@@ -384,16 +397,49 @@ def test_a_diverged_seed_leaves_nothing_firm():
     kept = ["seed", "branch", "dataset", "commit", "device", "setting"]
     lost = table.loc[table.seed == 3, [name for name in kept if name in table]].drop_duplicates()
     table = pd.concat([table[table.seed != 3], lost.assign(diverged=14)], ignore_index=True)
-    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=100")
-    assert (found.verdict, found.reason) == ("inconclusive", "1 of 8 units diverged")
+    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=1000")
+    assert (found.verdict, found.reason) == ("inconclusive", "1 of 8 seeds have no number")
 
 
-def test_two_seeds_are_said_to_be_two_seeds():
-    table = synthetic(side=1.0, constant=0.0, swapped=0.0, seeds=2, branches=3).assign(
-        dataset="cifar10"
-    )
-    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="cifar10 swa k=100")
-    assert found.n == 6 and "within 2 seeds" in found.reason
+def test_branches_of_two_seeds_are_two_seeds():
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0, seeds=2, branches=3)
+    found = row(judged({"figure_5": table}, "cpu"), claim="TRAJ-21.loss", case="digits swa k=1000")
+    assert (found.n, found.verdict) == (
+        2,
+        "inconclusive",
+    ) and "2 seeds, fewer than 5" in found.reason
+
+
+@pytest.mark.parametrize("near, far, word", [
+    (0.2, 0.5, "reproduced"), (0.01, 0.5, "contradicted"),
+])  # fmt: skip
+def test_end_points_that_coincide_contradict_the_paper(near, far, word):
+    """Section 5: significantly apart, though much less than with other mini-batches."""
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    scale = {"side-trip": near / 0.05, "other-batches": far}
+    table["to_average"] *= table.arm.map(scale).fillna(1.0)
+    assert verdict(table, "TRAJ-25.real", "digits two-point k=1000")[0] == word
+
+
+@pytest.mark.parametrize("share, word", [(0.3, "reproduced"), (0.9, "contradicted")])
+def test_much_less_is_less_than_half_of_what_other_mini_batches_do(share, word):
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    table["to_average"] *= table.arm.map({"side-trip": share / 0.05}).fillna(1.0)
+    assert verdict(table, "TRAJ-26", "digits two-point k=1000")[0] == word
+
+
+@pytest.mark.parametrize("gain, word", [(1.0, "reproduced"), (-1.0, "contradicted")])
+def test_a_midpoint_is_held_against_the_run_at_its_end(gain, word):
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    table.loc[table.arm == "average", "train_loss"] -= 0.01 * (gain - 1)
+    assert verdict(table, "TRAJ-20.loss", "digits two-point k=1000")[0] == word
+
+
+@pytest.mark.parametrize("gap, word", [(0.0, "reproduced"), (0.005, "contradicted")])
+def test_losses_on_other_mini_batches_match_within_a_tenth_of_the_gain(gap, word):
+    table = synthetic(side=1.0, constant=0.0, swapped=0.0)
+    table.loc[table.arm == "other-batches", "train_loss"] += gap
+    assert verdict(table, "TRAJ-27", "digits swa k=1000")[0] == word
 
 
 def test_nothing_on_networks_is_decided_at_smoke():

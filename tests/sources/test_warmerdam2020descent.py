@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replicate import paths
+from replicate import descent, paths
 from replicate.app import registry
 from replicate.sources.warmerdam2020descent import _arms, _curves, _judging, _regression, _tasks
 from replicate.sources.warmerdam2020descent._vault import parabola_step, step_as_printed
-from replicate.sources.warmerdam2020descent.presets import ALGEBRA, PAPER
+from replicate.sources.warmerdam2020descent.presets import ALGEBRA, OF_THE_POST, PAPER
 
 SOURCE = registry.source("warmerdam2020descent")
 SMALL = replace(
     SOURCE.presets["smoke"]["figure9"],
-    rows=200, tuning_rows=100, columns=4, width=3, lr=0.02, steps=60, walk_gradients=8, grid=(0.05, 0.1), blocks=1,
+    rows=200, tuning_rows=100, columns=4, width=3, lr=0.02, steps=60, walk_gradients=8, grid=(0.01, 0.05, 0.1), blocks=1,
     arms=("SGD", "KS_50_2 published"), tuned=("SGD",),
 )  # fmt: skip
 
@@ -31,10 +31,17 @@ def build(tmp_path, monkeypatch):
 
 def test_costs_are_counts_times_prices_and_a_published_check_builds_a_graph():
     one = _arms.Trace(np.ones(3), np.array([0, 1, 2]), np.array([0, 5, 7]), np.array([0, 4, 6]))
-    clock = {"forward": 10.0, "check": 7.0, "backward": 20.0, "step": 1.0, "adam": 2.0}
+    clock = {
+        "forward": 10.0,
+        "check": 7.0,
+        "printed check": 11.0,
+        "backward": 20.0,
+        "step": 1.0,
+        "adam": 2.0,
+    }
     assert _arms.forward_equivalents(one).tolist() == [0, 8, 13]
     assert _arms.seconds("KS_50_0 corrected", one, clock).tolist() == [0, 30 + 35 + 4, 60 + 49 + 6]
-    assert _arms.seconds("KS_50_0 published", one, clock).tolist() == [0, 30 + 50 + 4, 60 + 70 + 6]
+    assert _arms.seconds("KS_50_0 published", one, clock).tolist() == [0, 30 + 55 + 4, 60 + 77 + 6]
     assert _arms.seconds("ADAM", one, clock).tolist() == [0, 30 + 35 + 8, 60 + 49 + 12]
 
 
@@ -75,14 +82,34 @@ def test_orthogonal_starts_are_isometries_with_zero_biases(dims):
     assert not len(flat)
 
 
-def test_the_best_rate_is_that_of_the_mean_over_tuning_seeds():
-    table = pd.DataFrame(
-        {"arm": "A", "lr": [1, 2, 1, 2], "height": [0.0, -1.0, -3.0, -1.0], "seed": [0, 0, 1, 1]}
-    )
-    other = pd.DataFrame({"arm": "B", "lr": [1, 2], "height": [0.0, -1.0], "seed": 0})
-    assert (
-        _curves.choose_rates([table, other]) == {"A": 1, "B": 2} and _curves.choose_rates([]) == {}
-    )
+@pytest.mark.parametrize("heights, best, lower, higher, at_edge", [
+    ([0.0, -1.0, -3.0, -1.0], 0.1, 0.01, 0.3, False),
+    ([-2.0, -1.0, 0.0, 2.0], 0.001, 0.0001, 0.01, True),
+    ([0.0, -1.0, -2.0, -4.0], 0.3, 0.1, 0.9, True),
+    ([0.0, -2.0, -2.0, -2.0], 0.1, 0.01, 0.3, False),
+    ([-2.0, -2.0, -2.0, -2.0], 0.01, 0.001, 0.1, False),
+])  # fmt: skip
+def test_a_tuned_rate_has_neighbours_and_says_whether_it_ends_the_grid(
+    heights, best, lower, higher, at_edge
+):
+    """The best of the grid, of equally good ones the middle one."""
+    table = pd.DataFrame({"arm": "A", "lr": [0.001, 0.01, 0.1, 0.3], "height": heights})
+    other = pd.DataFrame({"arm": "B", "lr": [0.001, 0.01, 0.1, 0.3], "height": [0.0, -1.0, 0, 0]})
+    found = _curves.choose_rates([table, other])
+    assert found["B"].best == 0.01 and _curves.choose_rates([]) == {}
+    assert list(found["A"].kinds()) == ["tuned", "tuned lower", "tuned higher"]
+    assert list(found["A"].kinds().values()) == pytest.approx([best, lower, higher])
+    assert found["A"].at_edge == at_edge
+
+
+def test_every_seed_is_tuned_on_a_seed_of_its_own(build, monkeypatch):
+    drawn = []
+    draw = _tasks.make_task
+    monkeypatch.setattr(_tasks, "make_task", lambda *given: drawn.append(given[1]) or draw(*given))
+    runs = _curves.run_tuning(SMALL, ("SGD", "ARMIJO", "LBFGS"))
+    assert set(runs.table.arm) == {"SGD"}  # the others find their lengths themselves
+    assert sorted(drawn) == [1000 + seed for seed in SMALL.seeds]
+    assert [len(runs.parents({"seed": seed})) for seed in SMALL.seeds] == [1, 1]
 
 
 def forward(flat: np.ndarray, dims: tuple, x: np.ndarray) -> tuple[list, list]:
@@ -129,11 +156,7 @@ def test_a_figure_has_the_losses_of_a_loop_over_rows(build):
         assert by_gradient["KS_50_2 published", 1.0] == pytest.approx(
             by_gradient["SGD", 1.0], abs=1e-9
         )
-    assert set(table.start) == {"source", "orthogonal"} and set(table.rate) == {
-        "source",
-        "tuned",
-        "enlarged",
-    }
+    assert set(table.start) == set(_curves.STARTS) and set(table.rate) == set(_curves.RATE_KINDS)
     assert table[table.rate == "tuned"].lr.isin(SMALL.grid).all()
     assert not table.duplicated(["seed", "arm", "rate", "start", "axis", "share"]).any()
 
@@ -162,7 +185,7 @@ def test_what_is_said_of_an_arm_is_what_its_method_does(name):
     if arm.method:
         variant = getattr(_arms.method_of(name, 3), "variant", "")
         assert variant == ("corrected" if arm.variant == "rollback" else arm.variant)
-    assert arm.check == ("forward" if arm.variant == "published" else "check")
+    assert arm.check == ("printed check" if arm.variant == "published" else "check")
     assert arm.update == ("adam" if name in ("ADAM", "LBFGS") else "step")
 
 
@@ -193,6 +216,20 @@ def test_a_published_newton_step_fails_where_the_hessian_has_no_inverse(build):
     assert (found[~few & (found.asked == 1)]["drop"] < -9).all() and (found[few]["drop"] > -9).all()
 
 
+@pytest.mark.parametrize("lr", [0.02, 0.1])
+def test_steps_to_the_bullseye_are_those_of_a_loop(lr):
+    data = descent.regression(300, 3, 1)
+    start = descent.regression_start(3, 1)
+    w, losses = start, []
+    while not losses or losses[-1] > 1e-9 * losses[0]:
+        off = data.x @ w - data.y
+        losses.append(np.mean(off**2))
+        w = w - lr * 2 * data.x.T @ off / len(off)
+    assert _regression.count_steps(data, start, lr, -9.0) == len(losses) - 1
+    with pytest.raises(ValueError, match="lr must be below"):
+        _regression.count_steps(data, start, 5.0, -9.0)
+
+
 def test_a_drop_that_is_not_finite_counts_as_the_worst():
     assert _regression.drop([1.0, np.nan]) == 10 and _regression.drop([1.0, 0.0]) == -30
     assert _regression.drop([1.0, 1e-3]) == pytest.approx(-3)
@@ -205,7 +242,7 @@ def test_a_drop_that_is_not_finite_counts_as_the_worst():
     "change",
     [
         {"lr": -0.1}, {"lr": float("nan")}, {"rows": 0}, {"maps": 0}, {"seeds": ()}, {"seeds": (1, 1)},
-        {"grid": (0.0,)}, {"tuning_seeds": (0,)}, {"tuned": ("SGD", "SGDD")}, {"batches": (100_000,)},
+        {"grid": (0.0,)}, {"grid": (0.1,)}, {"grid": (0.1, 0.01)}, {"seeds": (1000,)}, {"sweep_seeds": (1001,)}, {"tuned": ("SGD", "SGDD")}, {"batches": (100_000,)},
         {"activation": "tanh"},
         {"arms": ("SGD", "NEWTON")}, {"sweep_arms": ("newton",)},
     ],
@@ -216,13 +253,13 @@ def test_settings_refuse_what_cannot_be_run(change):
         replace(SOURCE.presets["cpu"]["figure9"], **change)
 
 
-def test_every_arm_of_a_figure_has_a_grid_of_the_same_size_and_its_own_tuning_seeds():
+def test_every_arm_of_a_figure_is_tuned_on_one_grid_and_all_arms_of_the_post_are_run():
     for preset in ("cpu", "gpu", "paper"):
         for name, settings in SOURCE.presets[preset].items():
-            assert len(settings.grid) == 7 and len(settings.tuning_seeds) == 2, name
-            assert not set(settings.tuning_seeds) & (
-                set(settings.seeds) | set(settings.sweep_seeds)
-            )
+            assert settings.grid == PAPER.grid and len(settings.grid) == 16, name
+            assert len(settings.seeds) >= 5, name
+            if name.startswith("figure"):
+                assert set(settings.arms) >= set(OF_THE_POST) and len(OF_THE_POST) == 8
 
 
 @pytest.mark.parametrize("entry, expected", [

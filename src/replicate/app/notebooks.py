@@ -104,8 +104,8 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     output.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(
-            start, partial, given, kernel_name="python3", cwd=_folder(start), progress_bar=False, start_timeout=180,
-            config=_kernel_config(),
+            start, partial, given, kernel_name="python3", resources=_in_folder(start), progress_bar=False,
+            start_timeout=180, config=_kernel_config(),
         )  # fmt: skip
     except DeadKernelError:
         raise Killed(
@@ -130,21 +130,23 @@ def refresh(name: str) -> None:
     path = paths.NOTEBOOKS / f"{name}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     os.environ["TQDM_DISABLE"] = "1"
-    resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         record_timing=False,
-        resources=resources,
+        resources=_in_folder(path),
         config=_kernel_config(),
     ).execute()
     paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
-def _folder(notebook: Path) -> Path:
-    """Where the kernel runs: beside the notebook as in JupyterLab, or where everything is written."""
-    return notebook.parent if paths.IS_CHECKOUT else paths.WORK
+def _in_folder(notebook: Path) -> dict:
+    """Where the kernel runs: beside the notebook as in JupyterLab, or where everything is written.
+
+    Not papermill's `cwd`, which moves this whole process there, and with it its other threads.
+    """
+    return {"metadata": {"path": str(notebook.parent if paths.IS_CHECKOUT else paths.WORK)}}
 
 
 def _kernel_config():

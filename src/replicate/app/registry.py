@@ -115,12 +115,14 @@ def _file_of(source: Source, name: str) -> Path:
 
 
 def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
-    """The recorded table of the largest preset from this one on; empty if nothing is recorded."""
+    """The recorded table of the largest preset from this one on; empty if nothing is recorded, or
+    only by older code from whose table today's cannot be made.
+    """
     import pandas as pd
 
     for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
         table = runs.load_recorded(source[name], larger)
-        if not table.empty:
+        if not table.empty and not _derive(source[name], table.assign(setting="")).empty:
             return table
     return pd.DataFrame()
 
@@ -141,7 +143,7 @@ def list_missing(source: Source, preset: str) -> list[str]:
 
 def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     """The table that is judged, data set by data set, with the columns that say where its rows come
-    from.
+    from; without the rows of older code from which today's table cannot be made.
     """
     import pandas as pd
 
@@ -152,8 +154,11 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
         origin = {
             name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")
         }
-        tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
-    return pd.concat(tables, ignore_index=True)
+        try:
+            tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
+        except (KeyError, AttributeError):  # recorded by older code, without a column of today's
+            continue
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:

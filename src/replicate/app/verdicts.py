@@ -57,7 +57,7 @@ def judge_tables(
         claim_list,
         measured,
         preset,
-        lambda claim: _explain_absence(source, claim, preset, absent),
+        lambda claim: _explain_absence(source, claim, preset, absent, settings is None),
     )
 
 
@@ -185,12 +185,19 @@ def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _explain_absence(source: Source, claim: Claim, preset: str, absent: Sequence[str]) -> str:
-    """Why a claim was not tested, if its primary case needs a data set that is not at hand."""
+def _explain_absence(
+    source: Source, claim: Claim, preset: str, absent: Sequence[str], recorded: bool
+) -> str:
+    """Why a claim was not tested: its primary case needs a data set that is not at hand, or, of what
+    is `recorded`, older code did not have it.
+    """
     entry = claim.primary.get(preset, {}).get("dataset")
     settings = source.presets[preset].get(entry)
     if settings is not None and settings.dataset in absent:
         return f"data set {settings.dataset} is not in REPLICATE_DATA; run make data NAME={settings.dataset}"
+    files = (runs.record_file(source.name, name, preset) for name in claim.experiments)
+    if recorded and any(path.exists() for path in files):
+        return f"not in what older code recorded; make replicate PRESET={preset} runs it anew"
     return ""
 
 

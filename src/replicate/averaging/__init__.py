@@ -15,10 +15,14 @@ from replicate import lazy
 
 if TYPE_CHECKING:
     from replicate.averaging.batch_norm import recompute_batch_norm
+    from replicate.averaging.equivalence import (
+        buffer_factor,
+        equivalent_schedule,
+        inside_weights,
+    )
     from replicate.averaging.kernels import (
         KernelSchedule,
         ema,
-        equivalent_schedule,
         kernel_weights,
         swa,
         two_point,

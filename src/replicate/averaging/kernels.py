@@ -77,27 +77,6 @@ def kernel_weights(mu: np.ndarray) -> np.ndarray:
     return np.cumsum(mu[::-1])[::-1][1:].copy()
 
 
-def equivalent_schedule(
-    base: Callable[[int], float], mu: np.ndarray, start: int
-) -> Callable[[int], float]:
-    """lambda'(i) = base(i) w_{i - start}: the schedule of the side-trip whose end is the average.
-
-    The returned schedule raises ValueError outside start <= step < start + k.
-
-    >>> rate = equivalent_schedule(lambda step: 0.1, swa(4), start=1000)
-    >>> [round(rate(step), 3) for step in range(1000, 1004)]
-    [0.1, 0.075, 0.05, 0.025]
-    """
-    weights = kernel_weights(mu)
-
-    def schedule(step: int) -> float:
-        if not start <= step < start + len(weights):
-            raise ValueError(f"step must be in [{start}, {start + len(weights)}), got {step}")
-        return base(step) * float(weights[step - start])
-
-    return schedule
-
-
 class KernelSchedule:
     """lambda'(i) = base(i) w_{i - start} at every step i: a whole run that ends at the average.
 

@@ -181,6 +181,16 @@ def least_difference(a: Table, b: Table) -> Numbers:
 
 
 @contrast
+def least_lag_where_the_second_moves(a: Table, b: Table) -> Numbers:
+    """The least over the values of the field `over` of b - a, of those at which b is at least 1.
+
+    What stays at 0 lags there by 1 or more; a unit in which b moves nowhere has no number.
+    """
+    lag = b - a
+    return lag.where(b >= 1).min(axis=1).where(lag.notna().all(axis=1))
+
+
+@contrast
 def mean_difference(a: Table, b: Table) -> Numbers:
     """The mean over the values of the field `over` of a - b."""
     return (a - b).mean(axis=1, skipna=False)

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
         rows_loss,
         value,
     )
-    from replicate.descent.newton import NewtonPath, Path, gradient_descent, newton
+    from replicate.descent.newton import (
+        NewtonPath,
+        Path,
+        gradient_descent,
+        newton,
+        shape_of_hessian,
+    )
     from replicate.descent.walks import Run, Ties, ties, train, train_many
 
 lazy.attach(__name__)

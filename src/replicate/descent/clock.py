@@ -6,7 +6,7 @@ elsewhere. Everything is compiled, and its data is on the device, before the fir
 counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -18,17 +18,26 @@ from replicate.descent.precision import precision
 from replicate.errors import BadParameter
 from replicate.numerics import clock
 
+AGAIN = " again"  # after a job's name: the same work done twice, to see what the clock is worth
+
 
 def regression_seconds(
-    x: np.ndarray, y: np.ndarray, lr: float, repeats: int, dtype: str = "float32"
+    x: np.ndarray,
+    y: np.ndarray,
+    lr: float,
+    repeats: int,
+    dtype: str = "float32",
+    beside: Mapping[str, Callable] | None = None,
+    only: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Parts of the source's two loops over a linear regression, (repeats,) each. x: (n, k + 1), y:
-    (n,).
+    """Parts of the source's two loops over a linear regression, (repeats,) each, and of each of
+    them AGAIN, at the end of every round. x: (n, k + 1), y: (n,).
 
     loss, gradient: compiled; step: W <- W - lr dW, operation by operation, as printed; newton:
     Hessian (compiled), inverse, gradient, product and update; newton as printed: the same with the
-    Hessian as the source calls it, traced anew and run operation by operation. Raises ValueError if
-    repeats is below 1 or the dtype unknown.
+    Hessian as the source calls it, traced anew and run operation by operation. beside: further jobs
+    by name, timed in turn with these; only: names of the parts that are wanted, all if none is
+    given. Raises ValueError if repeats is below 1 or the dtype unknown.
     """
     with precision(dtype):
         x, y, w = (jnp.asarray(array, dtype) for array in (x, y, np.zeros(x.shape[1])))
@@ -48,7 +57,9 @@ def regression_seconds(
             "newton": lambda: newton(compiled),
             "newton as printed": lambda: newton(hessian),
         }
-        return _in_turn(jobs, repeats)
+        jobs = {name: job for name, job in jobs.items() if name in (only or jobs)}
+        again = {name + AGAIN: job for name, job in jobs.items()}
+        return _in_turn({**jobs, **(beside or {}), **again}, repeats)
 
 
 def net_seconds(

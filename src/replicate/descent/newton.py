@@ -80,6 +80,13 @@ def newton(
     return NewtonPath(np.asarray(points), np.asarray(losses), *spectrum(np.asarray(values)))
 
 
+def shape_of_hessian(f: Callable, start: np.ndarray, *data) -> tuple[int, ...]:
+    """The shape of the array that jax's Hessian of f(x, *data) at `start` (d,) would be, without
+    making it.
+    """
+    return jax.eval_shape(jax.hessian(f), start, *data).shape
+
+
 def spectrum(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Condition, rank and singular, as in NewtonPath, of symmetric matrices with eigenvalues
     `values` (..., d).

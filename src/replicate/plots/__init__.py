@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         error_orders,
         loss_by_rate,
         noise_and_batch,
+        one_weight,
         stability_map,
         toy_paths,
         toy_rates,
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
         ratios,
         side_trip_starts,
         side_trips,
+        spectrum,
     )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
         against_cost,
         iterations,
         leads,
+        mse_against_time,
         on_batches,
         overview,
         rate_curves,

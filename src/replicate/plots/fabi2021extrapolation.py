@@ -21,6 +21,10 @@ TOY_LOOKS = {  # colour and line of the arms on toy functions; the figure's two 
     "rate": ("tab:orange", ":"),
 }
 TIME_LABELS = {"step": "step (one gradient each)", "seconds": "processor seconds"}
+METRIC_LABELS = {"train_loss": "training loss [nats]", "top1": "test top-1 [fraction]"}
+ENLARGED_TOY = "rosenbrock"  # the post draws its first steps once more
+FIRST_STEPS = 100
+MOST_IN_COLUMN = 11  # arms that a legend holds beside its axes
 
 
 @unless_empty
@@ -49,15 +53,47 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+def one_weight(table: pd.DataFrame) -> Axes:
+    """Figure 1 from a real run: the last states of a weight, the parabola through three of them and
+    the cubic through four, continued by one step, and where SGD itself goes.
+
+    table: what `resolution` gives: of what "weight" the columns dataset, seed, step, weight. The
+    first seed of the first data set is drawn.
+    """
+    states = table[table.what == "weight"].sort_values("step", kind="stable")
+    states = states[states.dataset == states.dataset.iloc[0]]
+    states = states[states.seed == states.seed.min()]
+    steps = states.step.to_numpy()
+    weights = states.weight.to_numpy()
+    now = len(steps) - 2
+    _, ((ax,),) = grid(1, 1, (4.6, 2.4))
+    ax.plot(steps[: now + 1], weights[: now + 1], "ko-", linewidth=1, label="states of SGD")
+    ax.plot(
+        steps[now:], weights[now:], "o--", color="0.6", markerfacecolor="w", label="its next step"
+    )
+    for count, colour, name in ((3, "tab:blue", "second order"), (4, "tab:red", "third order")):
+        polynomial = np.polynomial.Polynomial.fit(
+            steps[now - count + 1 : now + 1], weights[now - count + 1 : now + 1], count - 1
+        )
+        way = np.linspace(steps[now - count + 1], steps[now + 1], 60)
+        ax.plot(way, polynomial(way), color=colour, linewidth=1)
+        ax.plot(steps[now + 1], polynomial(steps[now + 1]), "*", color=colour, markersize=10,
+                label=f"extrapolated, {name}: {count} states")  # fmt: skip
+    ax.set(xlabel="step", ylabel="a weight", xticks=steps, title=states.dataset.iloc[0])
+    _put_legend_beside(ax)
+    return ax
+
+
+@unless_empty
 def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, float]) -> np.ndarray:
     """Paths over the function and squared distance by step, one row per function: Adam, GD+, the
-    control.
+    control; the first steps of Rosenbrock's once more, larger.
 
     table: what `paths` gives; landscapes: dataset, x, y, value on a grid; dts: the dt drawn for
     each function.
     """
     names = list(table.dataset.unique())
-    _, axes = grid(len(names), 2, (3.0, 1.5))
+    _, axes = grid(len(names), 2, (4.2, 2.0), width_ratios=(2, 3))
     for (left, right), name in zip(axes, names, strict=True):
         ground = landscapes[landscapes.dataset == name].pivot(
             index="y", columns="x", values="value"
@@ -72,17 +108,32 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
         for arm, run in own.groupby("arm", sort=False):
             colour, style = TOY_LOOKS[arm]
             left.plot(run.x, run.y, color=colour, linestyle=style, linewidth=1.2, label=arm)
-            right.plot(
-                run.step,
-                run.distance,
-                color=colour,
-                linestyle=style,
-                label=f"{arm}, ends at {run.distance.iloc[-1]:.1e}",
-            )
+            ends = f"{arm}, ends at {run.distance.iloc[-1]:.1e}"
+            right.plot(run.step, run.distance, color=colour, linestyle=style, label=ends)
         left.set(title=f"{name}, dt = {dts[name]:g}", xlabel="x", ylabel="y")
         right.set(yscale="log", xlabel="step", ylabel="squared distance")
-        right.legend(loc="lower left", frameon=False, fontsize="x-small")
+        _put_legend_beside(right)
+        if name == ENLARGED_TOY:
+            _enlarge(right, own[own.step <= FIRST_STEPS])
     return axes
+
+
+def _enlarge(ax: Axes, run: pd.DataFrame) -> None:
+    """The first steps in the corner that paths from the upper left leave free."""
+    inset = ax.inset_axes((0.07, 0.16, 0.36, 0.36))
+    for arm, path in run.groupby("arm", sort=False):
+        colour, style = TOY_LOOKS[arm]
+        inset.plot(path.step, path.distance, color=colour, linestyle=style, linewidth=1)
+    inset.tick_params(labelsize="xx-small")
+    inset.set_title(f"first {FIRST_STEPS} steps", fontsize="xx-small", pad=2)
+
+
+def _put_legend_beside(ax: Axes, **about) -> None:
+    """To the right of the axes, where no curve is."""
+    ax.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
+        fontsize="x-small", **about,
+    )  # fmt: skip
 
 
 @unless_empty
@@ -114,8 +165,8 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
                 label=arm,
             )
         ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam")
-    axes[0][0].set_ylabel("squared distance at the end")
-    axes[0][0].legend(frameon=False, fontsize="x-small")
+    axes[0][0].set_ylabel("squared distance\nat the end")
+    _put_legend_beside(axes[0][-1])
     return axes[0]
 
 
@@ -126,7 +177,7 @@ def stability_map(table: pd.DataFrame) -> Axes:
     table: what `stability` gives: what "radius" (s, x, value), "edge" (arm, s, x) and "measured"
     (arm, s, x).
     """
-    _, ((ax,),) = grid(1, 1, (3.8, 2.3))
+    _, ((ax,),) = grid(1, 1, (3.8, 2.9))
     radius = table[table.what == "radius"].pivot(index="x", columns="s", values="value")
     levels = np.linspace(0.5, 1.5, 6)
     mesh = ax.contourf(
@@ -147,7 +198,7 @@ def stability_map(table: pd.DataFrame) -> Axes:
         ylim=(0, 2.05),
         xlim=(radius.columns.min(), radius.columns.max()),
     )
-    ax.legend(frameon=True, fontsize="x-small")
+    ax.figure.legend(loc="outside lower center", frameon=False, fontsize="x-small", ncols=2)
     return ax
 
 
@@ -165,11 +216,11 @@ def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
     )
     axes[0][0].axvline(1, color="0.7", linewidth=1)
     axes[0][0].set(yscale="log", xlabel="alpha = 1 + s", ylabel="expected loss")
-    axes[0][0].legend(frameon=False, fontsize="x-small", ncols=2)
+    _put_legend_beside(axes[0][0])
     best = table[table.what == "best"]
     sns.lineplot(best, x="batch", y="s", style="arm", markers=True, color="k", ax=axes[0][1])
     axes[0][1].set(xscale="log", xlabel="batch size", ylabel="best s")
-    axes[0][1].legend(frameon=False, fontsize="x-small")
+    _put_legend_beside(axes[0][1])
     return axes[0]
 
 
@@ -197,32 +248,42 @@ def basin_shares(table: pd.DataFrame) -> Axes:
 
 @unless_empty
 def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.ndarray:
-    """A metric of every arm against steps and against processor seconds, mean over seeds; one row
-    per data set.
+    """A metric of every arm against steps and against processor seconds; one row per data set.
 
-    table: what `networks` gives; regime: source, tuned or plain-best.
+    table: what `networks` gives, with its column regime; regime: such as source or tuned; y:
+    train_loss or top1. Lines are means over seeds, bands their 95 % intervals; of losses, those of
+    their logarithms. Dashed: plain SGD at a larger rate. Of top-1 all points but the last are on
+    the images that are evaluated along the way.
     """
     own = table[(table.regime == regime) & (table.step > 0)]
     names, arms = list(own.dataset.unique()), list(own.arm.unique())
     colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True)) | {"plain": "k"}
-    _, axes = grid(len(names), 2, (3.4, 2.0), sharey="row")
+    _, axes = grid(len(names), 2, (3.4, 2.4), sharey="row")
     for row, name in zip(axes, names, strict=True):
-        part = (
-            own[own.dataset == name]
-            .groupby(["arm", "step"], sort=False, as_index=False)[[y, "seconds"]]
-            .mean()
-        )
+        part = own[own.dataset == name]
         for ax, x in zip(row, TIME_LABELS, strict=True):
-            for arm, line in part.groupby("arm", sort=False):
-                ax.plot(line[x], line[y], color=colours[arm], linewidth=1.3, label=arm)
+            for arm, run in part.groupby("arm", sort=False):
+                _draw_with_band(ax, run, x, y, colours[arm], arm)
             ax.set(
                 yscale="log" if y.endswith("loss") else "linear",
                 xlabel=TIME_LABELS[x],
                 title=f"{name}, {regime}",
             )
-        row[0].set_ylabel("training loss [nats]" if y == "train_loss" else "test top-1 [fraction]")
-        row[1].legend(frameon=False, fontsize="x-small", ncols=2)
+        row[0].set_ylabel(METRIC_LABELS[y])
+        _put_legend_beside(row[1], ncols=1 + (len(arms) > MOST_IN_COLUMN))
     return axes
+
+
+def _draw_with_band(ax: Axes, run: pd.DataFrame, x: str, y: str, colour, label: str) -> None:
+    """A line through the means over seeds at each step, and a band of their intervals."""
+    into, back = (np.log10, lambda v: 10.0**v) if y.endswith("loss") else (np.array, np.array)
+    places = run.groupby("step")[x].mean()
+    values = [into(seeds.to_numpy()) for _, seeds in run.groupby("step")[y]]
+    low, high = np.array([interval(pd.Series(seeds)) for seeds in values]).T
+    middle = np.array([seeds.mean() for seeds in values])
+    ax.fill_between(places, back(low), back(high), color=colour, alpha=0.15, linewidth=0)
+    style = "--" if label.startswith("rate-") else "-"
+    ax.plot(places, back(middle), color=colour, linestyle=style, linewidth=1.3, label=label)
 
 
 @unless_empty
@@ -245,9 +306,9 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
             yscale="log",
             title=name,
             xlabel="rate",
-            ylabel="training loss at the end [nats]",
+            ylabel="training loss\nat the end [nats]",
         )
-        ax.legend(frameon=False, fontsize="x-small")
+        _put_legend_beside(ax)
     return axes[0]
 
 
@@ -256,10 +317,11 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
     """log10 of plain SGD's final loss over that with s = 0.5 against the batch, each at its best
     rate.
 
-    table: what `batch_sizes` gives. Above 0 extrapolation is better; 95 % intervals over seeds.
+    table: what is judged of `batch_sizes`, its regime "tuned" drawn. Above 0 extrapolation is better; 95 % intervals over seeds.
     """
     _, ((ax,),) = grid(1, 1, (2.9, 1.9))
-    wide = table.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
+    own = table[table.regime == "tuned"]
+    wide = own.pivot(index=["dataset", "seed", "batch"], columns="arm", values="train_loss")
     benefit = np.log10(wide["plain"] / wide["s=0.5"]).rename("benefit").reset_index()
     sns.lineplot(
         benefit,
@@ -272,8 +334,11 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
         ax=ax,
     )
     ax.axhline(0, color="0.7", linewidth=1)
-    ax.set(xscale="log", xlabel="batch size", ylabel="log10 loss of plain SGD over s = 0.5")
-    ax.legend(frameon=False, fontsize="x-small")
+    ax.set(xscale="log", xlabel="batch size", ylabel="log10 of plain's loss\nover that of s = 0.5")
+    sizes = sorted(own.batch.unique())
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
+    _put_legend_beside(ax)
     return ax
 
 
@@ -286,9 +351,9 @@ def changed_weights(table: pd.DataFrame) -> np.ndarray:
     """
     own = table[table.what.isin(["printed", "dt"])]
     _, axes = grid(1, 2, (2.7, 1.8))
-    labels = {"changed": "share of weights changed", "length": "length over that of a step"}
+    labels = {"changed": "share of weights\nthat change", "length": "length over\nthat of a step"}
     for ax, (y, label) in zip(axes[0], labels.items(), strict=True):
         sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="dt (rate 0.02)", ylabel=label)
-        ax.legend(frameon=False, fontsize="x-small")
+        ax.legend(loc="upper left", frameon=False, fontsize="x-small")
     return axes[0]

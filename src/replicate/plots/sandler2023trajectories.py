@@ -13,10 +13,8 @@ LABELS = {
     "test_loss": "test loss [nats]",
     "top1": "test top-1 [fraction]",
 }
-RATIOS = (
-    "TRAJ-21.loss",
-    "TRAJ-22.loss",
-    "TRAJ-23.loss",
+RATIOS = tuple(
+    f"TRAJ-{row}.loss{window}" for row in (21, 22, 23) for window in ("", "-100", "-10")
 )  # the claims that a side-trip gains what its average gains
 CASE = r"^(?P<dataset>\S+) (?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
 COLOURS = dict(zip(KERNEL_LABELS, sns.color_palette("colorblind", len(KERNEL_LABELS)), strict=True))
@@ -143,3 +141,38 @@ def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dic
         sns.lineplot(averages, x="step", y=y, color=colour, linestyle="--", errorbar=None, ax=ax)
         sns.lineplot(trips, x="step", y=y, color=colour, linestyle="", marker="o", errorbar=interval,
                      err_style="bars", ax=ax, label=f"k = {k}")  # fmt: skip
+
+
+@unless_empty
+def spectrum(table: pd.DataFrame, figure_5: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
+    """Left: variance along each direction of the Hessian, measured against predicted. Right: what a
+    side-trip loses against its average, measured against predicted, a point a kernel and window.
+
+    table: what `spectrum` gives; figure_5: what that experiment gives on the same seeds. Dashed:
+    equality. Returns the axes, (2,).
+    """
+    _, axes = grid(1, 2, (4.2, 3.4))
+    left, right = axes[0]
+    directions = table[table.predicted.notna()]
+    left.scatter(directions.predicted, directions.variance, s=8, alpha=0.5)
+    left.set(xscale="log", yscale="log", xlabel="predicted variance", ylabel="measured variance")
+    cells = ["kernel", "k"]
+    predicted = _gap(table, cells, "predicted side-trip", "predicted average", y)
+    measured = _gap(figure_5, cells, "side-trip", "average", y)
+    pairs = pd.concat([predicted, measured], axis=1, keys=["predicted", "measured"]).dropna()
+    for kernel, part in pairs.groupby("kernel", sort=False):
+        right.scatter(
+            part.predicted, part.measured, color=COLOURS[kernel], label=KERNEL_LABELS[kernel]
+        )
+    right.set(xlabel="side-trip - average, predicted [nats]", ylabel="measured [nats]")
+    right.legend(frameon=False, fontsize="small")
+    for ax, values in ((left, directions.predicted), (right, pairs.predicted)):
+        ends = [values.min(), values.max()]
+        ax.plot(ends, ends, "--", color="0.5")
+    return axes[0]
+
+
+def _gap(table: pd.DataFrame, cells: list[str], first: str, second: str, y: str) -> pd.Series:
+    """One arm less another, means over all else, by cell."""
+    means = table[table.arm.isin([first, second])].groupby([*cells, "arm"])[y].mean().unstack("arm")
+    return means[first] - means[second]

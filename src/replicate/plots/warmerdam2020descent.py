@@ -1,5 +1,7 @@
 """Loss against what was spent on it, and what that comes down to."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -7,26 +9,28 @@ from matplotlib.axes import Axes
 
 from replicate.plots.style import FEW_SEEDS, grid, interval, unless_empty
 
-PALETTE = sns.color_palette("colorblind", 8)
+PALETTE = sns.color_palette("colorblind", 10)
 ALONE = {
     "SGD": "0.55",
     "ADAM": "black",
     "ARMIJO": PALETTE[3],
-    "EXACT": "tab:cyan",
+    "EXACT": "navy",
     "LBFGS": "tab:olive",
 }
-IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": PALETTE[4], "KS_10_2": PALETTE[5],
-               "KV_10": PALETTE[6], "KV_50": PALETTE[2]}  # fmt: skip
+IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": "rebeccapurple", "KS_10_2": "saddlebrown",
+               "KV_10": PALETTE[9], "KV_50": PALETTE[2]}  # fmt: skip
 STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
 LOOKS = {arm: {"color": colour, "linestyle": "-"} for arm, colour in ALONE.items()} | {
     f"{method} {variant}": {"color": colour, "linestyle": style}
     for method, colour in IN_VARIANTS.items()
     for variant, style in STYLES.items()
 }  # arm -> colour by method, dashes by variant
-SHOWN_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_50_2 corrected", "KV_50 published",
-         "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")  # fmt: skip
+POSTS_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_10_0 published", "KS_10_2 published",
+              "KV_10 published", "KV_50 published")  # fmt: skip
+SHOWN_ARMS = (*POSTS_ARMS, "KS_50_2 corrected", "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")
 COUNTED_AXES = ("gradients", "forward-equivalents")
-AXIS_LABELS = {axis: axis for axis in COUNTED_AXES} | {"seconds": "seconds, one thread"}
+SECONDS = "modelled seconds"
+AXIS_LABELS = {axis: axis for axis in COUNTED_AXES} | {SECONDS: "modelled seconds, one thread"}
 PART_LABELS = {part: part for part in ("loss", "forward", "backward", "gradient")} | {
     "step": "update"
 }
@@ -52,59 +56,68 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+def mse_against_time(table: pd.DataFrame, arms: tuple[str, ...] = POSTS_ARMS) -> np.ndarray:
+    """Figures 9 to 13 as the post draws them, the mean squared error against time, and against
+    gradients beside it.
+
+    table: what `figure_9` and its like give. A row of axes per data set, (data sets, 2): the post's
+    rate, its eight arms as printed, errors over that at the start, geometric means with intervals.
+    """
+    chosen = table[(table.rate == "source") & (table.start == "source")]
+    datasets = list(chosen.dataset.unique())
+    _, axes = grid(len(datasets), 2, (5.4, 3.0), sharey="row")
+    for row, dataset in zip(axes, datasets, strict=True):
+        for ax, axis in zip(row, (SECONDS, "gradients"), strict=True):
+            part = chosen[(chosen.dataset == dataset) & (chosen.axis == axis)]
+            _curves(ax, part, arms, height=lambda logs: 10.0**logs)
+            ax.set(xlabel=AXIS_LABELS[axis], ylim=(-0.04, 1.25))
+        row[0].set(ylabel="mean squared error / at start", title=f"{dataset}, the post's rate")
+        _list_arms(row[-1], row, arms)
+    return axes
+
+
+@unless_empty
 def against_cost(
     table: pd.DataFrame, rate: str = "source", arms: tuple[str, ...] = SHOWN_ARMS
 ) -> np.ndarray:
-    """Figures 9 to 13: log loss against gradients, forward-equivalents and seconds; means with
-    intervals.
+    """Figures 9 to 13: log loss against gradients, forward-equivalents and modelled seconds; means
+    with intervals.
 
     table: what `figure_9` and its like give. A row of axes per data set, (data sets, 3). Published
     code is dashed.
     """
     chosen = table[(table.rate == rate) & (table.start == "source") & table.arm.isin(arms)]
     datasets = list(chosen.dataset.unique())
-    _, axes = grid(len(datasets), len(AXIS_LABELS), (2.2, 1.7), sharey="row")
+    _, axes = grid(len(datasets), len(AXIS_LABELS), (3.6, 3.1), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         for ax, (axis, unit) in zip(row, AXIS_LABELS.items(), strict=True):
             _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.axis == axis)], arms)
             ax.set_xlabel(unit)
         row[0].set_ylabel(LOSS)
         row[0].set_title(f"{dataset}, {rate} rate", fontsize="medium")
-        row[-1].legend(
-            frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5)
-        )
+        _list_arms(row[-1], row, arms)
     return axes
 
 
 @unless_empty
 def overview(
-    table: pd.DataFrame, axis: str = "seconds", arms: tuple[str, ...] = SHOWN_ARMS
+    table: pd.DataFrame, axis: str = SECONDS, arms: tuple[str, ...] = SHOWN_ARMS
 ) -> np.ndarray:
-    """Every figure on one axis: the post's rates above, tuned rates below; means, (2, data sets).
+    """Every figure on one axis: the post's rate at the left, tuned rates at the right; means with
+    intervals, (data sets, 2).
 
     table: what `figure_9` and its like give, one below the other.
     """
     datasets, rates = list(table.dataset.unique()), ("source", "tuned")
-    _, axes = grid(len(rates), len(datasets), (1.5, 1.35), sharey=True)
+    _, axes = grid(len(datasets), len(rates), (5.4, 2.6), sharey=True)
     chosen = table[(table.start == "source") & (table.axis == axis) & table.arm.isin(arms)]
-    for row, rate in zip(axes, rates, strict=True):
-        for ax, dataset in zip(row, datasets, strict=True):
-            _curves(
-                ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms, banded=False
-            )
-            ax.set_title(f"{dataset}, {rate}", fontsize="small")
-        row[0].set_ylabel(LOSS, fontsize="x-small")
-    for ax in axes[-1]:
-        ax.set_xlabel(AXIS_LABELS[axis], fontsize="small")
-    handles = {x.get_label(): x for ax in axes.ravel() for x in ax.lines}
-    names = [arm for arm in arms if arm in handles]
-    look = {
-        "frameon": False,
-        "fontsize": "xx-small",
-        "loc": "center left",
-        "bbox_to_anchor": (1.0, 0.0),
-    }
-    axes[0, -1].legend([handles[arm] for arm in names], names, **look)
+    for row, dataset in zip(axes, datasets, strict=True):
+        for ax, rate in zip(row, rates, strict=True):
+            _curves(ax, chosen[(chosen.dataset == dataset) & (chosen.rate == rate)], arms)
+            ax.set_title(f"{dataset}, {rate} rate", fontsize="medium")
+            ax.set_xlabel(AXIS_LABELS[axis])
+        row[0].set_ylabel(LOSS)
+    _list_arms(axes[0, -1], axes.ravel(), arms)
     return axes
 
 
@@ -129,7 +142,10 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
         )
     ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
-    ax.set(xlabel="difference of mean log losses (below 0: ahead)", ylim=(len(rows) - 0.5, -0.5))
+    ax.set(
+        xlabel="difference of mean log losses (below 0: ahead), modelled seconds",
+        ylim=(max(len(rows), 1) - 0.5, -0.5),
+    )
     return ax
 
 
@@ -229,21 +245,29 @@ def on_batches(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
-def _curves(ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], banded: bool = True) -> None:
+def _curves(
+    ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], height: Callable = lambda logs: logs
+) -> None:
+    """The mean over seeds of each arm, its interval shaded. height: where a log loss is drawn."""
     for arm in arms:
-        _curve(ax, part[part.arm == arm], arm, banded)
+        of_arm = part[part.arm == arm]
+        if of_arm.empty:
+            continue
+        by_share = of_arm.groupby("share").loss
+        x = by_share.mean().index * of_arm.budget.mean()
+        low, high = np.array([interval(values) for _, values in by_share]).T
+        ax.plot(x, height(by_share.mean()), linewidth=1.6, label=arm, **LOOKS[arm])
+        if by_share.size().min() >= FEW_SEEDS:
+            colour = LOOKS[arm]["color"]
+            ax.fill_between(x, height(low), height(high), color=colour, alpha=0.15, linewidth=0)
 
 
-def _curve(ax: Axes, part: pd.DataFrame, arm: str, banded: bool) -> None:
-    """The mean over seeds of one arm, its interval shaded."""
-    if part.empty:
-        return
-    by_share = part.groupby("share").loss
-    x = by_share.mean().index * part.budget.mean()
-    low, high = zip(*(interval(values) for _, values in by_share), strict=True)
-    ax.plot(x, by_share.mean(), linewidth=1.4, label=arm, **LOOKS[arm])
-    if banded and by_share.size().min() >= FEW_SEEDS:
-        ax.fill_between(x, low, high, color=LOOKS[arm]["color"], alpha=0.15, linewidth=0)
+def _list_arms(ax: Axes, drawn: np.ndarray, arms: tuple[str, ...]) -> None:
+    """A legend right of ax, from its top down, of what is drawn in some axes."""
+    handles = {line.get_label(): line for each in drawn for line in each.lines}
+    names = [arm for arm in arms if arm in handles]
+    look = {"frameon": False, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    ax.legend([handles[arm] for arm in names], names, fontsize="small", **look)
 
 
 def _line(ax: Axes, x: pd.Series, y: pd.Series, fmt: str = "o", **look) -> None:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
         heavy_ball_matrix,
         largest_stable_rate,
     )
+    from replicate.problems.ends import (
+        Responses,
+        predict_loss,
+        responses,
+        stationary_moments,
+        weigh_last,
+    )
     from replicate.problems.functions import PROBLEMS, Problem, beale, goldstein_price, rosenbrock
-    from replicate.problems.heavy_ball import heavy_ball, inside_weights
+    from replicate.problems.heavy_ball import heavy_ball
     from replicate.problems.minimise import minimise
     from replicate.problems.moments import (
         heavy_ball_variance,

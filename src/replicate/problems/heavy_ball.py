@@ -48,24 +48,3 @@ def heavy_ball(
             v = momentum * v - rate * gradient
             path[t + 1] = path[t] + v
     return path
-
-
-def inside_weights(weights: np.ndarray, momentum: float) -> tuple[np.ndarray, float]:
-    """The schedule factors and the buffer's factor that are exact where the rate multiplies inside
-    the buffer.
-
-    w'_i = (1 - beta) sum_{t >= i} w_t beta^(t-i) / (1 - beta^(k-i))
-    s    = (1 - beta) sum_t w_t beta^t / (1 - beta^k)
-
-    Found by equating the coefficient of each frozen gradient, and of the inherited buffer, in
-    average and side-trip. weights: w, (k,), as `averaging.kernel_weights` gives; returns (w', (k,))
-    and s.
-    """
-    k = len(weights)
-    tails = np.empty(k)
-    tail = 0.0
-    for i in range(k - 1, -1, -1):
-        tail = weights[i] + momentum * tail
-        tails[i] = tail
-    total = (1 - momentum ** np.arange(k, 0, -1.0)) / (1 - momentum)
-    return tails / total, tails[0] / total[0]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from replicate.training.gradient import GraphedGradients, cuda_graph
     from replicate.training.lanes import Lanes, lane_steps
     from replicate.training.loop import State, advance, branch, steps
+    from replicate.training.surface import Surface
     from replicate.training.weights import distance, flat_weights, load_flat
 
 lazy.attach(__name__)

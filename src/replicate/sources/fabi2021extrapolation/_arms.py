@@ -47,16 +47,20 @@ class Arm:
 
 ARMS = {
     "plain": Arm(),
+    "plain again": Arm(),  # the same work: whether the clock gives it the same time
     "dt=1e-10": Arm(dt=1e-10),
     "s=0.1": Arm(s=0.1),
     "s=0.5": Arm(s=0.5),
     "s=1": Arm(s=1.0),
     "backward": Arm(s=0.5, derivative="backward"),
-    "every=4": Arm(s=1.0, every=4),
+    # The same amount of extrapolation, a third of a step at each or a whole one at every third.
+    "s=1/3": Arm(s=1 / 3),
+    "every=3": Arm(s=1.0, every=3),
     "s=1 late": Arm(s=1.0, begin=0.8),
     # What a plain gradient step of length s eta after every step comes to: rate eta (1 + s).
     "rate-1.1": Arm(factor=1.1),
     "rate-1.25": Arm(factor=1.25),
+    "rate-4/3": Arm(factor=4 / 3),
     "rate-1.5": Arm(factor=1.5),
     "rate-2": Arm(factor=2.0),
     "rate-2 late": Arm(factor=2.0, begin=0.8),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
@@ -12,31 +10,72 @@ from replicate.sources.fabi2021extrapolation._arms import ARMS
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.protocol import Evidence, experiment
 
+CHOSEN_BY = {"tuned": "train_loss", "validated": "valid_loss"}
+# What is timed by the training loss is tuned by it, and what is compared by accuracy by the
+# validation loss: a rate that another measure has chosen would be compared too.
+REGIMES = (
+    "source",
+    "plain-best",
+    *(f"{regime}{move}" for regime in CHOSEN_BY for move in ("", " lower", " higher")),
+)
 TARGET = 0.75  # of plain SGD's steps: where it has the loss that all arms are timed to
 
 
 def operations(settings: Settings) -> float:
-    """Of each arm in each regime, at most: arms whose rates agree share a run. No evaluation."""
-    lengths = sum(ARMS[arm].length for arm in settings.arms) * len(settings.regimes)
+    """Of every arm at every rate that it has. No evaluation."""
+    lengths = sum(ARMS[arm].length for arm, _ in _networks.plan_of(settings))
     images = lengths * len(settings.seeds) * settings.steps * settings.batch
     return images * _networks.operations_per_step(settings)
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per regime, arm and seed: the end of the run, its times to plain SGD's loss at
-    TARGET.
+def in_regimes(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each regime, columns regime and at_edge added; a run can be in several.
+
+    table: what `networks` gives, on one data set or several. source: the source's rate. tuned, validated: the
+    rate that the other seeds choose for the arm by training or validation loss, and with " lower"
+    or " higher" its neighbour on the grid; plain-best: the one chosen for plain SGD by training
+    loss. at_edge: 1 where the chosen rate is the first or last of the grid.
     """
-    by_run = table.groupby(["regime", "seed", "branch", "arm"], sort=False)
+    if table.empty:
+        return table
+    if "dataset" in table and table.dataset.nunique() > 1:
+        tables = [in_regimes(rows) for _, rows in table.groupby("dataset", sort=False)]
+        return pd.concat(tables, ignore_index=True)
+    tables = [table[table.source].assign(regime="source", at_edge=0)]
+    grid = table[table.searched]
+    if grid.empty:
+        return tables[0]
+    last = _networks.ends(grid)
+    for regime, metric in CHOSEN_BY.items():
+        chosen = _networks.choose_rates(last, metric)
+        chosen["regime"] = [f"{regime} {move}".strip() for move in chosen.pop("move")]
+        tables.append(grid.merge(chosen, on=["arm", "seed", "lr"]))
+        if regime == "tuned":
+            plain = chosen[(chosen.arm == "plain") & (chosen.regime == "tuned")]
+            best = plain.drop(columns="arm").assign(regime="plain-best")
+            tables.append(grid.merge(best, on=["seed", "lr"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per regime, arm and seed: the end of the run, its times to the loss that plain SGD has
+    at TARGET of its steps.
+
+    A neighbour of a chosen rate is timed to the target of the chosen one.
+    """
+    by_run = in_regimes(table).groupby(["regime", "seed", "branch", "arm"], sort=False)
     runs = {key: run.sort_values("step") for key, run in by_run}
     rows = []
-    for (*unit, arm), run in runs.items():
-        plain = runs.get((*unit, "plain"))
+    for (regime, *unit, arm), run in runs.items():
+        plain = runs.get((regime.split(" ")[0], *unit, "plain"))
         target = np.nan if plain is None else _target(plain)
         rows.append({
-            **dict(zip(("regime", "seed", "branch"), unit, strict=True)), "arm": arm,
+            "regime": regime, **dict(zip(("seed", "branch"), unit, strict=True)), "arm": arm,
             "top1": run.top1.iloc[-1], "train_loss": run.train_loss.iloc[-1],
+            "log_loss": np.log10(run.train_loss.iloc[-1]),
             "steps": run.step.max(), "steps_to_target": _time(run, target, "step"),
             "seconds": run.seconds.max(), "seconds_to_target": _time(run, target, "seconds"),
+            "at_edge": run.at_edge.iloc[0],
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -62,8 +101,16 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
 
 
 @experiment(
-    fields={"regime": ("source", "tuned", "validated", "plain-best"), "arm": tuple(ARMS)},
-    metrics=("top1", "train_loss", "steps", "steps_to_target", "seconds", "seconds_to_target"),
+    fields={"regime": REGIMES, "arm": tuple(ARMS)},
+    metrics=(
+        "top1",
+        "train_loss",
+        "log_loss",
+        "steps",
+        "steps_to_target",
+        "seconds",
+        "seconds_to_target",
+    ),
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
@@ -72,30 +119,12 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
     evidence={"cifar10": Evidence(69, "extrapolation and its controls, ResNet-18")},
 )
 def networks(settings: Settings) -> pd.DataFrame:
-    """Losses and accuracies of every arm along its run, at the source's rate and at chosen ones.
+    """Losses and accuracies of every arm along its run, at the source's rate and over the grid.
 
-    Columns: regime (source; tuned: the arm's best rate by training loss, and with it validated: by
-    validation loss; plain-best: plain SGD's by training loss), arm, lr, batch, seed, branch (0),
-    step, seconds (of the processor, without evaluation), train_loss, valid_loss, test_loss (nats),
-    valid_top1, top1 (fractions), lost (the step at which the loss stopped being finite, else NaN).
+    Columns: arm, lr, batch, seed, branch (0), step, seconds (of the processor, without evaluation;
+    all runs of a seed in turn in one process), train_loss, valid_loss, test_loss (nats),
+    valid_top1, top1 (fractions), lost (the step at which the loss stopped being finite, else NaN),
+    source (whether the rate is the source's), searched (whether it is on the grid of an arm with a
+    search of its own).
     """
-    table = _networks.search_rates(settings, settings.searched, (settings.batch,))
-    # What is timed by the training loss is tuned by it, and what is compared by accuracy by the
-    # validation loss: a rate that another measure has chosen would be compared too.
-    by_metric = (("tuned", "train_loss"), ("validated", "valid_loss"))
-    best = {regime: _networks.choose_rates(table, metric) for regime, metric in by_metric}
-    regimes = pd.DataFrame(_regimes(settings, best), columns=["regime", "arm", "lr"])
-    grid = regimes[["arm", "lr"]].drop_duplicates().assign(batch=settings.batch)
-    return regimes.merge(_networks.main_runs(settings, grid), on=["arm", "lr"])
-
-
-def _regimes(settings: Settings, best: dict) -> Iterator[tuple[str, str, float]]:
-    """(regime, arm, rate); an arm without a search of its own has no tuned rate."""
-    wanted = {*settings.regimes, *(["validated"] if "tuned" in settings.regimes else [])}
-    for arm in settings.arms:
-        rates = {"source": settings.lr, "plain-best": best["tuned"].get(("plain", settings.batch))}
-        rates |= {regime: chosen.get((arm, settings.batch)) for regime, chosen in best.items()}
-        rates = {
-            regime: rate for regime, rate in rates.items() if regime in wanted and rate is not None
-        }
-        yield from ((regime, arm, rate) for regime, rate in rates.items())
+    return _networks.run_seeds(settings)

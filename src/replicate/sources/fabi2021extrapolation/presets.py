@@ -41,14 +41,13 @@ DIGITS = replace(
     width=96,
     flip=False,
     steps=400,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "every=4", "s=1 late",
-          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
-    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=4", "heavy-ball"),
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "backward", "s=1/3", "every=3",
+          "s=1 late", "rate-1.1", "rate-1.25", "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball",
+          "double"),
+    searched=("plain", "s=0.1", "s=0.5", "s=1", "every=3", "rate-1.5", "heavy-ball"),
     rates=RATE_GRID,
-    curves=True,
-    batches=(16, 64, 256, 1024),
+    batches=(16, 64, 256),
     seeds=tuple(range(10)),
-    tuning_seeds=(1000, 1001),
     rows=20,
 )  # fmt: skip
 
@@ -59,11 +58,32 @@ CIFAR = replace(
     precision="bfloat16",
     pad=4,
     steps=7820,
-    arms=("plain", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "every=4", "s=1 late",
-          "rate-1.1", "rate-1.25", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
+    arms=("plain", "plain again", "dt=1e-10", "s=0.1", "s=0.5", "s=1", "s=1/3", "every=3", "s=1 late",
+          "rate-1.1", "rate-1.25", "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
     searched=("plain", "s=0.5", "heavy-ball"),
     rates=RATE_GRID[2:9],
     rows=20,
+)  # fmt: skip
+
+# The source's images, batch and rate; the network, the pixels and the epochs are what a CPU has time
+# for: five epochs, ten for `double`.
+WOOF = replace(
+    PAPER,
+    dataset="imagewoof-64",
+    model="resnet8",
+    width=32,
+    stem="stride2",
+    pad=4,
+    steps=560,
+    arms=("plain", "plain again", "dt=1e-10", "s=0.5", "s=1", "s=1/3", "every=3", "s=1 late",
+          "rate-4/3", "rate-1.5", "rate-2", "rate-2 late", "heavy-ball", "double"),
+    searched=("plain", "s=0.5"),
+    rates=RATE_GRID[2:8],
+    seeds=tuple(range(6)),
+    batches=(16, 64),
+    rows=10,
+    curve_images=500,
+    norm_batches=2,
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Settings]] = {
@@ -72,12 +92,11 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "digits": replace(
             DIGITS,
             steps=40,
-            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
+            arms=("plain", "plain again", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
             searched=("plain", "s=0.5", "heavy-ball"),
             rates=RATE_GRID[3:6],
             batches=(16, 64),
             seeds=(0, 1),
-            tuning_seeds=(1000,),
             rows=4,
         ),
     },
@@ -90,15 +109,15 @@ PRESETS: dict[str, dict[str, Settings]] = {
             width=16,
             stem="stride2",
             steps=400,
-            arms=("plain", "dt=1e-10", "s=0.5", "rate-1.5"),
+            arms=("plain", "plain again", "dt=1e-10", "s=0.5", "rate-1.5", "heavy-ball", "double"),
             searched=("plain", "s=0.5"),
-            regimes=("source", "tuned"),
-            rates=RATE_GRID[2:7],
+            rates=RATE_GRID[5:],  # 0.093 to 2: both are best between
             rows=4,
-            curve_images=1000,
+            curve_images=500,
             norm_batches=5,
         ),
     },
+    "night": {"imagewoof-64": WOOF},
     "gpu": {
         "cifar10": CIFAR,
         "tiny-imagenet-10": replace(CIFAR, dataset="tiny-imagenet-10", stem="imagenet", steps=1560),
@@ -119,7 +138,7 @@ def tiny(settings: Settings) -> Settings:
         return replace(settings, steps=200, basin_starts=min(settings.basin_starts, 8))
     sizes = {"width": 4, "batch": 16, "steps": 8, "rows": 2, "curve_images": 64, "norm_batches": 1}
     small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
-    seeds = {"seeds": settings.seeds[:1], "tuning_seeds": settings.tuning_seeds[:1]}
+    seeds = {"seeds": settings.seeds[:2]}
     grid = {"rates": settings.rates[:3], "batches": settings.batches[:2]}
     return replace(settings, **seeds, **grid, **sizes, **small)
 

@@ -16,12 +16,14 @@ FEWEST_RATES = 3  # that a slope is taken over
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """Losses at rates at which no run was lost; per seed plain SGD's best rate, and the source's."""
     lost = table[table.train_loss.isna()].lr
+    edges = (table.lr.min(), table.lr.max())
     losses = table.loc[~table.lr.isin(lost), ["arm", "lr", "seed", "branch", "train_loss"]]
     losses = losses if losses.lr.nunique() >= FEWEST_RATES else losses.head(0)
     plain = table[table.arm == "plain"].pivot(
         index=["seed", "branch"], columns="lr", values="valid_loss"
     )
     best = plain.idxmin(axis=1).rename("rate").reset_index()
+    best["at_edge"] = best.rate.isin(edges).astype(int)
     return pd.concat(
         [losses, best.assign(arm="best of plain"), best.assign(arm="the source's", rate=PAPER.lr)]
     )
@@ -36,14 +38,11 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     derive=derive,
 )
 def rate_curves(settings: Settings) -> pd.DataFrame:
-    """Ends of runs over the whole grid of rates, on the main seeds; columns of `networks` without
-    regime.
+    """Ends of the runs of `networks` over the whole grid of rates, columns as there.
 
-    Empty where the settings do not ask for them.
+    Empty where the settings search no rate.
     """
-    if not settings.curves:
+    if not settings.rates:
         return pd.DataFrame()
-    grid = pd.DataFrame(
-        {"arm": arm, "lr": lr, "batch": settings.batch} for arm in ARMS for lr in settings.rates
-    )
-    return _networks.ends(_networks.main_runs(settings, grid))
+    table = _networks.run_seeds(settings)
+    return _networks.ends(table[table.searched & table.arm.isin(ARMS)])

@@ -21,7 +21,9 @@ from replicate.sources.protocol import experiment
 
 AFTER = 50  # steps into a run
 TRIED_DTS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
-BATCH_OF = {"noise": 16, "quiet": 1024}  # images per batch
+BATCH_OF = {"noise": 16, "quiet": 256}  # images per batch
+STATES_DRAWN = 6  # states of one weight, for a picture of what is extrapolated
+TENTHS = 10  # parts of a run, of which the first and the last are compared
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -30,27 +32,30 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         table[table.what == "printed"].groupby("what", as_index=False)[["changed", "length"]].max()
     )
     return pd.concat(
-        [table[table.what.isin(list(BATCH_OF))], largest.assign(seed=0, branch=0)],
+        [table[table.what.isin(["volatility", *BATCH_OF])], largest.assign(seed=0, branch=0)],
         ignore_index=True,
     )
 
 
 @experiment(
-    fields={"what": ("printed", *BATCH_OF)},
-    metrics=("changed", "length", "extrapolation", "predicted"),
+    fields={"what": ("printed", "volatility", *BATCH_OF)},
+    metrics=("changed", "length", "extrapolation", "predicted", "first", "last"),
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     derive=derive,
 )
 def resolution(settings: Settings) -> pd.DataFrame:
-    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted (NaN if not
-    applicable).
+    """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted, first, last,
+    step, weight (NaN if not applicable).
 
     what "dt": 50 steps into a run, `changed` the share of the weights that an extrapolation by dt
     changes, `length` its length over that of the step before it; "printed" is the source's dt. what
-    "noise" and "quiet": over the last quarter of a run at batch 16 and 1024 the mean squared length
+    "noise" and "quiet": over the last quarter of a run at batch 16 and 256 the mean squared length
     of an extrapolation at s = 1, and what independent steps would make of it, sum_j c_j^2 times
-    their mean squared length; only where batch sizes are compared.
+    their mean squared length; only where both sizes are compared. what "volatility": the share of
+    a step that does not go on in the direction of the step before it, its mean over the `first` and
+    the `last` tenth of plain SGD's run. what "weight": the last states until step 50, and the next
+    one, of the weight that bends most there.
     """
     return runs.each(resolution_run, settings, [{"seed": seed} for seed in settings.seeds]).table
 
@@ -59,8 +64,9 @@ def resolution_run(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
     """One seed; the extrapolations are measured and undone."""
-    rows = list(_lengths(settings, point["seed"], device))
-    if settings.batches:
+    rows = [*_lengths(settings, point["seed"], device), _turns(settings, point["seed"], device)]
+    rows += _states(settings, point["seed"], device)
+    if set(BATCH_OF.values()) <= set(settings.batches):
         rows += [
             _gain(settings, point["seed"], device, name, batch) for name, batch in BATCH_OF.items()
         ]
@@ -90,6 +96,40 @@ def _lengths(settings: Settings, seed: int, device: str) -> Iterator[dict]:
             "changed": float(changed),
             "length": float(long),
         }
+
+
+def _turns(settings: Settings, seed: int, device: str) -> dict:
+    data = _networks.Data.load(settings, settings.batch, device)
+    model = kit.network(settings, seed, data.images, device)
+    optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
+    run = _displacements(settings, model, optimizer, data.batches, seed, settings.steps)
+    turns = [sine(now, before) for now, before, _ in run]
+    tenth = max(1, settings.steps // TENTHS)
+    first, last = np.mean(turns[:tenth]), np.mean(turns[-tenth:])
+    return {"what": "volatility", "first": first, "last": last}
+
+
+def _states(settings: Settings, seed: int, device: str) -> list[dict]:
+    data = _networks.Data.load(settings, settings.batch, device)
+    model = kit.network(settings, seed, data.images, device)
+    optimizer = optim.SGD(model.parameters(), lr=settings.lr, fused=True)
+    states = deque([_weights(model)], maxlen=STATES_DRAWN + 1)
+    for _ in training.steps(
+        model, data.batches, optimizer, lambda step: settings.lr, seed, MAIN, 0, AFTER + 1
+    ):
+        states.append(_weights(model))
+    place = np.abs(np.diff(np.array(states)[-5:-1], n=3, axis=0)[0]).argmax()
+    first = AFTER + 2 - len(states)
+    return [
+        {"what": "weight", "step": first + i, "weight": state[place]}
+        for i, state in enumerate(states)
+    ]
+
+
+def sine(now: np.ndarray, before: np.ndarray) -> float:
+    """|now less its part along `before`| / |now|: 0 for a straight way on, 1 for a right angle."""
+    cosine = (now @ before) / (np.linalg.norm(now) * np.linalg.norm(before))
+    return float(np.sqrt(max(0.0, 1 - cosine**2)))
 
 
 def _gain(settings: Settings, seed: int, device: str, name: str, batch: int) -> dict:

@@ -13,6 +13,7 @@ Stride = Annotated[float, Field(gt=0, le=1)]
 
 DatasetName = Literal[
     "imagewoof",
+    "imagewoof-64",
     "tiny-imagenet-10",
     "cifar10",
     "digits",
@@ -44,17 +45,9 @@ class Settings(ImageSettings):
         "s=0.5",
         "heavy-ball",
     )  # ours: arms with a rate of their own
-    # Ours: whose rate.
-    regimes: tuple[Literal["source", "tuned", "plain-best"], ...] = (
-        "source",
-        "tuned",
-        "plain-best",
-    )
     rates: tuple[Rate, ...] = ()  # the grid of that search; the source says only that there was one
-    curves: bool = False  # whether the main seeds run over the whole grid too
     batches: tuple[Count, ...] = ()  # batch sizes at which plain SGD and s = 0.5 are compared
     seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)  # silent; one run per arm
-    tuning_seeds: tuple[Seed, ...] = (1000,)  # ours
     validation: Annotated[float, Field(gt=0, lt=1)] = (
         0.2  # share of the training images, to choose rates on
     )
@@ -70,8 +63,8 @@ class Settings(ImageSettings):
 
     @model_validator(mode="after")
     def _fits(self):
-        if len(set(self.seeds) | set(self.tuning_seeds)) < len(self.seeds) + len(self.tuning_seeds):
-            raise ValueError(f"seeds must all differ, got {self.seeds} and {self.tuning_seeds}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must all differ, got {self.seeds}")
         if not self.seeds:
             raise ValueError("seeds must name at least one seed, got none")
         if self.arms and not {"plain", "adam"} & set(self.arms):

@@ -50,6 +50,10 @@ class Settings(ImageSettings):
     norm_batches: Count = 100  # batches that BatchNorm is re-estimated on
     norm_batch: Count = 512
 
+    directions: Natural = 0  # ours: of the Hessian, by Lanczos; 0 measures no spectrum
+    hessian_images: Count = 4096  # ours: draws that the Hessian is of
+    noise_gradients: Count = 1000  # ours: mini-batches whose gradients give the noise
+
     @model_validator(mode="after")
     def _windows_fit(self):
         if not (self.seeds and self.two_point and self.swa and self.ema):

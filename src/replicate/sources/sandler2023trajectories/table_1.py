@@ -5,14 +5,13 @@ they are taken.
 import numpy as np
 import pandas as pd
 
-from replicate.averaging import ema, kernel_weights, swa, two_point
-from replicate.problems import heavy_ball, inside_weights
+from replicate.averaging import ema, inside_weights, kernel_weights, swa, two_point
+from replicate.problems import heavy_ball
 from replicate.sources.protocol import experiment
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
-from replicate.streams import rng
 
-DIMENSIONS = 64
+BEFORE = 200  # gradients before the window, whose share in the momentum buffer falls as 0.9^i
 KERNEL_FUNCTIONS = {"two-point": two_point, "swa": swa, "ema": ema}
 
 
@@ -62,25 +61,32 @@ def _frozen(
             _error(mu, w, beta, lr, "inside"),
             _error(mu, flat, beta, lr, "inside"),
         ),
-        ("E-14.corrected", case, _error(mu, inside, beta, lr, "inside", factor), np.nan),
+        ("TRAJ-29.corrected", case, _error(mu, inside, beta, lr, "inside", factor), np.nan),
     ]
     if k == 10:
-        rows.append(("E-14.reset", case, _error(mu, w, beta, lr, "outside", inherited=0.0), np.nan))
+        rows.append(
+            ("TRAJ-29.reset", case, _error(mu, w, beta, lr, "outside", inherited=0.0), np.nan)
+        )
     return rows
 
 
 def _error(
     mu: np.ndarray, w: np.ndarray, beta: float, lr: float, convention: str, inherited: float = 1.0
 ) -> float:
-    """Relative error of the side-trip's end; `inherited`: the factor on the momentum buffer that
-    the side-trip inherits.
+    """RMS error of the side-trip's end over that of the way to the average, where gradients are white
+    noise; `inherited`: the factor on the momentum buffer that the side-trip inherits.
+
+    Ends are linear in the gradients, so that a run on unit impulses, one dimension a gradient, gives
+    every coefficient at once, and the root of the sum of their squares is the RMS.
     """
     k = len(w)
-    noise = rng(0, "noise", k).standard_normal((k + 200, DIMENSIONS))
-    before, start = noise[:200], np.zeros(DIMENSIONS)
+    impulses = np.eye(BEFORE + k)
+    before, start = impulses[:BEFORE], np.zeros(BEFORE + k)
     buffer = _buffer(before, beta) * (1.0 if convention == "outside" else -lr)
-    main = heavy_ball(noise[200:], np.full(k, lr), beta, start, buffer, convention=convention)
-    trip = heavy_ball(noise[200:], lr * w, beta, start, inherited * buffer, convention=convention)
+    main = heavy_ball(impulses[BEFORE:], np.full(k, lr), beta, start, buffer, convention=convention)
+    trip = heavy_ball(
+        impulses[BEFORE:], lr * w, beta, start, inherited * buffer, convention=convention
+    )
     average = mu @ main
     return float(np.linalg.norm(trip[-1] - average) / np.linalg.norm(average - start))
 

@@ -8,5 +8,5 @@ are lost; what is judged is what the prose says of them.
 """
 
 TITLE = "More Descent, Less Gradient (Warmerdam 2020)"
-COST = """The post's own settings are small: all of it is preset cpu but for Figure 12, which at ten seeds and
-with every arm takes an hour of one core."""
+COST = """The post's own settings are small: all of it is preset cpu, half an hour of one core, but for
+Figure 12, which has five seeds there and at ten seeds with every arm takes an hour."""

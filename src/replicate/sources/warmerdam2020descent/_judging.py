@@ -11,7 +11,10 @@ from replicate.sources.warmerdam2020descent import _curves
 from replicate.sources.warmerdam2020descent._curves import AXES, RATE_KINDS, STARTS, TARGETS
 
 KEYS = ["seed", "arm", "rate", "start", "axis"]
+OF_A_SEED = ["seed", "arm", "start", "axis"]
 PLACES = {"25 %": 0.25, "50 %": 0.5, "100 %": 1.0}
+AS_RECORDED = ["rises", "price", "price again", "at_edge"]
+OVER_SOURCE = "log10 rate over the source's"
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -20,13 +23,25 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     losses = table.pivot(index=KEYS, columns="share", values="loss").reindex(runs.index)
     numbers = {"mean log loss": _curves.mean_log_loss(losses.to_numpy())}
     numbers |= {f"log loss at {place}": losses[share] for place, share in PLACES.items()}
+    numbers |= {_fall(name): -height for name, height in numbers.items()}
     numbers |= {f"cost to {target}": runs[f"to {target}"].fillna(runs.budget) for target in TARGETS}
     numbers |= {f"cost to {target} if reached": runs[f"to {target}"] for target in TARGETS}
-    return runs[["rises"]].assign(**numbers, **{"log10 rate": np.log10(runs.lr)}).reset_index()
+    rate = np.log10(runs.lr)
+    source = rate.xs("source", level="rate").rename("source")
+    above = (
+        rate - rate.reset_index().merge(source.reset_index(), "left", OF_A_SEED).source.to_numpy()
+    )
+    return runs[AS_RECORDED].assign(**numbers, **{OVER_SOURCE: above}).reset_index()
 
 
+def _fall(name: str) -> str:
+    """What minus a log loss is called."""
+    return name.replace("log loss", "fall")
+
+
+HEIGHTS = ("mean log loss", *(f"log loss at {place}" for place in PLACES))
 METRICS = (
-    "mean log loss", "rises", "log10 rate", *(f"log loss at {place}" for place in PLACES),
+    *HEIGHTS, *map(_fall, HEIGHTS), *AS_RECORDED, OVER_SOURCE,
     *(f"cost to {target}{reached}" for target in TARGETS for reached in ("", " if reached")),
 )  # fmt: skip
 DECLARED = {  # of every experiment that gives curves
@@ -38,4 +53,5 @@ DECLARED = {  # of every experiment that gives curves
     },
     "metrics": METRICS,
     "derive": derive,
+    "clocked": {"axis": _curves.SECONDS, "price": None, "price again": None},
 }

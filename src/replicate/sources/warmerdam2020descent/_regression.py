@@ -17,6 +17,7 @@ BEST = 0.5  # the best rate for isotropic columns: the Hessian of the mean squar
 FEW_STEPS = 20  # steps of the arms that gradient descent is compared with
 LEAST_DROP = -30.0  # a step's log10 loss ratio is clipped to [LEAST_DROP, NOT_FINITE]
 NOT_FINITE = 10.0
+BULLSEYE = -9.0  # log10 loss ratio at which a descent counts as there: what float32 can tell
 
 
 def run_regression(settings: Settings) -> pd.DataFrame:
@@ -35,8 +36,8 @@ def descend(
     data = descent.regression(settings.rows, settings.columns, seed)
     problem = {"start": descent.regression_start(settings.columns, seed), "data": (data.x, data.y)}
     condition = descent.normal_equations(data.x, data.y).condition
-    rates = ((settings.lr, settings.steps), (settings.lr / 2, FEW_STEPS), (BEST, FEW_STEPS))
-    for arm, (lr, steps) in zip(GRADIENT_ARMS, rates, strict=True):
+    of_arms = ((settings.lr, settings.steps), (settings.lr / 2, FEW_STEPS), (BEST, FEW_STEPS))
+    for arm, (lr, steps) in zip(GRADIENT_ARMS, of_arms, strict=True):
         path = descent.gradient_descent(descent.mean_squared_error, lr=lr, steps=steps, **problem)
         tables.append(_losses(arm, path.losses).assign(condition=condition))
     for arm, dtype in NEWTON_ARMS.items():
@@ -56,6 +57,33 @@ def drop(losses) -> float:
     return float(
         np.clip(np.log10(max(losses[1] / losses[0], 10.0**LEAST_DROP)), LEAST_DROP, NOT_FINITE)
     )
+
+
+def count_steps(data: descent.Regression, start: np.ndarray, lr: float, log_ratio: float) -> int:
+    """How many steps of gradient descent until log10(L / L at start) is at most log_ratio.
+
+    L_t = sum_i h_i c_i^2 (1 - 2 lr h_i)^(2 t),   h, Q of X'X / n,   c = Q'(w_0 - w)
+
+    data: without noise, made with the weights w (k + 1,); start: w_0, (k + 1,). Raises ValueError
+    if it never gets there.
+    """
+    curvatures, axes = np.linalg.eigh(data.x.T @ data.x / len(data.x))
+    away = axes.T @ (start - data.weights)
+    factors = (1 - 2 * lr * curvatures) ** 2
+    if factors.max() >= 1:
+        raise ValueError(f"lr must be below {1 / curvatures.max():.3g}, got {lr}")
+
+    def loss(steps: int) -> float:
+        return float((curvatures * away**2 * factors**steps).sum())
+
+    enough = 10.0**log_ratio * loss(0)
+    low, high = 0, 1
+    while loss(high) > enough:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= enough else (middle, high)
+    return high
 
 
 def _losses(arm: str, losses: np.ndarray) -> pd.DataFrame:

@@ -30,7 +30,6 @@ def vault() -> list[tuple]:
     line = l1 - more * (l0 - l1)  # loss after `more` further steps of the same fall
     half = sp.Rational(1, 2)
     tenth = sp.Rational(1, 10)
-    shifted = step_as_printed(2, 1 + half, tenth) - step_as_printed(1, half, tenth)
     unit = step_as_printed(1, half, 2 * tenth) / (2 * step_as_printed(1, half, tenth))
     # The parabola a (s - t)^2 / 2 with its minimum at s, tested at t = lr: slope -a s at 0.
     bowl = [a * (s - t) ** 2 / 2 for t in (0, lr)]
@@ -40,7 +39,6 @@ def vault() -> list[tuple]:
         ("Y11.net", "sympy", float(sp.simplify(step - 1 - lr * more))),
         ("Y11.meaning", "sympy", float(sp.simplify(line))),
         ("Y11.unit", "L0 = 1, L1 = 1/2", float(unit)),
-        ("Y11.shift", "L0 = 1, L1 = 1/2", float(abs(shifted))),
         ("Y11.minimum", "parabola", float(missed)),
         ("Y11.parabola", "sympy", float(sp.simplify(minimum))),
         ("Y11.limit", "L1 = L0 - 1e-12", float(step_as_printed(1.0, 1 - 1e-12, 1e-3))),

@@ -5,6 +5,7 @@ gain of J mini-steps per gradient = J / (1 + r J),    r = (check + update) / (fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,22 @@ from replicate.sources.warmerdam2020descent.settings import Settings
 
 WALKS = (2, 8, 32)  # mini-steps per gradient
 STRETCH = 64  # mini-steps that each loop goes at least, all of them on the plateau
-REPEATS = 9  # of the clock's
 
 
-@experiment(fields={"walk": WALKS}, metrics=("measured", "predicted", "r"), datasets=("figure9",))
+@experiment(
+    fields={"walk": WALKS},
+    metrics=("measured", "predicted", "r", "plain", "plain again"),
+    datasets=("figure9",),
+    units=lambda settings: settings.blocks,
+    clocked=dict.fromkeys(("measured", "predicted", "r", "plain", "plain again")),
+)
 def break_even(settings: Settings) -> pd.DataFrame:
     """Speed-up per mini-step on the plateau of walks of some lengths, measured and by the cost
     model.
 
     Columns: seed (a block), walk (mini-steps per gradient), measured and predicted (speed-up over
-    SGD, in process seconds), r.
+    SGD, in process seconds), r, plain and plain again (seconds of a step of SGD, on either side of
+    the walk).
     """
     grid = [{"block": b} for b in range(settings.blocks)]
     return runs.each(time_walks, settings, grid).table.rename(columns={"block": "seed"})
@@ -38,21 +45,35 @@ def time_walks(
     """Real torch loops from the same start, timed; r from the parts of a step, timed in between."""
     x, y, _ = _tasks.make_torch_task(settings, point["block"])
     x, y = training.full_batch.tensors(x, y, device)
-    before = seconds_per_step(settings, x, y, device, 0, point["block"])
-    clock = training.full_batch.clock(_model(settings, point["block"], device), x, y, REPEATS)
+    clock = training.full_batch.clock(
+        _model(settings, point["block"], device), x, y, settings.repeats
+    )
     price = {name: float(np.median(seconds)) for name, seconds in clock.items()}
-    whole = price["forward"] + price["backward"] + price["step"]
-    r = (price["check"] + price["step"]) / whole
+    r = share_of_check(price)
     rows = []
     for walk in WALKS:
+        before = seconds_per_step(settings, x, y, device, 0, point["block"])
         walking = seconds_per_step(settings, x, y, device, walk, point["block"])
-        plain = (before + seconds_per_step(settings, x, y, device, 0, point["block"])) / 2
+        after = seconds_per_step(settings, x, y, device, 0, point["block"])
         # The first mini-step's update is the SGD step's own, so one update less is paid than
         # checks.
-        rows.append(
-            {"walk": walk, "measured": plain / walking, "predicted": walk / (1 + r * walk), "r": r}
-        )
+        row = {"walk": walk, "predicted": predict_gain(walk, r), "r": r}
+        row |= {"plain": before, "plain again": after}
+        rows.append(row | {"measured": (before + after) / 2 / walking})
     return pd.DataFrame(rows)
+
+
+def share_of_check(price: Mapping[str, float]) -> float:
+    """r = (check + update) / (forward + backward + update). price: seconds by the names of the
+    clock.
+    """
+    whole = price["forward"] + price["backward"] + price["step"]
+    return (price["check"] + price["step"]) / whole
+
+
+def predict_gain(walk: int, r: float) -> float:
+    """J / (1 + r J) of a walk of J mini-steps."""
+    return walk / (1 + r * walk)
 
 
 def seconds_per_step(settings: Settings, x, y, device: str, walk: int, seed: int) -> float:

@@ -25,7 +25,7 @@ def directions(settings: Settings) -> pd.DataFrame:
 
     Columns: seed, rate ("source" or "tuned"), tenth (0..9), cosine; of the whole set.
     """
-    tuning = runs.each(_curves.tune, settings, [{"method": "SGD"}])
+    tuning = _curves.run_tuning(settings, ("SGD",))
     return runs.each(
         follow_gradients, settings, [{"seed": s} for s in settings.seeds], after=tuning
     ).table
@@ -37,7 +37,7 @@ def follow_gradients(
     """SGD at both rates, and the gradient at each of its iterates."""
     task = _tasks.make_task(settings, point["seed"])
     rows = []
-    best = _curves.choose_rates(runs.tables_in(parents))["SGD"]
+    best = _curves.choose_rates(runs.tables_in(parents))["SGD"].best
     for rate, lr in (("source", settings.lr), ("tuned", best)):
         path = descent.train(
             descent.Sgd(),

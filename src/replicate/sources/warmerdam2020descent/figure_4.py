@@ -27,7 +27,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         "relative convergence": (last / losses[0]) ** (1 / steps) / PREDICTED,
         "share of falls": falls / steps,
         "log10 loss after 3 steps": np.log10(losses[3] / losses[0]),
-        "largest condition": table.condition.max(),
+        "condition": table.groupby(["seed", "arm"]).condition.first(),
     }
     return pd.DataFrame(numbers).reset_index()
 
@@ -38,7 +38,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         "relative convergence",
         "share of falls",
         "log10 loss after 3 steps",
-        "largest condition",
+        "condition",
     ),
     datasets=("regression",),
     derive=derive,

@@ -23,6 +23,7 @@ FORMS = {"ADAM": ("rows float64", MOMENTS), "KS_50_2 corrected": ("rows float64"
     fields={"arm": tuple(FORMS), "form": (*PRECISION_OF_FORM, MOMENTS)},
     metrics=("height",),
     datasets=("figure9",),
+    units=lambda settings: len(settings.sweep_seeds),
 )
 def forms(settings: Settings) -> pd.DataFrame:
     """Columns: seed, arm, form, height (mean log loss over the budget in forward-equivalents)."""

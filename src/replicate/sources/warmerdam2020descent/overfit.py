@@ -20,16 +20,20 @@ NEAR_LEAST = 1.1  # of the least training loss: where test losses are compared
 TEST_SEEDS = 2**31  # of test rows, added to the seed
 
 
-@experiment(fields={"arm": COMPARED_METHODS}, metrics=("train", "test"), datasets=("overfit",))
+@experiment(
+    fields={"arm": COMPARED_METHODS, "rate": _curves.NEIGHBOURS},
+    metrics=("train", "test", "at_edge"),
+    datasets=("overfit",),
+)
 def overfit(settings: Settings) -> pd.DataFrame:
     """Test loss where the training loss is first within 10 % of its least.
 
-    Columns: seed, arm, lr, train (over the least), test; NaN where a run does not come so near.
+    Columns: seed, arm, rate (one of NEIGHBOURS), lr, at_edge, train (over the least), test; NaN
+    where a run does not come so near.
     """
-    tuning = runs.each(_curves.tune, settings, [{"method": arm} for arm in COMPARED_METHODS])
-    return runs.each(
-        fit_few_rows, settings, [{"seed": s} for s in settings.seeds], after=tuning
-    ).table
+    tuning = _curves.run_tuning(settings, COMPARED_METHODS)
+    grid = [{"seed": s} for s in settings.seeds]
+    return runs.each(fit_few_rows, settings, grid, after=tuning).table
 
 
 def fit_few_rows(
@@ -37,7 +41,7 @@ def fit_few_rows(
 ) -> pd.DataFrame:
     """Training and test loss of three methods on one seed's few rows."""
     seed = point["seed"]
-    best = _curves.choose_rates(runs.tables_in(parents))
+    chosen = _curves.choose_rates(runs.tables_in(parents))
     rows = _tasks.draw_rows(settings, seed, settings.rows)
     task = _tasks.make_task(settings, seed)
     test = descent.moments(_tasks.draw_rows(settings, TEST_SEEDS + seed, settings.test_rows))
@@ -45,13 +49,23 @@ def fit_few_rows(
     least = np.mean((design @ np.linalg.lstsq(design, rows.y, rcond=None)[0] - rows.y) ** 2)
     ends = []
     for arm in COMPARED_METHODS:
-        lr = CALMER * best[arm]
-        method = _arms.method_of(arm, settings.maps)
-        run = descent.train(method, task.loss, task.data, task.start, lr, settings.steps, path=True)
-        near = np.flatnonzero(run.losses <= NEAR_LEAST * least)
-        end = {"train": np.nan, "test": np.nan}
-        if len(near):
-            tested = float(descent.value(task.loss, test, run.path[near[0]]))
-            end = {"train": float(run.losses[near[0]]) / least, "test": tested}
-        ends.append({"arm": arm, "lr": lr} | end)
+        for rate, tuned in chosen[arm].kinds().items():
+            lr = CALMER * tuned
+            end = _first_near(settings, task, test, arm, lr, NEAR_LEAST * least)
+            of_run = {"arm": arm, "rate": rate, "lr": lr, "at_edge": int(chosen[arm].at_edge)}
+            ends.append(of_run | {"train": end[0] / least, "test": end[1]})
     return pd.DataFrame(ends)
+
+
+def _first_near(
+    settings: Settings, task: _arms.Task, test, arm: str, lr: float, enough: float
+) -> tuple[float, float]:
+    """Training and test loss where the training loss is first at most `enough`, NaN if it never
+    is.
+    """
+    method = _arms.method_of(arm, settings.maps)
+    run = descent.train(method, task.loss, task.data, task.start, lr, settings.steps, path=True)
+    near = np.flatnonzero(run.losses <= enough)
+    if not len(near):
+        return np.nan, np.nan
+    return float(run.losses[near[0]]), float(descent.value(task.loss, test, run.path[near[0]]))

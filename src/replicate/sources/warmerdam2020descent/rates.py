@@ -29,6 +29,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=("decades of good rates",),
     datasets=("figure9", "figure13"),
     derive=derive,
+    units=lambda settings: len(settings.sweep_seeds),
 )
 def rates(settings: Settings) -> pd.DataFrame:
     """Mean log loss against the rate, over six decades, and the tuning runs.
@@ -36,7 +37,7 @@ def rates(settings: Settings) -> pd.DataFrame:
     Columns: seed, arm, lr, use ("sweep" or "tuning"), height (mean log loss over the budget in
     forward-equivalents).
     """
-    tuning = _curves.run_tuning(settings).table.drop(columns="method")
+    tuning = _curves.run_tuning(settings, settings.tuned).table.drop(columns="method")
     swept = runs.each(sweep_rates, settings, [{"seed": s} for s in settings.sweep_seeds]).table
     return pd.concat([swept.assign(use="sweep"), tuning.assign(use="tuning")], ignore_index=True)
 

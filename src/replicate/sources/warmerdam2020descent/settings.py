@@ -14,6 +14,7 @@ DatasetName = Literal[
     "regression", "figure9", "figure10", "figure11", "figure12", "figure13", "figure13code",
     "minibatch", "overfit", "resnet18", "algebra",
 ]  # fmt: skip
+TUNING = 1000  # added to a seed: the seed on which its rates are chosen
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,25 +36,17 @@ class Settings:
     )
     walk_gradients: Count = 100  # outer steps of the walks: the budget in gradients
     seeds: tuple[Seed, ...] = (0,)  # torch.manual_seed(0): data and weights
-    tuning_seeds: tuple[Seed, ...] = (1000, 1001)  # ours; not used again
-    grid: tuple[Rate, ...] = (
-        1e-4,
-        3e-4,
-        1e-3,
-        3e-3,
-        1e-2,
-        3e-2,
-        1e-1,
-    )  # ours: to tune every arm on
+    # ours: to tune every arm on; so wide that no arm's best rate lies at an end of it
+    grid: tuple[Rate, ...] = tuple(float(f"{digit}e{k}") for k in range(-6, 2) for digit in (1, 3))
     tuning_rows: Count = 10_000  # rows of the tuning runs
     arms: tuple[str, ...] = ("SGD", "ADAM")  # at the source's rate; names of ARMS
     tuned: tuple[str, ...] = ("SGD", "ADAM")  # at their tuned rates too
+    neighbours: bool = True  # whether tuned arms run a step of the grid lower and higher, too
     sweep: tuple[Rate, ...] = (1e-3,)  # ours: rates of the sensitivity curves
     sweep_seeds: tuple[Seed, ...] = (0,)
     sweep_arms: tuple[str, ...] = ("SGD", "ADAM")
-    repeats: Count = 5  # of a timing, whose median counts
+    repeats: Count = 25  # of a timing, whose median counts
     blocks: Count = 10  # of repeats: the units of rows on seconds
-    fits: Count = 5  # ours: data sets, the first seeds, of the timings of solvers
     fit_repeats: Count = 2  # of a solver's timing
     # jax's default precision, and NumPy's
     fit_precisions: tuple[Literal["float32", "float64"], ...] = ("float32", "float64")
@@ -67,7 +60,6 @@ class Settings:
     def _makes_sense(self):
         for name in (
             "seeds",
-            "tuning_seeds",
             "grid",
             "arms",
             "tuned",
@@ -80,10 +72,13 @@ class Settings:
                 raise ValueError(
                     f"{name} must name at least one value and none twice, got {values}"
                 )
-        if shared := set(self.tuning_seeds) & (set(self.seeds) | set(self.sweep_seeds)):
-            raise ValueError(
-                f"tuning_seeds must not be in seeds or sweep_seeds too, got {sorted(shared)}"
-            )
+        if list(self.grid) != sorted(self.grid) or len(self.grid) < 2:
+            raise ValueError(f"grid must be at least two rates in ascending order, got {self.grid}")
+        for name in ("seeds", "sweep_seeds"):
+            if (largest := max(getattr(self, name))) >= TUNING:
+                raise ValueError(
+                    f"{name} must be below {TUNING}, whence rates are tuned on, got {largest}"
+                )
         if strange := set(self.tuned) - set(self.arms):
             raise ValueError(f"tuned must be among arms, got {sorted(strange)}")
         for name in ("arms", "sweep_arms"):
