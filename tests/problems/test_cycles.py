@@ -24,7 +24,9 @@ def run(optimizer, theta, gradient, steps) -> np.ndarray:
     return np.array(path)
 
 
-@pytest.mark.parametrize("alpha, k, beta", [(0.5, 5, 0.9), (0.8, 3, 0.5), (1.0, 1, 0.9), (0.5, 20, 0.99)])
+@pytest.mark.parametrize(
+    "alpha, k, beta", [(0.5, 5, 0.9), (0.8, 3, 0.5), (1.0, 1, 0.9), (0.5, 20, 0.99)]
+)
 def test_a_path_dies_out_at_the_rate_of_the_cycle(alpha, k, beta):
     x = np.array([0.02, 0.5])
     theta = nn.Parameter(torch.ones(2, dtype=torch.float64))
@@ -33,7 +35,9 @@ def test_a_path_dies_out_at_the_rate_of_the_cycle(alpha, k, beta):
     path = run(optimizer, theta, lambda w: torch.from_numpy(x) * w, 2 * cycles * k)
     rates = cycle_rate(heavy_ball_matrix(x, beta), alpha, k, slow=1)
     # The largest of several cycles, because the weights swing.
-    early, late = (np.abs(path[end * k - 10 * k : end * k + 1 : k]).max(0) for end in (cycles, 2 * cycles))
+    early, late = (
+        np.abs(path[end * k - 10 * k : end * k + 1 : k]).max(0) for end in (cycles, 2 * cycles)
+    )
     seen = (late / early) ** (1 / (cycles * k))
     np.testing.assert_allclose(seen, rates, rtol=0.01)
 

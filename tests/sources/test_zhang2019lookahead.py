@@ -187,7 +187,9 @@ def test_acceleration_and_heavy_ball_spend_as_many_gradients():
     assert paths["heavy ball"][-1] < paths["acceleration, K = 10"][-1] < after
 
 
-@pytest.mark.parametrize("beta, kappa, swings", [(0.9, 10, True), (0.9, 10_000, False), (0.3, 10, True)])
+@pytest.mark.parametrize(
+    "beta, kappa, swings", [(0.9, 10, True), (0.9, 10_000, False), (0.3, 10, True)]
+)
 def test_what_swings(beta, kappa, swings):
     """Complex roots at both ends, at the rate that suits both best."""
     rate = 2 * (1 + beta) / (1 + 1 / kappa)

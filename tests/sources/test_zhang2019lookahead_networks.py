@@ -63,7 +63,9 @@ class Plain:
             gradients = torch.autograd.grad(loss, parameters)
             rate = point["lr"]
             if point["schedule"] == "decayed":
-                rate *= settings.drop ** sum(t >= share * settings.steps for share in settings.drops)
+                rate *= settings.drop ** sum(
+                    t >= share * settings.steps for share in settings.drops
+                )
             with torch.no_grad():
                 for p, v, g in zip(parameters, velocity, gradients, strict=True):
                     v.mul_(settings.momentum).add_(g + settings.weight_decay * p)
@@ -213,7 +215,10 @@ def test_arms_take_their_own_rate_or_lookaheads():
     own = {"sgd": 0.2, "sgd-ema": 0.4, "tail": 0.2, "lookahead": 0.4, "lookahead-ema": 0.8}
     table = recorded(lambda arm, seed, lr: abs(np.log2(lr / own[arm])))
     derived = decomposition.derive(table).set_index(["arm", "regime", "seed"])
-    rates = {arm: derived.loc[arm, "tuned", 0].lr for arm in (*decomposition.OWN_RATE, "sgd-same", "sgd-alpha")}
+    rates = {
+        arm: derived.loc[arm, "tuned", 0].lr
+        for arm in (*decomposition.OWN_RATE, "sgd-same", "sgd-alpha")
+    }
     assert rates == own | {"sgd-same": 0.4, "sgd-alpha": 0.2}
     assert derived.loc["lookahead", "tuned lower", 1].lr == 0.2
     assert derived.loc["lookahead", "tuned higher", 1].lr == 0.8
@@ -301,7 +306,10 @@ ALPHA_TRUE = {("constant", "lookahead", "test_loss"): 0.0}
 @pytest.fixture(scope="module")
 def decided():
     tables = {"true": runs_with(TRUE), "false": runs_with(FALSE)}
-    tables |= {"shuffled": runs_with(TRUE, spread=0.3, shuffled=True), "alike": runs_with(ALPHA_TRUE)}
+    tables |= {
+        "shuffled": runs_with(TRUE, spread=0.3, shuffled=True),
+        "alike": runs_with(ALPHA_TRUE),
+    }
     return {name: judged("decomposition", table) for name, table in derive_all(tables).items()}
 
 
@@ -361,11 +369,17 @@ def cycles(fall: float, rise: float, spread=0.001, shuffled=False) -> pd.DataFra
                     down = {"5": -fall * size, "pull": (rise - fall) * size}
                     places = ["0", "1", "2", "3", "4", "5", "pull"]
                     places = noise.permutation(places) if shuffled else places
-                    values = [0.9 + down.get(p, 0.0) for p in ["0", "1", "2", "3", "4", "5", "pull"]]
+                    values = [
+                        0.9 + down.get(p, 0.0) for p in ["0", "1", "2", "3", "4", "5", "pull"]
+                    ]
                     for place, value in zip(places, values, strict=True):
                         row = {"seed": seed, "probe": probe, "norm": norm, "cycle": cycle}
                         accuracy = value + spread * noise.standard_normal()
-                        row |= {"place": str(place), "top1": accuracy, "train_top1": accuracy + 0.05}
+                        row |= {
+                            "place": str(place),
+                            "top1": accuracy,
+                            "train_top1": accuracy + 0.05,
+                        }
                         row |= {"test_loss": 1 - accuracy, "train_loss": 2.0}
                         rows.append(row)
     return pd.DataFrame(rows)

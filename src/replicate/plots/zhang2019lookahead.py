@@ -90,9 +90,7 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, len(schedules), (4.6, 3.4), sharey="row")
     for ax, schedule in zip(axes[0], schedules, strict=True):
         panel = table[(table.schedule == schedule) & table.grid]
-        sns.lineplot(
-            panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax
-        )
+        sns.lineplot(panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="rate", ylabel="test loss [nats]")
         ax.set_title(f"{schedule} rate")
         ax.legend(frameon=False, fontsize="small", title="")

@@ -179,7 +179,9 @@ def _check(rates, momentum: float, k: int | None, weights, inner_state: str) -> 
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if inner_state not in INNER_STATES:
-        raise ValueError(f"inner_state must be one of {', '.join(INNER_STATES)}, got {inner_state!r}")
+        raise ValueError(
+            f"inner_state must be one of {', '.join(INNER_STATES)}, got {inner_state!r}"
+        )
     if weights is not None and len(weights) != len(rates):
         raise ValueError(
             f"weights must have one entry a step, got {len(weights)} for {len(rates)} steps"

@@ -27,9 +27,9 @@ from replicate.sources.zhang2019lookahead.settings import Settings
 ENTRIES_OF_IMAGES = ("digits", "cifar10")  # entries of the presets
 ARMS_OF = {"sgd": ("sgd", "sgd-ema", "tail"), "lookahead": ("lookahead", "lookahead-ema")}
 KERNEL_OF = {"sgd-ema": "ema", "tail": "tail", "lookahead-ema": "ema"}  # arm -> its average
-ENDS = ("train_loss", "train_top1", "valid_loss", "valid_top1", "test_loss", "top1")
+END_METRICS = ("train_loss", "train_top1", "valid_loss", "valid_top1", "test_loss", "top1")
 RAW = {"raw_loss": ("test", "loss"), "raw_top1": ("test", "top1")}
-ALL_METRICS = ("early_loss", *ENDS, *RAW)
+ALL_METRICS = ("early_loss", *END_METRICS, *RAW)
 BATCH_OF_NORM = 256
 
 
@@ -167,7 +167,7 @@ def train_run(
         for arm in ARMS_OF[run.method]:
             weights = averages[KERNEL_OF[arm]] if arm in KERNEL_OF else None
             ends = evaluate(weights)
-            ends = {name: ends[name] for name in ENDS} | evaluate_raw(weights)
+            ends = {name: ends[name] for name in END_METRICS} | evaluate_raw(weights)
             rows.append({"arm": arm, "early_loss": early.get(arm, math.nan)} | ends)
     return pd.DataFrame(rows)
 

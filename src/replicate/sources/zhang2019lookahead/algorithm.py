@@ -155,7 +155,9 @@ def _second_pull(kind: str) -> float:
 
 def _run(inner: str, pullback_momentum: str) -> np.ndarray:
     return _path(
-        lambda theta: [PublishedLookahead(INNERS[inner](theta), K, ALPHA_OF_CODE, pullback_momentum)]
+        lambda theta: [
+            PublishedLookahead(INNERS[inner](theta), K, ALPHA_OF_CODE, pullback_momentum)
+        ]
     )
 
 

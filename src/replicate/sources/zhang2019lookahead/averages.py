@@ -105,7 +105,13 @@ def _speeds() -> Iterator[tuple]:
     ends = {arm: path[-1] for arm, path in _paths().items()}
     for k in WINDOWS:
         ratio = ends[f"acceleration, K = {k}"] / ends["gradient descent"]
-        yield "LOOK-31.faster", f"K={k}", ratio, np.nan, ends["heavy ball"] / ends["gradient descent"]
+        yield (
+            "LOOK-31.faster",
+            f"K={k}",
+            ratio,
+            np.nan,
+            ends["heavy ball"] / ends["gradient descent"],
+        )
 
 
 def _paths() -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from replicate.problems import find_alpha, cycle_rate, game_matrix, heavy_ball_matrix
+from replicate.problems import cycle_rate, find_alpha, game_matrix, heavy_ball_matrix
 from replicate.sources.protocol import experiment
 from replicate.sources.zhang2019lookahead.presets import ALGEBRA
 from replicate.sources.zhang2019lookahead.settings import Settings
@@ -84,7 +84,9 @@ def _orderings(figure: pd.DataFrame) -> Iterator[tuple]:
 
     control of LOOK-12.under: the same against heavy ball at its best beta of MOMENTA_TRIED as well.
     """
-    wide = figure.pivot(index=["case", "kappa", "beta"], columns="arm", values="value").reset_index()
+    wide = figure.pivot(
+        index=["case", "kappa", "beta"], columns="arm", values="value"
+    ).reset_index()
     swings = np.array([is_underdamped(*cell) for cell in zip(wide.beta, wide.kappa, strict=True)])
     best = wide.groupby(["case", "kappa"])["heavy ball"].transform("max")
     for spectrum in ("two curvatures", "dense"):
@@ -129,4 +131,9 @@ def _games() -> Iterator[tuple]:
     """LOOK-B8: min over x, max over y of x y; control: descent and ascent at alpha times the rate."""
     for rate in GAME_RATES:
         ahead = cycle_rate(game_matrix(rate), ALPHA_OF_FIGURE, 5)
-        yield "LOOK-B8", f"rate {rate:g}", float(ahead), float(cycle_rate(game_matrix(ALPHA_OF_FIGURE * rate), 1.0, 1))
+        yield (
+            "LOOK-B8",
+            f"rate {rate:g}",
+            float(ahead),
+            float(cycle_rate(game_matrix(ALPHA_OF_FIGURE * rate), 1.0, 1)),
+        )

@@ -17,7 +17,11 @@ from replicate.sources.zhang2019lookahead.settings import Settings
 OWN_RATE = ("sgd", "sgd-ema", "tail", "lookahead", "lookahead-ema")  # arms with a rate of their own
 # SGD at a rate that Lookahead's own says: the same inner rate, and alpha times it.
 DERIVED = {"sgd-same": False, "sgd-alpha": True}
-REGIMES = {"tuned lower": -1, "tuned": 0, "tuned higher": 1}  # steps of the grid from the tuned rate
+DECAYS = {
+    "tuned lower": -1,
+    "tuned": 0,
+    "tuned higher": 1,
+}  # steps of the grid from the tuned rate
 
 
 def rates(settings: Settings) -> dict[str, list[float]]:
@@ -44,7 +48,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     fields={
         "schedule": lambda settings: settings.schedules,
         "arm": (*OWN_RATE, *DERIVED),
-        "regime": tuple(REGIMES),
+        "regime": tuple(DECAYS),
     },
     metrics=_networks.ALL_METRICS,
     datasets=_networks.ENTRIES_OF_IMAGES,
@@ -78,7 +82,7 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
             place = _tune(by_arm[of_rate], seed, grid)
             if place is None:
                 continue
-            for regime, step in REGIMES.items():
+            for regime, step in DECAYS.items():
                 if not 0 <= place + step < len(grid):
                     continue
                 lr = grid[place + step]

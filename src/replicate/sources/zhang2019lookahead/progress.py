@@ -93,7 +93,9 @@ def _spectra() -> Iterator[tuple]:
     """LOOK-B6: constant rates on three power laws; LOOK-B6.one: on a single curvature."""
     curvatures = {name: _curvatures(name) for name in SPECTRA} | {"one curvature": np.ones(1)}
     for name, a in curvatures.items():
-        sgd, ahead = (_find_best(_constant(a, a**2, 1000, *pair, FINE))[0] for pair in ((1.0, 1), (0.5, 5)))
+        sgd, ahead = (
+            _find_best(_constant(a, a**2, 1000, *pair, FINE))[0] for pair in ((1.0, 1), (0.5, 5))
+        )
         claim = "LOOK-B6" if len(a) > 1 else "LOOK-B6.one"
         yield claim, name, 1 - ahead / sgd, np.nan, np.nan
 
@@ -117,7 +119,10 @@ def _arms(noise: str, steps: int) -> Iterator[tuple[str, np.ndarray]]:
     yield "SGD, linear decay", _follow(a, variance, rates)["theta"]
     yield "Lookahead 0.5, 5, linear decay", _follow(a, variance, rates, alpha=0.5, k=5)["theta"]
     cosine = (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
-    yield "SGD, cosine decay", _follow(a, variance, cosine[:, None, None] * COARSE[:, None])["theta"]
+    yield (
+        "SGD, cosine decay",
+        _follow(a, variance, cosine[:, None, None] * COARSE[:, None])["theta"],
+    )
     # A cycle of Lookahead is one step of a recursion on the slow weights; SGD's is k = 1.
     yield "SGD, mean", _mean(a, variance, steps, 1.0, 1)
     means = [_mean(a, variance, steps // 5, alpha, 5) for alpha in AVERAGED_ALPHAS]

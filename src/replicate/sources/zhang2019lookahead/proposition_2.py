@@ -22,7 +22,13 @@ from replicate.sources.zhang2019lookahead.settings import Settings
 
 # (curvature a, rate gamma, alpha, k) with sigma = 0.7, as looked at first: well damped, half of the
 # stable range, beyond a third of it for a curvature below 1, and nearly unstable.
-PARAMETER_SETS = ((2.0, 0.1, 1.0, 5), (2.0, 0.1, 0.5, 5), (2.0, 0.9, 0.5, 5), (0.3, 0.5, 0.5, 5), (2.0, 0.3, 0.8, 10))
+PARAMETER_SETS = (
+    (2.0, 0.1, 1.0, 5),
+    (2.0, 0.1, 0.5, 5),
+    (2.0, 0.9, 0.5, 5),
+    (0.3, 0.5, 0.5, 5),
+    (2.0, 0.3, 0.8, 10),
+)
 SIGMA = 0.7
 SETTLED = 4000  # steps after which a second moment has settled to rounding in all of the sets
 X = np.linspace(0.01, 1.99, 199)  # gamma a over the range of Proposition 2
@@ -79,7 +85,12 @@ def _equations() -> Iterator[tuple]:
             paths = second_moments(a, inside, rates, alpha=alpha, k=k, start=0.0)
             equation = lookahead_variance(x, alpha, k, of_step)
             yield "LOOK-08", case, paths["phi"][-1] / equation, np.nan
-            yield "Z2", case, _before_the_pull(a, gamma, inside, paths["phi"][-1], k) / equation, np.nan
+            yield (
+                "Z2",
+                case,
+                _before_the_pull(a, gamma, inside, paths["phi"][-1], k) / equation,
+                np.nan,
+            )
         followed = [
             second_moments(a, noise, rates, start=0.0)["theta"][-1] for noise in (inside, printed)
         ]
@@ -121,7 +132,12 @@ def _edges() -> Iterator[tuple]:
     for k in (1, 2, 4, 5, 10, 11):
         for alpha in (0.5, 0.8):
             found = _edge(alpha, k)
-            yield "LOOK-B2", f"alpha={alpha:g} k={k}", found / largest_stable_rate(alpha, k), found / 2
+            yield (
+                "LOOK-B2",
+                f"alpha={alpha:g} k={k}",
+                found / largest_stable_rate(alpha, k),
+                found / 2,
+            )
 
 
 def _edge(alpha: float, k: int) -> float:
@@ -158,4 +174,6 @@ def _curves() -> Iterator[tuple]:
         "SGD, its running mean looked at": mean_variance(X, (1 - alpha) ** (1 / k), X**2),
     }
     for arm, variances in arms.items():
-        yield from (("", "", v, np.nan, "variance", arm, x) for x, v in zip(X, variances / sgd, strict=True))
+        yield from (
+            ("", "", v, np.nan, "variance", arm, x) for x, v in zip(X, variances / sgd, strict=True)
+        )

@@ -64,7 +64,11 @@ def _table_1() -> Iterator[tuple]:
             yield f"{claim}.printed", f"against {arm}", float(test.pvalue)
         sgd, deviation = TABLE_1[name]["SGD"]
         ratio = (deviation / spread) ** 2
-        yield "LOOK-27.printed", name, float(stats.f.sf(ratio, SEEDS_OF_TABLE_1 - 1, SEEDS_OF_TABLE_1 - 1))
+        yield (
+            "LOOK-27.printed",
+            name,
+            float(stats.f.sf(ratio, SEEDS_OF_TABLE_1 - 1, SEEDS_OF_TABLE_1 - 1)),
+        )
         yield f"{claim}.seeds", name, float(_seeds_needed(ahead - sgd, spread, deviation))
 
 
@@ -97,6 +101,8 @@ def _slips() -> Iterator[tuple]:
 
 def _counts() -> Iterator[tuple]:
     """LOOK-21: parameters of ResNet-50, millions; LOOK-29.trials: trials over SGD's."""
-    network = models.build(models.Specification("resnet50", stem="imagenet"), (3, 224, 224), 1000, 0)
+    network = models.build(
+        models.Specification("resnet50", stem="imagenet"), (3, 224, 224), 1000, 0
+    )
     yield "LOOK-21", "", sum(p.numel() for p in network.parameters()) / 1e6
     yield "LOOK-29.trials", "", sum(GRID.values()) / GRID["SGD"]
