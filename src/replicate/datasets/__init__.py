@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         fetch,
         load,
         module_of,
+        shard,
         verify,
     )
     from replicate.datasets.images import Images
