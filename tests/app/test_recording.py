@@ -3,12 +3,14 @@ carried to new code.
 """
 
 import copy
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from records import FILE, write_record
 
 from replicate import paths, runs
 from replicate.app import recording, registry
@@ -115,6 +117,34 @@ def test_what_is_not_a_preset_s_own_result_is_refused(exported, tmp_path, result
         recording.record_folder(folder)
     assert "\n" not in str(failure.value)
     assert not list(tmp_path.rglob("canary*")) and not results.exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        (
+            "arm",
+            "side-trop",
+            "unknown arm of figure_5 on cifar10 'side-trop'; did you mean 'side-trip'",
+        ),
+        ("kernel", "swan", "unknown kernel of figure_5 on cifar10 'swan'; did you mean 'swa'"),
+    ],
+)
+def test_a_table_with_an_arm_that_no_code_declares_is_refused(
+    tmp_path, results, column, value, words
+):
+    whole = write_record(tmp_path / "whole" / FILE)
+    assert recording.record_folder(whole.parent) == {(SOURCE, "gpu")}
+    shutil.rmtree(results)
+
+    def misname(rows, provenance):
+        rows.loc[(rows.arm == "side-trip") & (rows.kernel == "swa"), column] = value
+        return rows
+
+    folder = changed(whole, tmp_path / "export", misname, FILE)
+    with pytest.raises(BadData, match=words) as failure:
+        recording.record_folder(folder)
+    assert "\n" not in str(failure.value) and not results.exists()
 
 
 def test_a_table_of_another_name_is_refused(exported, tmp_path, results):

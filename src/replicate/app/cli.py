@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from replicate import paths, progress
-from replicate.app import data
+from replicate.app import compare, data
 from replicate.app.extras import explain
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
 
@@ -34,8 +34,9 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
 app.add_typer(data.app, name="data")
+app.command()(compare.compare)
 
-Preset = Annotated[str, typer.Option(help="smoke, cpu, gpu or paper")]
+Preset = Annotated[str, typer.Option(help="smoke, cpu, night, gpu or paper")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="name=value, or dataset.name=value; may be repeated"),
@@ -297,8 +298,10 @@ def evidence(
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
     try:
-        if app(standalone_mode=False) == STOPPED:  # as newer versions of typer report Ctrl-C
+        code = app(standalone_mode=False)
+        if code == STOPPED:  # as newer versions of typer report Ctrl-C
             raise KeyboardInterrupt
+        return code or 0
     except Failure as failure:
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         return failure.exit_code

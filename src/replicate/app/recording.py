@@ -14,7 +14,7 @@ import pandas as pd
 
 from replicate import claims, runs
 from replicate.app import benchmarks, registry, stages, verdicts
-from replicate.errors import BadData, Missing
+from replicate.errors import BadData, Missing, unknown
 from replicate.sources.protocol import Experiment, Source, names
 
 NEEDED = (
@@ -108,6 +108,7 @@ def read(path: Path) -> Export:
     _check_rows(path, rows, records)
     for key, entry in rows.groupby("key").dataset.first().items():
         _check_settings(path, source, experiment, preset, str(entry), records[key]["settings"])
+        _check_fields(path, source, experiment, preset, str(entry), rows[rows.dataset == entry])
     return Export(experiment, source, preset, rows, records)
 
 
@@ -225,3 +226,27 @@ def _check_settings(
         if not same:
             raise BadData(f"{path}: {experiment.name} on {entry} was run with {name} = {settings[name]!r}, which preset "
                           f"{preset} does not have; only a preset's own settings are recorded")  # fmt: skip
+
+
+def _check_fields(
+    path: Path, source: str, experiment: Experiment, preset: str, entry: str, rows: pd.DataFrame
+) -> None:
+    """Raises BadData if the table that is judged has an arm, or another case by name, that the
+    experiment does not declare. A row to which the field does not apply has "" there.
+    """
+    if source == benchmarks.SOURCE:  # speed declares no arms: it has goals and no claims
+        return
+    try:
+        table = experiment.derive_table(rows)
+    except (KeyError, AttributeError):  # of older code; its rows say so
+        return
+    settings = [experiment.chosen(registry.source(source).presets[preset])[entry]]
+    for field in experiment.fields:
+        known = experiment.values(field, settings)
+        if isinstance(known, type) or field not in table:
+            continue
+        names = {value for value in table[field].unique() if isinstance(value, str)}
+        if strange := names - {*known, ""}:
+            name = sorted(strange)[0][:40]
+            line = unknown(f"{field} of {experiment.name} on {entry}", name, map(str, known))
+            raise BadData(f"{path}: {line}")

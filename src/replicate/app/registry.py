@@ -45,14 +45,14 @@ def claims_of(source: Source) -> list[Claim]:
 
 def read_built_tables(source: Source, settings: Mapping[str, object]) -> Tables:
     """The tables that runs under these settings left in build/."""
-    return lambda experiment: _with_setting(
+    return lambda experiment: with_setting(
         source, runs.load_cached(experiment, experiment.chosen(settings))
     )
 
 
 def read_recorded_tables(source: Source, preset: str) -> Tables:
     """The tables in data/results/ of one preset."""
-    return lambda experiment: _with_setting(source, runs.load_recorded(experiment, preset))
+    return lambda experiment: with_setting(source, runs.load_recorded(experiment, preset))
 
 
 def decide(
@@ -161,7 +161,7 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
+def with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what its settings are beside the source's: column setting."""
     if table.empty:
         return table

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
         fetch,
         load,
         module_of,
-        shard,
         verify,
     )
     from replicate.datasets.images import Images
+    from replicate.datasets.sharded import shard
 
 lazy.attach(__name__)

@@ -11,8 +11,7 @@ from pathlib import Path
 from replicate import paths
 from replicate.datasets import download
 from replicate.datasets.images import Images, ImageSet
-from replicate.datasets.sharded import Sharded
-from replicate.errors import BadParameter, unknown
+from replicate.errors import unknown
 
 FOLDER = Path(__file__).parent
 DECLARATION = re.compile(r"^DATASET\b", re.MULTILINE)
@@ -89,22 +88,3 @@ def fetch(name: str) -> None:
     is not the author's; DiskFull.
     """
     download.fetch(describe(name), paths.data_folder())
-
-
-def shard(name: str, tree: Path, classes: int | None = None, jobs: int = -1) -> str:
-    """Decode ImageNet's folders into the shards of set `name`, below `paths.data_folder()`.
-
-    tree: has train/WNID/*.JPEG and val/, see `image_tree`; classes: of a part of the tree, else
-    those of the set; jobs: processes, -1 for one a core. Returns a line that says what is there.
-    Shards that are there already are kept. Raises BadParameter for a set that has no shards,
-    Missing, BadData, DiskFull.
-    """
-    from replicate.datasets import image_tree, shards
-
-    dataset = describe(name)
-    if not isinstance(dataset, Sharded):
-        sharded = ", ".join(each for each in NAMES if isinstance(describe(each), Sharded))
-        raise BadParameter(f"{name} is not made of shards; those that are: {sharded}")
-    listed = image_tree.list_tree(tree, classes or dataset.classes)
-    folder = paths.data_folder() / name
-    return shards.write(listed, folder, dataset.shape[1], jobs).describe()

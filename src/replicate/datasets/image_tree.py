@@ -62,7 +62,9 @@ def list_tree(root: Path, classes: int) -> ImageTree:
         count = f"{root / 'train'} has {len(wnids)} classes with pictures, want {classes}"
         raise BadData(f"{count}; complete it, or say --classes {len(wnids)} to take these")
     if strange := sorted(set(wnids) ^ set(by_class["val"])):
-        names = ", ".join(strange[:CLASSES_NAMED]) + (" ..." if len(strange) > CLASSES_NAMED else "")
+        names = ", ".join(strange[:CLASSES_NAMED]) + (
+            " ..." if len(strange) > CLASSES_NAMED else ""
+        )
         raise BadData(
             f"{len(strange)} classes are in only one of {root / 'train'} and val ({names}); "
             "both need the same ones"

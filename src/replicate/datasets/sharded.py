@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from replicate import paths
-from replicate.datasets import files, shards
+from replicate.datasets import catalogue, files, image_tree, shards
 from replicate.datasets.files import File
 from replicate.datasets.images import Images, ImageSet, Labelled
-from replicate.errors import BadData, Failure, Missing
+from replicate.errors import BadData, BadParameter, Failure, Missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,12 @@ class Sharded(ImageSet):
             return False
 
     def find_damage(self, folder: Path) -> str | None:
-        """See DataSet."""
+        """See DataSet; without an index nobody knows which files there should be.
+
+        Raises Missing then.
+        """
         try:
             listed = self._list_files(folder)
-        except Missing:
-            return None
         except BadData as error:
             return str(error)
         for file in listed:
@@ -118,3 +119,20 @@ class Sharded(ImageSet):
             raise Missing(f"{absent}; {self.by_hand}") from None
         except OSError as error:
             raise files.explain_unreadable(path, error) from error
+
+
+def shard(name: str, tree: Path, classes: int | None = None, jobs: int = -1) -> str:
+    """Decode ImageNet's folders into the shards of set `name`, below `paths.data_folder()`.
+
+    tree: has train/WNID/*.JPEG and val/, see `image_tree`; classes: of a part of the tree, else
+    those of the set; jobs: processes, -1 for one a core. Returns a line that says what is there.
+    Shards that are there already are kept. Raises BadParameter for a set that has no shards,
+    Missing, BadData, DiskFull.
+    """
+    dataset = catalogue.describe(name)
+    if not isinstance(dataset, Sharded):
+        sharded = [n for n in catalogue.NAMES if isinstance(catalogue.describe(n), Sharded)]
+        raise BadParameter(f"{name} is not made of shards; those that are: {', '.join(sharded)}")
+    listed = image_tree.list_tree(tree, classes or dataset.classes)
+    folder = paths.data_folder() / name
+    return shards.write(listed, folder, dataset.shape[1], jobs).describe()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         is_recorded,
         list_older,
         list_older_than,
+        load_pool,
         load_recorded,
         merge,
         read_export,

@@ -116,8 +116,14 @@ def load_recorded(experiment: Callable, preset: str) -> pd.DataFrame:
     attrs["settings"]: the fields of the settings by key.
     """
     path = record_path(experiment, preset)
-    if not path.exists():
-        return pd.DataFrame()
+    return load_pool(experiment, path) if path.exists() else pd.DataFrame()
+
+
+def load_pool(experiment: Callable, path: Path) -> pd.DataFrame:
+    """The rows that count of a recorded table of one experiment, wherever it lies.
+
+    attrs["settings"]: the fields of the settings by key. Raises Missing or BadData.
+    """
     table, records = read_table(path), provenance_of(path)["records"]
     rows = pool.select_counted(
         table, records, _todays_code(experiment), machine.history()
