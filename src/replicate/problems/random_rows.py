@@ -84,7 +84,9 @@ def draw_gradients(rng: np.random.Generator, theta: np.ndarray, m: int) -> np.nd
     runs, d = theta.shape
     norm = np.linalg.norm(theta, axis=1)
     # At theta = 0 every direction is as good: the first one.
-    along = np.where(norm[:, None] > 0, theta / np.where(norm > 0, norm, 1.0)[:, None], np.eye(d)[:1])
+    along = np.where(
+        norm[:, None] > 0, theta / np.where(norm > 0, norm, 1.0)[:, None], np.eye(d)[:1]
+    )
     z = np.sqrt(rng.chisquare(m, runs) / m)
     y = norm * z + rng.standard_normal(runs)
     rest = rng.chisquare(m - 1, runs) if m > 1 else 0.0
