@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         find_axes,
         overlap,
         shrinkage,
-        spaced_shrinkage,
+        shrinkage_of_points,
         stationary_covariance,
     )
     from replicate.problems.cycles import (

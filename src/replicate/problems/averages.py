@@ -37,7 +37,7 @@ def shrinkage(gamma, mu: np.ndarray) -> np.ndarray:
     return np.polynomial.polynomial.polyval(np.asarray(gamma, dtype=np.float64), coefficients)
 
 
-def spaced_shrinkage(power, n: int) -> np.ndarray:
+def shrinkage_of_points(power, n: int) -> np.ndarray:
     """1/n + (2/n) sum_{k=1}^{n-1} (1 - k/n) power^k: of the mean of n points, Delta steps apart.
 
     power: gamma^Delta, of any shape, summed as it is. Raises ValueError if n < 1.

@@ -64,11 +64,11 @@ def solve_recursion(steps: int) -> tuple[float, float]:
     for each in noise:
         u = gamma * u + rate * each
 
-    def printed(late):
+    def equation_16(late):
         terms = (gamma ** (steps - 1 - t + late) * each for t, each in enumerate(noise))
         return gamma**steps * start + rate * sum(terms)
 
-    return count_terms(u - printed(0)), count_terms(u - printed(1))
+    return count_terms(u - equation_16(0)), count_terms(u - equation_16(1))
 
 
 def filter_noise(k: int, steps: int) -> tuple[float, float]:
@@ -82,13 +82,13 @@ def filter_noise(k: int, steps: int) -> tuple[float, float]:
     def average(t, weights):
         return sum(weight * path[t - j] for j, weight in enumerate(weights))
 
-    def left(weights):
+    def remain(weights):
         ends = range(k, k + steps)
         filtered = (sum(w * noise[t - j] for j, w in enumerate(weights)) for t in ends)
         return [average(t + 1, mu) - gamma * average(t, mu) - rate * nu
                 for t, nu in zip(ends, filtered, strict=True)]  # fmt: skip
 
-    return count_terms(*left(mu)), count_terms(*left(mu[::-1]))
+    return count_terms(*remain(mu)), count_terms(*remain(mu[::-1]))
 
 
 def sum_geometric(n: int) -> float:

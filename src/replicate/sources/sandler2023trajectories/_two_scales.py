@@ -9,7 +9,7 @@ import pandas as pd
 from replicate import streams
 from replicate.problems import draw_path, mean_variance, second_moments, sgd_variance
 
-CURVATURES = np.array([1.0, 0.015])  # fast and slow, section 5.1
+FAST_AND_SLOW = np.array([1.0, 0.015])  # fast and slow, section 5.1
 LARGE_RATE, SMALL_RATE = 0.05, 0.02  # lambda_0 and lambda_1, the same
 AVERAGING_TIME = 450  # steps; read as delta = 1/450, E-17 and TRAJ-43.decay
 BEGIN = np.array([1.0, 5.0])  # silent; the slow direction then holds most of the loss
@@ -24,10 +24,10 @@ def follow_losses(steps: int = LENGTH) -> dict[str, np.ndarray]:
     for arm, rate in (("large rate", LARGE_RATE), ("small rate", SMALL_RATE)):
         weights = np.full(steps, 1 / AVERAGING_TIME)
         rates = np.full(steps, rate)
-        followed = second_moments(CURVATURES, 1.0, rates, weights=weights, start=BEGIN)
-        paths[arm] = CURVATURES * followed["theta"] / 2
+        followed = second_moments(FAST_AND_SLOW, 1.0, rates, weights=weights, start=BEGIN)
+        paths[arm] = FAST_AND_SLOW * followed["theta"] / 2
         if arm == "large rate":
-            paths["EMA"] = CURVATURES * followed["mean"] / 2
+            paths["EMA"] = FAST_AND_SLOW * followed["mean"] / 2
     return paths
 
 
@@ -35,10 +35,10 @@ def settle_losses(delta: float = 1 / AVERAGING_TIME) -> dict[str, np.ndarray]:
     """The stationary loss of each arm by direction, (2,) each, in closed form."""
     floors = {}
     for arm, rate in (("large rate", LARGE_RATE), ("small rate", SMALL_RATE)):
-        x = rate * CURVATURES
-        floors[arm] = CURVATURES * sgd_variance(x, rate**2) / 2
-    x = LARGE_RATE * CURVATURES
-    floors["EMA"] = CURVATURES * mean_variance(x, 1 - delta, LARGE_RATE**2) / 2
+        x = rate * FAST_AND_SLOW
+        floors[arm] = FAST_AND_SLOW * sgd_variance(x, rate**2) / 2
+    x = LARGE_RATE * FAST_AND_SLOW
+    floors["EMA"] = FAST_AND_SLOW * mean_variance(x, 1 - delta, LARGE_RATE**2) / 2
     return floors
 
 
@@ -56,10 +56,10 @@ def draw_runs(seeds: tuple[int, ...]) -> pd.DataFrame:
             (("large rate", LARGE_RATE), ("small rate", SMALL_RATE))
         ):
             rng = streams.rng(seed, "noise", number)
-            path = draw_path(rng, BEGIN[None], CURVATURES, rate, LENGTH)
+            path = draw_path(rng, BEGIN[None], FAST_AND_SLOW, rate, LENGTH)
             points = np.concatenate(list(path))
             drawn = {arm: points} | ({"EMA": smooth(points)} if arm == "large rate" else {})
-            tables += [_tabulate(name, CURVATURES * each[SHOWN_STEPS] ** 2 / 2).assign(run=seed)
+            tables += [_tabulate(name, FAST_AND_SLOW * each[SHOWN_STEPS] ** 2 / 2).assign(run=seed)
                        for name, each in drawn.items()]  # fmt: skip
     return pd.concat(tables).assign(what="drawn")
 

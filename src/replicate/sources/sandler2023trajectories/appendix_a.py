@@ -14,10 +14,11 @@ from replicate.problems import (
     overlap,
     random_rows,
     shrinkage,
-    spaced_shrinkage,
+    shrinkage_of_points,
     stationary_covariance,
 )
 from replicate.sources.protocol import experiment
+from replicate.sources.sandler2023trajectories._fits import find_edge, fit_power
 from replicate.sources.sandler2023trajectories._kernels import (
     RATES_AND_CURVATURES,
     equation_21,
@@ -27,11 +28,10 @@ from replicate.sources.sandler2023trajectories._kernels import (
 )
 from replicate.sources.sandler2023trajectories._whitened import Whitened
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
-from replicate.sources.sandler2023trajectories.section_4 import find_edge, fit_power
 from replicate.sources.sandler2023trajectories.settings import Settings
 
 DISTANCES = (1, 2, 5, 10, 30, 100)  # Delta
-LR_KAPPA = np.linspace(0.01, 1.99, 100)  # the stable range of footnote 1
+STABLE_RANGE = np.linspace(0.01, 1.99, 100)  # the stable range of footnote 1
 COUNTS = range(2, 11)  # n
 SERIES = 0.95  # Gamma of TRAJ-56 and E-11
 DELTA = 1 / 450  # section 5.1
@@ -40,9 +40,9 @@ DELTA = 1 / 450  # section 5.1
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def appendix_a(settings: Settings) -> pd.DataFrame:
     """One row per check: columns claim, case, value, control (NaN where none)."""
-    parts = (_symbols, _replacements, _whitening, _solutions, _filters, _finite, _stationary, _decays,
+    checks = (_symbols, _replacements, _whitening, _solutions, _filters, _finite, _stationary, _decays,
              _two_points, _edges, _points, _limits, _weights)  # fmt: skip
-    rows = [row for part in parts for row in part()]
+    rows = [row for check in checks for row in check()]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
@@ -189,9 +189,9 @@ def _stationary() -> Iterator[tuple]:
     )
     yield "TRAJ-57.range", "", max(_worst_gap(mu, -0.5) for mu in kernels.values()), np.nan
     k = np.unique(np.round(np.logspace(0, 4, 60)).astype(int))  # x from 0.01 to 100
-    factors = np.array([spaced_shrinkage(0.99, n) for n in k])
+    factors = np.array([shrinkage_of_points(0.99, n) for n in k])
     yield "TRAJ-58.shape", "", float((np.diff(factors) < 0).all()), np.nan
-    long, short = (spaced_shrinkage(1 - x / 2000, 2000) for x in (10, 0.01))
+    long, short = (shrinkage_of_points(1 - x / 2000, 2000) for x in (10, 0.01))
     yield "TRAJ-58.long", "x=10 k=2000", float(long), float(short)
 
 
@@ -215,7 +215,7 @@ def _decays() -> Iterator[tuple]:
 
 def _two_points() -> Iterator[tuple]:
     """TRAJ-59, TRAJ-64.neighbours, TRAJ-64.any-rate, E-13.rate: eq. 20."""
-    usual, edge = np.linspace(0.01, 0.99, 99), LR_KAPPA
+    usual, edge = np.linspace(0.01, 0.99, 99), STABLE_RANGE
     for claim, x in (("TRAJ-59.variance", usual), ("TRAJ-64.any-rate", edge)):
         factors = ((shrinkage(1 - x, two_point(n)), (1 + (1 - x) ** n) / 2) for n in DISTANCES)
         yield (
@@ -271,14 +271,19 @@ def _limits() -> Iterator[tuple]:
     """TRAJ-61: n F / S at Gamma^Delta = g against 1 + 2 (n - 1) g / n."""
     deviation, remainder = 0.0, 0.0
     for n in COUNTS:
-        exact = n * spaced_shrinkage(1e-6, n)
+        exact = n * shrinkage_of_points(1e-6, n)
         deviation = max(deviation, abs(exact - 1))
         remainder = max(remainder, abs(exact - 1 - 2 * (n - 1) / n * 1e-6) / 1e-6)
     yield "TRAJ-61.rate", "", float(deviation), np.nan
     yield "TRAJ-61.remainder", "", float(remainder), np.nan
     g = np.logspace(-5, -3, 9)
-    yield "TRAJ-61.order", "n=10", fit_power(g, 10 * spaced_shrinkage(g, 10) - 1 - 1.8 * g), np.nan
-    yield "TRAJ-61.two", "n=2", float(np.abs(2 * spaced_shrinkage(g, 2) - 1 - g).max()), np.nan
+    yield (
+        "TRAJ-61.order",
+        "n=10",
+        fit_power(g, 10 * shrinkage_of_points(g, 10) - 1 - 1.8 * g),
+        np.nan,
+    )
+    yield "TRAJ-61.two", "n=2", float(np.abs(2 * shrinkage_of_points(g, 2) - 1 - g).max()), np.nan
 
 
 def _weights() -> Iterator[tuple]:

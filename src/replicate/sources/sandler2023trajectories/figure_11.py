@@ -16,7 +16,7 @@ from replicate.sources.sandler2023trajectories._two_scales import (
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-SHARES = {
+SHARES_OF_EMA = {
     "fast": 0.0416,
     "slow": 0.748,
 }  # of eq. 19 at section 5.1's numbers; the paper prints none
@@ -47,8 +47,8 @@ def figure_11(settings: Settings) -> pd.DataFrame:
 def _shares() -> Iterator[tuple]:
     """TRAJ-44: stationary variance of the average over that of the raw run, by direction."""
     floors = settle_losses()
-    ratios = dict(zip(SHARES, floors["EMA"] / floors["large rate"], strict=True))
+    ratios = dict(zip(SHARES_OF_EMA, floors["EMA"] / floors["large rate"], strict=True))
     for direction, other in (("fast", "slow"), ("slow", "fast")):
-        share = SHARES[direction]
+        share = SHARES_OF_EMA[direction]
         yield f"TRAJ-44.{direction}", "", ratios[direction] / share, ratios[other] / share
     yield "TRAJ-44.larger", "", ratios["fast"] / ratios["slow"], np.nan

@@ -10,12 +10,12 @@ import pandas as pd
 from replicate import streams
 from replicate.problems import average_covariance, random_rows, stationary_covariance
 from replicate.sources.protocol import experiment
+from replicate.sources.sandler2023trajectories._fits import fit_power
 from replicate.sources.sandler2023trajectories._samples import Samples
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
-from replicate.sources.sandler2023trajectories.section_4 import fit_power
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-DIMENSIONS, ROWS = 64, 64  # silent; m = infinity is A_x^T A_x = I
+DIMENSIONS, ROWS_A_SAMPLE = 64, 64  # silent; m = infinity is A_x^T A_x = I
 RATES_OF_DRAG = np.logspace(-3, -2, 9)
 DRAWN_RATES = (0.01, 0.02, 0.05)  # of the runs that are drawn
 RUNS = 200
@@ -44,7 +44,7 @@ def figure_4(settings: Settings) -> pd.DataFrame:
         pd.DataFrame(claims, columns=["claim", "case", "value", "control"]).assign(what="claim")
     ]
     curve = [("expected", arm, rate, size) for rate in np.logspace(-3, np.log10(0.06), 20)
-             for arm, size in measure_parts(rate, ROWS).items()]  # fmt: skip
+             for arm, size in measure_parts(rate, ROWS_A_SAMPLE).items()]  # fmt: skip
     drawn = [row for number, rate in enumerate(DRAWN_RATES) for row in _draw(rate, number)]
     return pd.concat(
         [*tables, pd.DataFrame(curve + drawn, columns=["what", "arm", "rate", "size"])]
@@ -69,7 +69,7 @@ def measure_parts(rate: float, m: float) -> dict[str, float]:
 
 def _powers() -> Iterator[tuple]:
     """TRAJ-17.drag, TRAJ-17.drift, E-4: log-log slopes on the rate."""
-    for m, case in ((np.inf, "A_x^T A_x = I"), (ROWS, f"m={ROWS}")):
+    for m, case in ((np.inf, "A_x^T A_x = I"), (ROWS_A_SAMPLE, f"m={ROWS_A_SAMPLE}")):
         parts = pd.DataFrame([measure_parts(rate, m) for rate in RATES_OF_DRAG])
         slopes = {arm: fit_power(RATES_OF_DRAG, sizes) for arm, sizes in parts.items()}
         gradient, drag, drift = slopes.values()
@@ -113,10 +113,10 @@ def _draw(rate: float, number: int) -> Iterator[tuple]:
     """Parts of a step, and norms, of runs that are drawn: (what, arm, rate, size)."""
     rng = streams.rng(0, "noise", number, stream=2)
     settled = round(4 / rate)
-    first = random_rows.descend(rng, np.zeros((RUNS, DIMENSIONS)), ROWS, rate, settled)
-    matrices = rng.standard_normal((RUNS, ROWS, DIMENSIONS)) / np.sqrt(ROWS)
+    first = random_rows.descend(rng, np.zeros((RUNS, DIMENSIONS)), ROWS_A_SAMPLE, rate, settled)
+    matrices = rng.standard_normal((RUNS, ROWS_A_SAMPLE, DIMENSIONS)) / np.sqrt(ROWS_A_SAMPLE)
     pull = np.einsum("nij,nik,nk->nj", matrices, matrices, first, optimize=True)
-    bias = np.einsum("nij,ni->nj", matrices, rng.standard_normal((RUNS, ROWS)))
+    bias = np.einsum("nij,ni->nj", matrices, rng.standard_normal((RUNS, ROWS_A_SAMPLE)))
     along = first / np.linalg.norm(first, axis=1, keepdims=True)
     towards = (pull * along).sum(1)
     across = np.linalg.norm(pull - towards[:, None] * along + bias, axis=1)
@@ -127,6 +127,6 @@ def _draw(rate: float, number: int) -> Iterator[tuple]:
     )
     yield "drawn", "drift of the step", rate, rate * drift
     if rate == DRAWN_RATES[-1]:
-        second = random_rows.descend(rng, first, ROWS, rate, APART)
+        second = random_rows.descend(rng, first, ROWS_A_SAMPLE, rate, APART)
         for arm, points in (("iterate", first), ("midpoint", (first + second) / 2)):
             yield from (("norm", arm, rate, size) for size in np.linalg.norm(points, axis=1))

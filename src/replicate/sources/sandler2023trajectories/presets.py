@@ -71,7 +71,7 @@ SMALL = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 10
 QUADRATIC = replace(ALGEBRA["quadratic"], seeds=tuple(range(8)))
 
 PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {"digits": replace(DIGITS, **SMALL), "quadratic": replace(QUADRATIC, seeds=(0, 1))},
+    "smoke": {"digits": replace(DIGITS, **SMALL), "quadratic": replace(QUADRATIC, seeds=(0,))},
     "cpu": {
         "quadratic": QUADRATIC,
         "digits": DIGITS,

@@ -8,13 +8,14 @@ import pandas as pd
 from replicate import streams
 from replicate.problems import draw_path, random_rows
 from replicate.sources.protocol import experiment
-from replicate.sources.sandler2023trajectories.section_4 import fit_power
+from replicate.sources.sandler2023trajectories._fits import fit_power
 from replicate.sources.sandler2023trajectories.settings import Settings
 
 D = 64  # ours, as the claims file says; the paper gives no dimensions
-MANY_ROWS, FEW_ROWS = 64, 4  # m
-SMALL = np.geomspace(0.006, 0.1, 5)  # lr h2 of TRAJ-16.slope
-LARGE = np.geomspace(0.5, 1.5, 5)  # lr h2 of its control
+MANY_ROWS = 64  # m, of TRAJ-16 and TRAJ-18
+FEW_ROWS = 4  # m, of TRAJ-15
+SMALL_LR_H2 = np.geomspace(0.006, 0.1, 5)  # lr h2 of TRAJ-16.slope
+LARGE_LR_H2 = np.geomspace(0.5, 1.5, 5)  # lr h2 of its control
 SETTLE = 4.0  # steps before anything is measured, over 1 / lr: e^-8 of the start is left in squares
 SPACED = 1.5  # steps between two measurements, the same
 SNAPSHOTS = 8
@@ -45,7 +46,9 @@ def radius(settings: Settings) -> pd.DataFrame:
 
 def _measure_seed(seed: int) -> list[dict]:
     rows = []
-    for number, (arm, rates) in enumerate((("small rates", SMALL), ("large rates", LARGE))):
+    for number, (arm, rates) in enumerate(
+        (("small rates", SMALL_LR_H2), ("large rates", LARGE_LR_H2))
+    ):
         lrs = rates / random_rows.second_order(D, MANY_ROWS)
         squares = []
         for place, lr in enumerate(lrs):

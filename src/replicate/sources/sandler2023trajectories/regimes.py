@@ -54,13 +54,13 @@ def compare(mu: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
     kappa, unit = np.asarray(x) / k, np.ones(len(x))
     moments = stationary_moments(kappa, unit, 1.0, 0.0)
     raw = moments[:, 0, 0]
-    found = {}
+    ends_at = {}
     ends = {"average": (np.ones(k), mu), "trip": (kernel_weights(mu), weigh_last(k))}
     for name, (rates, weights) in ends.items():
         response = responses(kappa, rates, 0.0, weights)
-        found[name] = response.second_moment(unit, moments) / raw
-        found[f"{name} offset"] = response.start
-    return found
+        ends_at[name] = response.second_moment(unit, moments) / raw
+        ends_at[f"{name} offset"] = response.start
+    return ends_at
 
 
 def _judge() -> Iterator[tuple]:

@@ -16,15 +16,22 @@ from replicate.problems import (
     find_axes,
     random_rows,
     second_moments,
-    spaced_shrinkage,
+    shrinkage_of_points,
     stationary_covariance,
 )
 from replicate.sources.protocol import experiment
+from replicate.sources.sandler2023trajectories._fits import (
+    farthest_from_1,
+    find_edge,
+    fit_power,
+)
 from replicate.sources.sandler2023trajectories._samples import Samples, project_across
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-D, FEW_ROWS, RATE_OF_LEMMA_1 = 64, 4, 0.05  # ours: the paper gives no dimensions to its A_x
+D = 64  # ours, as the claims file says; the paper gives no dimensions to its A_x
+FEW_ROWS = 4  # m, the same
+RATE_OF_LEMMA_1 = 0.05  # the same
 SMALL_RATES = np.logspace(-5, -3, 9)
 SPACINGS = (2, 3, 5, 10, 20, 50, 100)  # c of TRAJ-30.quad
 TRIP = 2000  # steps of the trips in the paper's recap, k of E-16
@@ -34,18 +41,18 @@ EXACTLY = 1e-10
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
 def section_4(settings: Settings) -> pd.DataFrame:
     """One row per check: columns claim, case, value, control (NaN where none)."""
-    parts = (
+    checks = (
         _symbols,
         _losses,
         _steps,
         _norms,
-        _dropped_terms,
+        _terms_dropped,
         _ellipsoids,
         _radii,
         _averages,
         _paths,
     )
-    rows = [row for part in parts for row in part()]
+    rows = [row for check in checks for row in check()]
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
@@ -115,7 +122,7 @@ def _norms() -> Iterator[tuple]:
     yield "TRAJ-14", "float64", *changes
 
 
-def _dropped_terms() -> Iterator[tuple]:
+def _terms_dropped() -> Iterator[tuple]:
     """TRAJ-14.sample and TRAJ-14.mean: orders of what eq. 8 leaves out where b_x is not orthogonal."""
     samples = Samples.draw(200, 3, 6)
     theta = streams.rng(0, "noise", 5).standard_normal(6)
@@ -172,15 +179,6 @@ def _radii() -> Iterator[tuple]:
     yield "E-3.boundary", f"d={d} m={m}", edge * h2, np.nan
 
 
-def find_edge(growth, high: float) -> float:
-    """The rate at which a growth factor passes 1, by bisection between high / 4 and high."""
-    low = high / 4
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if growth(middle) < 1 else (low, middle)
-    return (low + high) / 2
-
-
 def _averages() -> Iterator[tuple]:
     """What averages do to where the weights are: TRAJ-30.quad, E-16.norm, E-16.average."""
     unit = np.eye(1)
@@ -202,8 +200,8 @@ def _worst_spacing(most: float) -> float:
         gamma = 1 - most / c * np.array([0.01, 0.03, 0.1, 0.3, 0.6, 0.99])
         gamma = gamma[gamma > -1]
         for n in (10, 30, 100):
-            dense = spaced_shrinkage(gamma, c * n)
-            apart = np.abs(spaced_shrinkage(gamma**c, n) - dense) / (1 - dense)
+            dense = shrinkage_of_points(gamma, c * n)
+            apart = np.abs(shrinkage_of_points(gamma**c, n) - dense) / (1 - dense)
             worst = max(worst, float(apart.max()))
     return worst
 
@@ -227,13 +225,3 @@ def _paths() -> Iterator[tuple]:
     minus, plus = start - rates @ moves, start + rates @ moves + rates[-1] * moves[-1]
     is_minus, is_plus = (np.abs(each - path[-1]).max() < EXACTLY for each in (minus, plus))
     yield "E-15", "", float(is_minus and not is_plus), np.nan
-
-
-def fit_power(x: np.ndarray, y: np.ndarray) -> float:
-    """Least-squares slope of log y on log x."""
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def farthest_from_1(ratios: np.ndarray) -> float:
-    """The ratio whose logarithm is largest in size."""
-    return float(ratios[np.abs(np.log(ratios)).argmax()])

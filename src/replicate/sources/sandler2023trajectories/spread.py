@@ -14,10 +14,10 @@ from replicate.sources.protocol import experiment
 from replicate.sources.sandler2023trajectories._kernels import equation_21, space
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-LR_KAPPA = 0.05  # of TRAJ-57.sampled and TRAJ-60.sampled; the curvature is 1
-POINTS, BETWEEN = 10, 100  # n and Delta of TRAJ-60.sampled, k = n Delta
+LR_TIMES_KAPPA = 0.05  # of TRAJ-57.sampled and TRAJ-60.sampled; the curvature is 1
+POINTS_AVERAGED, BETWEEN = 10, 100  # n and Delta of TRAJ-60.sampled, k = n Delta
 FORGOTTEN = 300  # steps before the window; 0.95^600 of the start is left in squares
-DRAWS = 10_000  # runs a seed: its variances are known to 1.4 %
+DRAWN_AVERAGES = 10_000  # runs a seed: its variances are known to 1.4 %
 WINDOWS_OF_AVERAGES = {"swa": (10, 100), "two-point": (10, 100), "ema": (10, 100)}
 FUNCTIONS = {"swa": swa, "two-point": two_point, "ema": ema}
 
@@ -26,9 +26,9 @@ FUNCTIONS = {"swa": swa, "two-point": two_point, "ema": ema}
     fields={
         "arm": ("simulated", "equation 19", "two-point formula"),
         "kernel": (*FUNCTIONS, "n-point"),
-        "k": (10, 100, POINTS * BETWEEN),
-        "n": (POINTS,),
-        "lr": (LR_KAPPA,),
+        "k": (10, 100, POINTS_AVERAGED * BETWEEN),
+        "n": (POINTS_AVERAGED,),
+        "lr": (LR_TIMES_KAPPA,),
     },
     metrics=("variance",),
     datasets=("quadratic",),
@@ -47,19 +47,27 @@ def _measure_seed(seed: int) -> Iterator[tuple]:
         for name, windows in WINDOWS_OF_AVERAGES.items()
         for k in windows
     }
-    kernels["n-point", POINTS * BETWEEN] = space(POINTS, BETWEEN)
+    kernels["n-point", POINTS_AVERAGED * BETWEEN] = space(POINTS_AVERAGED, BETWEEN)
     longest = max(map(len, kernels.values())) - 1
     path = draw_path(
         streams.rng(seed, "noise", 0, stream=5),
-        np.zeros((DRAWS, 1)), np.ones(1), LR_KAPPA, FORGOTTEN + longest,
+        np.zeros((DRAWN_AVERAGES, 1)), np.ones(1), LR_TIMES_KAPPA, FORGOTTEN + longest,
     )  # fmt: skip
     averages = average_path(path, FORGOTTEN + longest, kernels)
-    raw, gamma = sgd_variance(LR_KAPPA, LR_KAPPA**2), np.array([1 - LR_KAPPA])
+    raw, gamma = sgd_variance(LR_TIMES_KAPPA, LR_TIMES_KAPPA**2), np.array([1 - LR_TIMES_KAPPA])
     for (name, k), mu in kernels.items():
         is_spaced = name == "n-point"
         apart = BETWEEN if is_spaced else k
-        factor = equation_21(gamma, POINTS, BETWEEN) if is_spaced else shrinkage(gamma, mu)
+        factor = equation_21(gamma, POINTS_AVERAGED, BETWEEN) if is_spaced else shrinkage(gamma, mu)
         values = {"simulated": averages[name, k].var(), "equation 19": raw * factor.item(),
                   "two-point formula": raw * (1 + gamma.item() ** apart) / 2}  # fmt: skip
         for arm, value in values.items():
-            yield seed, arm, name, k, POINTS if is_spaced else np.nan, LR_KAPPA, value
+            yield (
+                seed,
+                arm,
+                name,
+                k,
+                POINTS_AVERAGED if is_spaced else np.nan,
+                LR_TIMES_KAPPA,
+                value,
+            )
