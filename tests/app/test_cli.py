@@ -44,7 +44,7 @@ def set_to(*assignments: str) -> list[str]:
 WRONG = {
     "preset": (["run", NAME, "--preset", "smok"], 64, "did you mean 'smoke'"),
     "source": (["run", "sandler2023trajectorie"], 64, f"did you mean '{NAME}'"),
-    "experiment": (["run", NAME, "figure_6"], 64, "did you mean 'figure_5'"),
+    "experiment": (["run", NAME, "figure_5x"], 64, "did you mean 'figure_5'"),
     "field": (set_to("momentun=0.5"), 64, "did you mean 'momentum'"),
     "data set of a preset": (set_to("cifar10.lr=0.1"), 64, "known: digits"),
     "text for a number": (set_to("lr=fast"), 64, "lr: "),
