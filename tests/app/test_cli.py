@@ -74,7 +74,12 @@ WRONG = {
     "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
     "nothing to record": (["record"], 66, "make replicate"),
     "folder without tables": (["record", "nowhere"], 66, "nowhere"),
-    "evidence": (["evidence", "--budget", "9m"], 69, "--device cpu for a dry run"),
+    "evidence": (
+        ["evidence", "--preset", "gpu", "--budget", "9m"],
+        69,
+        "--device cpu for a dry run",
+    ),
+    "evidence's preset": (["evidence", "--preset", "nigt"], 64, "did you mean 'night'"),
     "evidence's budget": (["evidence", "--budget", "soon"], 64, "got 'soon'"),
     "stage": (["evidence", "--only", "sped"], 64, "unknown stage 'sped'"),
     "replicate": (["replicate", "--only", "zhang"], 64, "unknown source 'zhang'"),
@@ -179,8 +184,8 @@ from replicate import paths
 paths.BUILD = Path(sys.argv[1])
 from replicate.__main__ import main
 for words in (
-    "run sandler2023trajectories table_1", "evidence --only speed.ceilings",
-    "evidence --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
+    "run sandler2023trajectories table_1", "evidence --preset gpu --only speed.ceilings",
+    "evidence --preset gpu --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
 ):
     sys.argv = ["replicate", *words.split()]
     if main():

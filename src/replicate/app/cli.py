@@ -257,6 +257,9 @@ def refresh() -> None:
 
 @app.command()
 def evidence(
+    preset: Annotated[
+        str | None, typer.Option(help="night or gpu; gpu where CUDA is, else night, if not said")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(help="run what is missing, most valuable first, for so long")
     ] = None,
@@ -264,35 +267,66 @@ def evidence(
     device: Device = "auto",
     out: Folder = None,
 ) -> None:
-    """List the experiments that need CUDA with their cost; with a budget, run those that are missing."""
+    """List the stages of a preset, what they decide and cost; with a budget, run those that are missing."""
+    seconds = None if budget is None else _seconds(budget)
+    from replicate.sources.protocol import BY_STAGES
+
+    if preset is not None and preset not in BY_STAGES:
+        raise unknown("preset of evidence", preset, BY_STAGES)
+
     from replicate import runs
     from replicate.app import stages
 
-    until = None if budget is None else time.time() + _seconds(budget)
-    if until is None:
+    if preset is None:
         with _environment("REPLICATE_DEVICE", device):
-            typer.echo(stages.table(stages.stages(only), runs.device()))
+            preset = stages.PRESET if runs.device() == "cuda" else BY_STAGES[0]
+    if seconds is None:
+        with _environment("REPLICATE_DEVICE", device):
+            typer.echo(_list_stages(preset, only))
         return
     if out is not None:
         runs.commit()
-    dry = stages.ask_for(device) != "cuda"
-    wanted = stages.stages(only, dry)
-    with progress.ends_by(until):
-        missing = stages.run(
-            wanted,
-            out,
-            lambda line: typer.echo(line, err=True),
-            stages.DRY if dry else stages.PRESET,
-        )
+    words = ["--preset", preset, "--budget", budget, *(["--only", only] if only else [])]
+    words += ["--device", device] if device != "auto" else []
+    with progress.ends_by(time.time() + seconds):
+        missing = _run_stages(preset, only, device, out)
     if missing:
-        words = [
-            "--budget",
-            budget,
-            *(["--only", only] if only else []),
-            *(["--device", device] if dry else []),
-        ]
         names = ", ".join(stage.name for stage in missing)
         typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
+
+
+def _list_stages(preset: str, only: str) -> str:
+    from replicate import runs
+    from replicate.app import stages
+
+    wanted = stages.stages(only, preset=preset)
+    if preset == stages.PRESET:
+        return stages.table(wanted, runs.device())
+    from replicate.app import prospects  # needs what a bare machine may not have
+
+    return prospects.table(wanted, runs.device())
+
+
+def _run_stages(preset: str, only: str, device: str, out: Path | None) -> list:
+    """Run the stages of a preset until the deadline; those that are left."""
+    from replicate.app import stages
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    if preset == stages.PRESET:
+        dry = stages.ask_for(device) != "cuda"
+        wanted = stages.stages(only, dry)
+        return stages.run(wanted, out, say, stages.DRY if dry else preset)
+    from replicate import runs
+    from replicate.app import prospects
+
+    wanted = stages.stages(only, preset=preset)
+    os.environ["REPLICATE_DEVICE"] = device  # for workers too
+    present = runs.device()
+    return stages.run(
+        wanted, out, say, preset, lambda stage: prospects.estimate_cost(stage, present)
+    )
 
 
 def main() -> int:
@@ -365,10 +399,11 @@ def _gpu_evidence_or_how(device: str) -> None:
     from replicate import runs
 
     if device != "cpu" and runs.device() == "cuda":
-        evidence(budget="30m")
+        evidence(preset="gpu", budget="30m")
     else:
         typer.echo(
-            "claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m"
+            "claims that need more are left; on a machine with CUDA: python -m replicate evidence --budget 30m, "
+            "and overnight on any: python -m replicate evidence --preset night --budget 8h"
         )
 
 

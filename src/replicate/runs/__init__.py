@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         record,
         record_file,
         record_path,
+        recorded_seeds,
         records_of,
         round_numbers,
     )
