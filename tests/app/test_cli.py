@@ -10,7 +10,7 @@ import pytest
 from records import FILE, write_record
 
 from replicate import paths, runs
-from replicate.app import cli, registry, verdicts
+from replicate.app import cli, options, registry, verdicts
 
 NAME = "sandler2023trajectories"
 
@@ -154,7 +154,7 @@ def test_the_environment_is_as_it_was(monkeypatch, before):
     monkeypatch.delenv("X_TEST", raising=False)
     if before:
         monkeypatch.setenv("X_TEST", before)
-    with cli._environment("X_TEST", "1"):
+    with options.set_variable("X_TEST", "1"):
         assert os.environ["X_TEST"] == "1"
     assert os.environ.get("X_TEST") == before
 

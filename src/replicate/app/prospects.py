@@ -19,12 +19,12 @@ from replicate.app.stages import Cost, Stage, in_words
 from replicate.claims import Claim
 from replicate.sources import images as kit
 
-ROUNDS = 3  # timed training steps
-RATE = 1e-3  # learning rate of these steps, whose losses nobody reads
-BATCHES = 2  # of random images that the steps see
+TIMED_STEPS = 3
+UNREAD_RATE = 1e-3  # learning rate of these steps, whose losses nobody reads
+RANDOM_BATCHES = 2  # of images that these steps see
 
 
-def decided_by(stage: Stage) -> list[Claim]:
+def find_decided(stage: Stage) -> list[Claim]:
     """The claims that have their primary case on the stage's table at its preset."""
     return [
         claim
@@ -44,7 +44,7 @@ def estimate_cost(stage: Stage, device: str) -> Cost | None:
     """What is left of a stage; None where its experiment does not count its operations."""
     if stage.experiment.operations is None:
         return None
-    (settings,) = stage.left.values()
+    (settings,) = stage.remaining.values()
     count = stage.experiment.operations(settings)
     if not count:  # another stage has run it all
         return Cost(0.0, 0.0)
@@ -66,17 +66,17 @@ def _measure_rate(settings, device: str) -> float:
 
     def step() -> None:
         nonlocal state
-        state, _ = training.advance(state, data, lambda _: RATE, 0, kit.MAIN, state.step + 1)
+        state, _ = training.advance(state, data, lambda _: UNREAD_RATE, 0, kit.MAIN, state.step + 1)
 
     with numerics.one_thread():
-        seconds = np.median(numerics.clock({"step": step}, ROUNDS, device)["step"])
+        seconds = np.median(numerics.clock({"step": step}, TIMED_STEPS, device)["step"])
     return settings.batch * kit.operations_per_image(settings, settings.dataset)[1] / seconds
 
 
 def _training(settings, described, device: str):
     """The network's state, and mini-batches of random images of the data set's shape."""
     channels, height, width = described.shape
-    count = BATCHES * settings.batch
+    count = RANDOM_BATCHES * settings.batch
     pixels = streams.rng(0, "init", 0).integers(256, size=(count, height, width, channels))
     labels = np.arange(count) % described.classes
     data = datasets.Batches(
@@ -84,7 +84,7 @@ def _training(settings, described, device: str):
         settings.flip, settings.pixel_noise, settings.label_noise,
     )  # fmt: skip
     model = kit.build(settings, 0, described.shape, described.classes, device).to(device)
-    return training.State(model, optim.SGD(model.parameters(), lr=RATE)), data
+    return training.State(model, optim.SGD(model.parameters(), lr=UNREAD_RATE)), data
 
 
 def tell_power(stage: Stage, claim: Claim) -> str:
@@ -124,7 +124,7 @@ def table(stages: Iterable[Stage], device: str) -> str:
     ]
     for number, stage in enumerate(stages, 1):
         lines.append(f"{number:3}  {stage.name:48}{_tell_left(stage, device):36}{stage.why}")
-        lines += [f"     {_tell_claim(stage, claim)}" for claim in decided_by(stage)]
+        lines += [f"     {_tell_claim(stage, claim)}" for claim in find_decided(stage)]
     return "\n".join(lines)
 
 
@@ -135,7 +135,8 @@ def _tell_left(stage: Stage, device: str) -> str:
     planned = len(settings.seeds)
     cost = estimate_cost(stage, device)
     hours = "not counted" if cost is None else in_words(cost.seconds)
-    return f"{stage.count_left()} of {planned} seeds left, {hours}"
+    absent = "" if datasets.at_hand(settings.dataset) else f", no {settings.dataset} here"
+    return f"{stage.count_remaining()} of {planned} seeds left, {hours}{absent}"
 
 
 def _tell_claim(stage: Stage, claim: Claim) -> str:

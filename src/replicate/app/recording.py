@@ -75,7 +75,7 @@ def record_built() -> set[tuple[str, str]]:
     for preset in BY_STAGES:
         for stage in stages.stages(preset=preset):
             # Its whole table, or that of the seeds which no other machine has recorded.
-            for settings in (stage.settings, stage.left):
+            for settings in (stage.settings, stage.remaining):
                 if runs.record(stage.experiment, settings, preset):
                     touched.add((stage.source, preset))
     return touched

@@ -73,22 +73,22 @@ class Stage:
         (settings,) = self.settings.values()
         if runs.is_recorded(self.experiment, self.preset, self.entry, settings):
             return True
-        return not self.count_left() or not runs.load_cached(self.experiment, self.left).empty
+        return not self.count_remaining() or not runs.load_cached(self.experiment, self.remaining).empty
 
     @property
-    def left(self) -> Mapping[str, object]:
+    def remaining(self) -> Mapping[str, object]:
         """Its settings with the seeds alone that are not recorded yet, by whatever machine."""
         (settings,) = self.settings.values()
-        recorded = runs.recorded_seeds(self.experiment, self.preset, self.entry, settings)
+        recorded = runs.find_recorded_seeds(self.experiment, self.preset, self.entry, settings)
         seeds = tuple(seed for seed in getattr(settings, "seeds", ()) if seed not in recorded)
         return {self.entry: replace(settings, seeds=seeds)} if recorded and seeds else self.settings
 
-    def count_left(self) -> int:
+    def count_remaining(self) -> int:
         """How many of its seeds are not recorded yet; 1 for an experiment without seeds."""
         (settings,) = self.settings.values()
         if not (planned := set(getattr(settings, "seeds", ()))):
             return 1
-        recorded = runs.recorded_seeds(self.experiment, self.preset, self.entry, settings)
+        recorded = runs.find_recorded_seeds(self.experiment, self.preset, self.entry, settings)
         return len(planned - recorded)
 
 
@@ -175,8 +175,8 @@ def run(
     for number, stage in enumerate(stages):
         if stage.done:
             continue
-        left = until - time.time()
-        if left < 0 or not _may_start(stage, cost_of(stage), left, stopped, say):
+        seconds = until - time.time()
+        if seconds < 0 or not _may_start(stage, cost_of(stage), seconds, stopped, say):
             missing.append(stage)
             continue
         try:
@@ -191,17 +191,17 @@ def run(
 
 
 def _may_start(
-    stage: Stage, cost: Cost | None, left: float, stopped: bool, say: Callable[[str], None]
+    stage: Stage, cost: Cost | None, seconds: float, stopped: bool, say: Callable[[str], None]
 ) -> bool:
-    """Whether a stage is started with so many seconds left; a line where they are too few."""
-    if cost is None or cost.seconds <= left:
+    """Whether a stage is started so many seconds before the end; a line where they are too few."""
+    if cost is None or cost.seconds <= seconds:
         return True
-    if stage.experiment.whole and cost.seed_seconds > left:
+    if stage.experiment.whole and cost.seed_seconds > seconds:
         say(f"{stage.name}: a seed takes about {in_words(cost.seed_seconds)} in one go, and "
-            f"{in_words(left)} are left; not started")  # fmt: skip
+            f"{in_words(seconds)} are left; not started")  # fmt: skip
         return False
     if not stopped:
-        say(f"{stage.name}: takes about {in_words(cost.seconds)}, and {in_words(left)} are left; "
+        say(f"{stage.name}: takes about {in_words(cost.seconds)}, and {in_words(seconds)} are left; "
             "what it does until then is kept")  # fmt: skip
     return not stopped
 
@@ -211,11 +211,11 @@ def _run_stage(
 ) -> bool:
     """Run one stage and export it; whether it has rows. Raises Failure, Busy before its end."""
     elapsed = stopwatch(wall=True)
-    rows = len(runs.over(stage.experiment, stage.left))
+    rows = len(runs.over(stage.experiment, stage.remaining))
     say(f"{stage.name}: {rows} rows, {elapsed():.1f} s")
     if out is not None:
         same = [other for other in stages if other.experiment is stage.experiment]
-        settings = {entry: value for other in same for entry, value in other.left.items()}
+        settings = {entry: value for other in same for entry, value in other.remaining.items()}
         runs.export(stage.experiment, settings, preset, out)
     return rows > 0
 

@@ -198,7 +198,9 @@ def is_recorded(experiment: Callable, preset: str, dataset: str, settings: objec
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
 
-def recorded_seeds(experiment: Callable, preset: str, dataset: str, settings: object) -> set[int]:
+def find_recorded_seeds(
+    experiment: Callable, preset: str, dataset: str, settings: object
+) -> set[int]:
     """The seeds of these settings that need not be run again: those that count in the recorded file
     and are of today's code, or all of them if older code has run every one.
     """
