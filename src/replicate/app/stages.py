@@ -73,7 +73,10 @@ class Stage:
         (settings,) = self.settings.values()
         if runs.is_recorded(self.experiment, self.preset, self.entry, settings):
             return True
-        return not self.count_remaining() or not runs.load_cached(self.experiment, self.remaining).empty
+        return (
+            not self.count_remaining()
+            or not runs.load_cached(self.experiment, self.remaining).empty
+        )
 
     @property
     def remaining(self) -> Mapping[str, object]:
