@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,4 @@ def _run_stages(preset: str, only: str, device: str, out: Path | None) -> list:
     wanted = stages.stages(only, preset=preset)
     os.environ["REPLICATE_DEVICE"] = device  # for workers too
     present = runs.device()
-    costs = {
-        stage.name: prospects.estimate_cost(stage, present) for stage in wanted if not stage.done
-    }
-    return stages.run(wanted, out, say, preset, lambda stage: costs.get(stage.name))
+    return stages.run(wanted, out, say, preset, partial(prospects.estimate_cost, device=present))

@@ -9,7 +9,8 @@ with seeds that are still missing, else at a smaller one.
 import functools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from replicate.app import registry, verdicts
 from replicate.app.stages import Cost, Stage, in_words
 from replicate.claims import Claim
 from replicate.sources import images as kit
+from replicate.sources.settings import ImageSettings
 
 TIMED_STEPS = 3
 UNREAD_RATE = 1e-3  # learning rate of these steps, whose losses nobody reads
@@ -45,22 +47,22 @@ def estimate_cost(stage: Stage, device: str) -> Cost | None:
     if stage.experiment.operations is None:
         return None
     (settings,) = stage.remaining.values()
-    count = stage.experiment.operations(settings)
-    if not count:  # another stage has run it all
-        return Cost(0.0, 0.0)
-    seconds = count / len(settings.seeds) / measure_rate(settings, device)
+    count = stage.experiment.operations(settings) / len(settings.seeds)
+    seconds = count / measure_rate(settings, device)
     return Cost(seconds * math.ceil(len(settings.seeds) / runs.jobs()), seconds)
 
 
 def measure_rate(settings, device: str) -> float:
     """Multiplications and additions a second of these settings' training loop on one core, or on
-    the GPU.
+    the GPU. Settings that train the same network on the same batches are measured once.
     """
-    return _measure_rate(replace(settings, seeds=settings.seeds[:1]), device)
+    names = (*(field.name for field in fields(ImageSettings)), "dataset", "batch")
+    return _measure_rate(tuple((name, getattr(settings, name)) for name in names), device)
 
 
 @functools.lru_cache(maxsize=None)
-def _measure_rate(settings, device: str) -> float:
+def _measure_rate(values: tuple[tuple[str, object], ...], device: str) -> float:
+    settings = SimpleNamespace(**dict(values))
     described = datasets.describe(settings.dataset)
     state, data = _training(settings, described, device)
 

@@ -28,6 +28,7 @@ from replicate.sources.protocol import Experiment
 PRESET = "gpu"
 DRY = "smoke"
 MOMENT = 1e-3  # seconds between the deadlines of two stages of one call
+TOO_LATE = 30  # seconds before the end of a call, in which nothing starts after a stage had to stop
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def run(
         if stage.done:
             continue
         seconds = until - time.time()
-        if seconds < 0 or not _may_start(stage, cost_of(stage), seconds, stopped, say):
+        late = seconds < (TOO_LATE if stopped else 0)
+        if late or not _may_start(stage, cost_of(stage), seconds, stopped, say):
             missing.append(stage)
             continue
         try:
