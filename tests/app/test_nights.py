@@ -11,7 +11,7 @@ import pytest
 from records import FILE, SOURCE, write_record
 
 from replicate import paths, runs
-from replicate.app import cli, prospects, registry, stages
+from replicate.app import cli, prospects, recording, registry, stages
 from replicate.app.stages import Cost, Stage
 from replicate.errors import Busy
 from replicate.progress import ends_by
@@ -92,6 +92,15 @@ def test_seeds_that_another_machine_has_recorded_are_not_run_again(alone):
 def _rows_and_records(export):
     rows, provenance = export
     return rows, provenance["records"]
+
+
+def test_what_was_run_here_of_the_rest_is_recorded_from_build(alone, monkeypatch):
+    record_elsewhere(alone, seeds=(0, 2))
+    assert stages.run([stage()], None, print, "night") == []
+    monkeypatch.setattr(registry, "sources", lambda: [])
+    monkeypatch.setattr(stages, "stages", lambda preset: [stage()] if preset == "night" else [])
+    assert recording.record_built() == {("someone2020", "night")}
+    assert sorted(runs.load_recorded(stage().experiment, "night").seed) == [0, 1, 2, 3]
 
 
 def test_more_seeds_than_are_recorded_leave_the_rest(alone):
@@ -269,6 +278,25 @@ def test_the_list_tells_rows_power_and_hours(alone, monkeypatch, capsys):
     (row,) = [row for row in rows if row.strip().startswith("BEYOND-spectrum.slope")]
     assert "with spectrum" in row and row.endswith("no pilot with a spread")
     prospects._read_written.cache_clear()
+
+
+def test_a_pilot_of_the_preset_itself_comes_before_a_smaller_one(monkeypatch):
+    (figure,) = stages.stages(f"{SOURCE}.figure_5.cifar10-1000", preset="night")
+    claim = next(each for each in prospects.find_decided(figure) if each.id == "TRAJ-20.loss")
+    row = {"claim": claim.id, "role": "primary", "verdict": "inconclusive", "value": 0.1, "n": 6}
+    row |= {"level": 0.95, "at_least": 0.0, "at_most": math.inf, "case": "c"}
+    wide = {"cpu": 0.3, "night": 0.1}  # half an interval
+
+    def read(source, preset):
+        half = wide.get(preset, math.nan)
+        return pd.DataFrame([row | {"low": 0.1 - half, "high": 0.1 + half}])
+
+    monkeypatch.setattr(prospects, "_read_written", read)
+    assert prospects.tell_power(figure, claim).endswith("by 6 seeds at night: c")
+    wide["night"] = math.inf
+    assert prospects.tell_power(figure, claim).endswith("by 6 seeds at cpu: c")
+    by_cpu = float(prospects.tell_power(figure, claim).split()[1].rstrip(","))
+    assert by_cpu == pytest.approx(0.11, abs=0.05)  # at 8 seeds: 0.1 is a third of half an interval
 
 
 def test_a_stage_without_a_count_of_operations_is_not_counted():
