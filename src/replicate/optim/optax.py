@@ -23,7 +23,10 @@ from replicate.errors import BadParameter, unknown
 from replicate.optim.cycle import check_cycle
 
 INNER_STATES = ("maintain", "reset", "interpolate")  # as of the torch optimizer
-MOMENTA = ("trace", "mu")  # optax's names: of SGD's and RMSprop's momentum, of Adam's first moment
+MOMENTUM_FIELDS = (
+    "trace",
+    "mu",
+)  # optax's names: of SGD's and RMSprop's momentum, of Adam's first moment
 
 
 class Transformation(Protocol):
@@ -68,7 +71,7 @@ def lookahead(
 
     Defaults: k = 5 and alpha = 0.5 are the setting of the paper's robustness figure; "maintain" is
     Algorithm 1's. inner_state: at a pull, "maintain" keeps the inner state; "reset" makes it anew,
-    the count of a schedule inside too; "interpolate" takes momenta (the fields in MOMENTA) to
+    the count of a schedule inside too; "interpolate" takes momenta (the fields in MOMENTUM_FIELDS) to
     m <- m' + alpha (m - m'), where m' is the value after the last pull, and 0 at first.
 
     The slow weights are in float32 where the params are of half precision. The params after a pull
@@ -164,13 +167,13 @@ def _wide(param: Any) -> jnp.dtype:
 
 
 def _has_momentum(node: Any) -> bool:
-    return bool({*MOMENTA} & {*getattr(node, "_fields", ())})
+    return bool({*MOMENTUM_FIELDS} & {*getattr(node, "_fields", ())})
 
 
 def _momenta(state: Any) -> tuple:
     """The momenta in an inner state, each a tree like the params."""
     nodes = jax.tree.leaves(state, is_leaf=_has_momentum)
-    fields = [(node, name) for node in nodes if _has_momentum(node) for name in MOMENTA]
+    fields = [(node, name) for node in nodes if _has_momentum(node) for name in MOMENTUM_FIELDS]
     return tuple(getattr(node, name) for node, name in fields if name in node._fields)
 
 
@@ -181,7 +184,7 @@ def _put_momenta(state: Any, momenta: tuple, ends: jax.Array) -> Any:
     def put(node):
         if not _has_momentum(node):
             return node
-        names = [name for name in MOMENTA if name in node._fields]
+        names = [name for name in MOMENTUM_FIELDS if name in node._fields]
         fresh = {name: _choose(ends, next(rest), getattr(node, name)) for name in names}
         return node._replace(**fresh)
 
