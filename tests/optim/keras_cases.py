@@ -78,11 +78,12 @@ def test_equals_the_torch_optimizer(rule, k, alpha):
 
 X = np.random.default_rng(1).standard_normal((60, 3))
 Y = X @ np.array([[1.0], [-2.0], [0.5]]) + 0.3
+NEAR = dict(rtol=0, atol=1e-6)  # a layer's products are in single precision, whatever is said
 BATCHES = 6  # of 10 examples: 6 steps an epoch, so that k = 4 ends in the middle of an epoch
 
 
 def make_model(optimizer):
-    model = keras.Sequential([keras.Input((3,), dtype="float64"), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile(optimizer, loss="mse")
     model.set_weights([np.ones((3, 1)), np.zeros(1)])
     return model
@@ -113,14 +114,14 @@ def fit_by_hand(epochs, k, alpha, rates=None):
 def test_fit_is_algorithm_1_and_leaves_the_fast_weights():
     model = make_model(Lookahead(keras.optimizers.SGD(LR), k=4, alpha=0.5))
     fast, slow = fit_by_hand(3, 4, 0.5)  # 18 steps: 2 beyond the last pull
-    np.testing.assert_allclose(fit(model, 3), fast, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fit(model, 3), fast, **NEAR)
     assert np.abs(fast - slow).max() > 1e-3
     with model.optimizer.slow_weights():
         inside = np.concatenate([w.ravel() for w in model.get_weights()])
-        np.testing.assert_allclose(inside, slow, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(inside, slow, **NEAR)
         expected = ((X @ slow[:3] + slow[3] - Y[:, 0]) ** 2).mean()
         assert model.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_allclose(model.get_weights()[0].ravel(), fast[:3], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(model.get_weights()[0].ravel(), fast[:3], **NEAR)
 
 
 def test_slow_weights_are_given_back_where_the_block_fails():
@@ -150,7 +151,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_stopped(rule, tmp_path):
 def test_two_fits_are_one():
     model = make_model(Lookahead(keras.optimizers.SGD(LR), k=4))
     fit(model, 1)
-    np.testing.assert_allclose(fit(model, 3, begin=1), fit_by_hand(3, 4, 0.5)[0], atol=1e-12)
+    np.testing.assert_allclose(fit(model, 3, begin=1), fit_by_hand(3, 4, 0.5)[0], **NEAR)
 
 
 def test_weights_that_come_after_the_build_are_where_it_begins():
@@ -158,7 +159,7 @@ def test_weights_that_come_after_the_build_are_where_it_begins():
     model.set_weights([np.zeros((3, 1)), np.ones(1)])
     model.optimizer.build(model.trainable_variables)
     model.set_weights([np.ones((3, 1)), np.zeros(1)])
-    np.testing.assert_allclose(fit(model, 3), fit_by_hand(3, 4, 0.5)[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fit(model, 3), fit_by_hand(3, 4, 0.5)[0], **NEAR)
 
 
 def test_a_rate_that_a_callback_sets_acts_on_the_inner_optimizer():
@@ -166,14 +167,14 @@ def test_a_rate_that_a_callback_sets_acts_on_the_inner_optimizer():
     model = make_model(Lookahead(keras.optimizers.SGD(LR), k=4))
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch])
     got = fit(model, 3, callbacks=[schedule])
-    np.testing.assert_allclose(got, fit_by_hand(3, 4, 0.5, rates)[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got, fit_by_hand(3, 4, 0.5, rates)[0], **NEAR)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
 
 
 def test_a_schedule_counts_inner_steps():
     decay = keras.optimizers.schedules.PiecewiseConstantDecay([BATCHES - 1], [0.1, 0.02])
     got = fit(make_model(Lookahead(keras.optimizers.SGD(decay), k=4)), 2)
-    np.testing.assert_allclose(got, fit_by_hand(2, 4, 0.5, [0.1, 0.02])[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(got, fit_by_hand(2, 4, 0.5, [0.1, 0.02])[0], **NEAR)
 
 
 def test_with_accumulated_gradients_k_counts_updates():
