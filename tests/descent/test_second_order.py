@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from replicate import descent
+from replicate.descent.second_order import SecondOrder
 from replicate.errors import BadParameter
 
 RELU = descent.Net((4, 3, 3, 1), "relu")
@@ -65,7 +66,7 @@ def loop(net, rows, w, steps, gauss_newton):
 @pytest.mark.parametrize("net", [RELU, LINEAR], ids=["relu", "linear"])
 def test_the_damped_path_is_that_of_a_plain_loop(net, curvature):
     rows, start = draw(), descent.initial_weights(net, 1)
-    path = descent.SecondOrder(curvature).descend(net, rows, start, 5)
+    path = SecondOrder(curvature).descend(net, rows, start, 5)
     losses, tries = loop(net, rows, start, 5, curvature == "gauss-newton")
     np.testing.assert_allclose(path.losses, losses, rtol=1e-6)
     assert path.forwards.tolist() == tries.tolist()
@@ -76,13 +77,13 @@ def test_the_damped_path_is_that_of_a_plain_loop(net, curvature):
 
 def test_a_try_that_does_not_lower_the_loss_is_paid_for_and_not_taken():
     rows, start = draw(), descent.initial_weights(LINEAR, 1)
-    path = descent.SecondOrder("gauss-newton").descend(LINEAR, rows, start, 1)
+    path = SecondOrder("gauss-newton").descend(LINEAR, rows, start, 1)
     assert path.forwards[1] > 1 and path.losses[1] < path.losses[0]
 
 
 def test_second_moments_give_the_path_of_the_rows():
     rows, start = draw(), descent.initial_weights(LINEAR, 1)
-    for method in (descent.SecondOrder("gauss-newton"), descent.SecondOrder("hessian")):
+    for method in (SecondOrder("gauss-newton"), SecondOrder("hessian")):
         paths = [method.descend(LINEAR, data, start, 6) for data in (rows, descent.moments(rows))]
         np.testing.assert_allclose(paths[0].losses, paths[1].losses, rtol=1e-6)
 
@@ -97,7 +98,7 @@ def test_one_newton_step_ends_a_linear_net_with_biases(depth):
     net = descent.Net((4, *[3] * (depth - 1), 1))
     rows = descent.rows(60, 4, 3)
     start = descent.initial_weights(net, 5)
-    path = descent.SecondOrder(damped=False).descend(net, rows, start, 1)
+    path = SecondOrder(damped=False).descend(net, rows, start, 1)
     assert path.losses[0] > 1 and path.losses[1] < 1e-12 * path.losses[0]
 
     r = residuals(net, rows)
@@ -131,16 +132,16 @@ def _arrays(net, weights):
 
 def test_undamped_with_relu_the_step_may_rise_and_a_lost_path_ends_in_nan(monkeypatch):
     rows, start = draw(), descent.initial_weights(RELU, 1)
-    path = descent.SecondOrder(damped=False).descend(RELU, rows, start, 3)
+    path = SecondOrder(damped=False).descend(RELU, rows, start, 3)
     assert path.losses[1] > path.losses[0]
     far = descent.Rows(rows.x, np.full(40, np.inf))
-    lost = descent.SecondOrder(damped=False).descend(RELU, far, start, 2)
+    lost = SecondOrder(damped=False).descend(RELU, far, start, 2)
     assert np.isnan(lost.points[1:]).all() and not np.isfinite(lost.losses).any()
 
 
 def test_a_path_at_its_lowest_stays_and_pays_no_more():
     rows = descent.rows(40, 4, 0)
-    path = descent.SecondOrder("gauss-newton").descend(descent.Net((4, 1)), rows, np.zeros(5), 40)
+    path = SecondOrder("gauss-newton").descend(descent.Net((4, 1)), rows, np.zeros(5), 40)
     assert path.losses[-1] < 1e-25
     still = np.flatnonzero(np.diff(path.gradients) == 0)
     assert len(still) and np.all(path.points[still[0] :] == path.points[-1])
@@ -148,9 +149,9 @@ def test_a_path_at_its_lowest_stays_and_pays_no_more():
 
 def test_bad_input_is_refused():
     with pytest.raises(BadParameter, match="did you mean 'gauss-newton'"):
-        descent.SecondOrder("gauss newton")
+        SecondOrder("gauss newton")
     rows, start = draw(), descent.initial_weights(RELU, 0)
     with pytest.raises(BadParameter, match="steps must be at least 0, got -1"):
-        descent.SecondOrder().descend(RELU, rows, start, -1)
+        SecondOrder().descend(RELU, rows, start, -1)
     with pytest.raises(BadParameter, match="linear for second moments, got relu"):
-        descent.SecondOrder().descend(RELU, descent.moments(rows), start, 1)
+        SecondOrder().descend(RELU, descent.moments(rows), start, 1)

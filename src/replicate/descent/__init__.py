@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         newton,
         shape_of_hessian,
     )
-    from replicate.descent.second_order import SecondOrder, SecondOrderPath
     from replicate.descent.walks import Run, Ties, ties, train, train_many
 
 lazy.attach(__name__)

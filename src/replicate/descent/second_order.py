@@ -64,9 +64,10 @@ class SecondOrder:
 
         >>> import numpy as np
         >>> from replicate import descent
+        >>> from replicate.descent.second_order import SecondOrder
         >>> net = descent.Net((3, 1))  # a linear regression, which Newton's method ends at once
         >>> task = descent.rows(50, 3, 0), np.zeros(4), 1
-        >>> path = descent.SecondOrder(damped=False).descend(net, *task)
+        >>> path = SecondOrder(damped=False).descend(net, *task)
         >>> bool(path.losses[0] > 1), bool(path.losses[1] < 1e-25)
         (True, True)
         """

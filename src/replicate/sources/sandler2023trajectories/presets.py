@@ -70,6 +70,7 @@ SMALL = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 10
 # Simulated runs of the quadratic model; ours, the paper reports no repeats.
 QUADRATIC = replace(ALGEBRA["quadratic"], seeds=tuple(range(8)))
 
+
 def _windows(*steps: int) -> dict[str, tuple[int, ...]]:
     """The same windows for every kernel."""
     return dict.fromkeys(("two_point", "swa", "ema"), steps)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from replicate import descent, runs
+from replicate.descent.second_order import SecondOrder
 from replicate.sources.protocol import experiment
 from replicate.sources.warmerdam2020descent import _curves, _tasks
 from replicate.sources.warmerdam2020descent._arms import ARMS, Task
@@ -17,9 +18,9 @@ from replicate.sources.warmerdam2020descent.overfit import TEST_SEEDS
 from replicate.sources.warmerdam2020descent.settings import Settings
 
 SECOND_ORDER = {
-    "NEWTON": descent.SecondOrder("hessian", damped=False),
-    "DAMPED": descent.SecondOrder("hessian"),
-    "GAUSS-NEWTON": descent.SecondOrder("gauss-newton"),
+    "NEWTON": SecondOrder("hessian", damped=False),
+    "DAMPED": SecondOrder("hessian"),
+    "GAUSS-NEWTON": SecondOrder("gauss-newton"),
 }
 FIRST_ORDER = ("SGD", "ADAM")
 REGRESSION = "REGRESSION"  # the undamped method on one linear map of the same rows
