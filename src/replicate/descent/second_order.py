@@ -22,7 +22,7 @@ from replicate.descent.nets import Moments, Net, Rows
 from replicate.descent.precision import precision
 from replicate.errors import BadParameter, unknown
 
-CURVATURES = ("hessian", "gauss-newton")
+MODELS_OF_LOSS = ("hessian", "gauss-newton")
 FIRST_DAMPING = 1e-3  # times the largest diagonal entry of the first B: Marquardt's, 1963
 FACTOR = 10.0  # Marquardt's
 MOST_TRIES = 30  # of a step: mu goes through as many powers of ten as float64 has digits, twice
@@ -52,8 +52,8 @@ class SecondOrder:
     damped: bool = True
 
     def __post_init__(self):
-        if self.curvature not in CURVATURES:
-            raise unknown("curvature", self.curvature, CURVATURES)
+        if self.curvature not in MODELS_OF_LOSS:
+            raise unknown("curvature", self.curvature, MODELS_OF_LOSS)
 
     def descend(
         self, net: Net, data: Rows | Moments, start: np.ndarray, steps: int
@@ -169,7 +169,7 @@ def _compile(net: Net, curvature: str) -> tuple[Callable, Callable]:
         jacobian = jax.jacfwd(residuals)(weights, data)
         return 2 * jacobian.T @ residuals(weights, data), 2 * jacobian.T @ jacobian
 
-    models = dict(zip(CURVATURES, (hessian_model, gauss_newton_model), strict=True))
+    models = dict(zip(MODELS_OF_LOSS, (hessian_model, gauss_newton_model), strict=True))
     return jax.jit(loss), jax.jit(models[curvature])
 
 
