@@ -10,7 +10,7 @@ import pytest
 from records import FILE, write_record
 
 from replicate import paths, runs
-from replicate.app import cli, registry, verdicts
+from replicate.app import cli, options, registry, verdicts
 
 NAME = "sandler2023trajectories"
 
@@ -74,7 +74,12 @@ WRONG = {
     "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
     "nothing to record": (["record"], 66, "make replicate"),
     "folder without tables": (["record", "nowhere"], 66, "nowhere"),
-    "evidence": (["evidence", "--budget", "9m"], 69, "--device cpu for a dry run"),
+    "evidence": (
+        ["evidence", "--preset", "gpu", "--budget", "9m"],
+        69,
+        "--device cpu for a dry run",
+    ),
+    "evidence's preset": (["evidence", "--preset", "nigt"], 64, "did you mean 'night'"),
     "evidence's budget": (["evidence", "--budget", "soon"], 64, "got 'soon'"),
     "stage": (["evidence", "--only", "sped"], 64, "unknown stage 'sped'"),
     "replicate": (["replicate", "--only", "zhang"], 64, "unknown source 'zhang'"),
@@ -150,7 +155,7 @@ def test_the_environment_is_as_it_was(monkeypatch, before):
     monkeypatch.delenv("X_TEST", raising=False)
     if before:
         monkeypatch.setenv("X_TEST", before)
-    with cli._environment("X_TEST", "1"):
+    with options.set_variable("X_TEST", "1"):
         assert os.environ["X_TEST"] == "1"
     assert os.environ.get("X_TEST") == before
 
@@ -180,8 +185,8 @@ from replicate import paths
 paths.BUILD = Path(sys.argv[1])
 from replicate.__main__ import main
 for words in (
-    "run sandler2023trajectories table_1", "evidence --only speed.ceilings",
-    "evidence --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
+    "run sandler2023trajectories table_1", "evidence --preset gpu --only speed.ceilings",
+    "evidence --preset gpu --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
 ):
     sys.argv = ["replicate", *words.split()]
     if main():

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         on_batches,
         overview,
         rate_curves,
+        second_order,
         speed_ups,
         time_shares,
         turning,
