@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from replicate.models.initialise import initialise
     from replicate.models.mlp import mlp
     from replicate.models.operations import count_operations
+    from replicate.models.reorder import reorder_units
     from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
 
 lazy.attach(__name__)
