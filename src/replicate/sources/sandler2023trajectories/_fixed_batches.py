@@ -21,6 +21,7 @@ from replicate.sources import images as kit
 from replicate.sources.images import DRAWS, MAIN
 from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
+from replicate.sources.sandler2023trajectories._step_curves import find_minimiser
 
 NORMS = ("batch", "re-estimated")
 FIXED = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
@@ -96,6 +97,17 @@ class Bench:
         size = self.settings.batch
         chunks = list(zip(images.split(size), labels.split(size), strict=True))
         return training.Surface(self.network, chunks)
+
+    def find_step(self, surface: training.Surface, weights) -> tuple:
+        """The gradient of a batch, (d,), and the size of the step along it that is best for its
+        loss, each mini-batch normalised by itself.
+        """
+        gradient = surface.gradient(weights)
+        # Momentum makes a step of the run this long, in the long run.
+        guess = self.settings.lr / (1 - self.settings.momentum)
+        start = surface.loss(weights)
+        step = find_minimiser(lambda e: surface.loss(weights - e * gradient), start, guess)
+        return gradient, step
 
     @cached_property
     def held_out(self) -> list[tuple]:

@@ -30,19 +30,20 @@ PARABOLA = 2  # degree; "can be accurately modeled by a quadratic function" (abs
 LOW_DEGREE = 4  # ours, for "a low-degree polynomial" (section 3)
 OF_CURVES = ("step", "loss", "held", "spread", "lowest", "highest")
 PRODUCT = 8  # gradients' work in a Hessian product, about
-PROBES = 6  # looks that the search for the best step takes, about
+PROBES = 6  # losses that the search for the best step takes, about
 
 
 def operations(settings: BatchSettings) -> float:
     """Multiplications and additions of stages, curves, noise and Hessian products."""
-    _, training_step = kit.operations_per_image(settings, settings.dataset)
+    image, training_step = kit.operations_per_image(settings, settings.dataset)
     points = 1 + settings.small_steps + settings.even_steps + len(_step_curves.FAR)
     looks = 0.0
     for size in settings.batch_sizes:
         draws = settings.count_draws(size)
         share = min(settings.estimated, draws) / draws if size == settings.batch else 0
         look = _fixed_batches.count_looks(settings, size, share)
-        looks += draws * ((points + PROBES) * look + size * training_step)
+        forward = size * (PROBES * image + training_step)
+        looks += draws * (points * look + forward)
     noise = settings.step_gradients
     noise += PRODUCT * (settings.products + 1) * settings.curvature_batches
     noise *= settings.batch * training_step
@@ -133,16 +134,12 @@ def _walk(bench: Bench, weights, size: int, draw: int) -> list[dict]:
     """
     settings = bench.settings
     batch = bench.images.batch(size, draw)
-    gradient = bench.surface(batch).gradient(weights)
+    gradient, minimiser = bench.find_step(bench.surface(batch), weights)
+    steps = _step_curves.place_steps(minimiser, settings.even_steps, settings.small_steps)
     rows = []
     for norm in bench.norms(draw) if size == settings.batch else NORMS[:1]:
         losses = bench.losses(norm, batch)
         cell = {"norm": norm, "bs": size, "draw": draw}
-        minimiser = _step_curves.find_minimiser(
-            lambda e, losses=losses: losses(weights - e * gradient)[0],
-            losses(weights)[0], settings.lr / (1 - settings.momentum),
-        )  # fmt: skip
-        steps = _step_curves.place_steps(minimiser, settings.even_steps, settings.small_steps)
         looks = [losses(weights - e * gradient) for e in steps]
         loss = np.array([first for first, _ in looks])
         held = np.array([rest for _, rest in looks])

@@ -19,7 +19,7 @@ from replicate import models, runs, training
 from replicate.progress import pieces, progress
 from replicate.sources import images as kit
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.sandler2023trajectories import _fixed_batches, _step_curves
+from replicate.sources.sandler2023trajectories import _fixed_batches
 from replicate.sources.sandler2023trajectories._basins import ARMS, METRICS, summarise
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
 from replicate.sources.sandler2023trajectories._fixed_batches import NORMS, Bench
@@ -83,7 +83,7 @@ def _walk_lines(bench: Bench, trip: int) -> list[dict]:
     settings = bench.settings
     batch = bench.images.batch(settings.batch, trip)
     surface = bench.surface(batch)
-    step = _find_step(surface, bench.stages["late"], settings)
+    _, step = bench.find_step(surface, bench.stages["late"])
     first, second = (_descend(bench.stages[end], [surface] * LENGTH, step) for end in ENDS)
     others = [
         bench.surface(bench.images.batch(settings.batch, settings.trips + LENGTH * trip + t))
@@ -100,14 +100,6 @@ def _walk_lines(bench: Bench, trip: int) -> list[dict]:
         lines += [walk(name, LENGTH, point, point, places=1) for name, point in points.items()]
         rows += [row | {"norm": norm} for line in lines for row in line]
     return rows
-
-
-def _find_step(surface: training.Surface, weights, settings: BatchSettings) -> float:
-    """The best size of one step along the batch's own gradient."""
-    gradient = surface.gradient(weights)
-    guess = settings.lr / (1 - settings.momentum)
-    start = surface.loss(weights)
-    return _step_curves.find_minimiser(lambda e: surface.loss(weights - e * gradient), start, guess)
 
 
 def _descend(weights, surfaces: list[training.Surface], step: float) -> list:

@@ -127,9 +127,9 @@ BATCHES_SMOKE = {"early": (20,), "batch_sizes": (16, 64, 256), "draws": 2, "held
 BATCHES_DIGITS = BATCHES_SMOKE | {"early": (100,), "batch_sizes": (16, 64, 256, 1024), "draws": 8, "held_batches": 12,
                                   "even_steps": 12, "small_steps": 8, "step_gradients": 400, "products": 8,
                                   "trips": 8}  # fmt: skip
-BATCHES_SHORT = {"early": (100,), "batch_sizes": (16, 128, 1024), "draws": 3, "draw_images": 2048, "held_batches": 4,
-                 "held_batch": 128, "held_out": 512, "even_steps": 8, "small_steps": 5, "step_gradients": 60,
-                 "products": 2, "curvature_batches": 2, "trips": 2, "estimated": 1, "estimate_batches": 5}  # fmt: skip
+BATCHES_SHORT = {"early": (100,), "batch_sizes": (16, 128, 1024), "draws": 2, "draw_images": 1024, "held_batches": 3,
+                 "held_batch": 128, "held_out": 384, "even_steps": 8, "small_steps": 4, "step_gradients": 48,
+                 "products": 2, "curvature_batches": 2, "trips": 2, "estimated": 1, "estimate_batches": 4}  # fmt: skip
 BATCHES_LONG = {"early": (100, 1000), "batch_sizes": (16, 128, 512, 2048, 8192, 32_768), "draws": 10,
                 "draw_images": 8192, "held_batch": 128, "held_out": 1280, "even_steps": 12, "small_steps": 7,
                 "step_gradients": 300, "products": 6, "curvature_batches": 4, "trips": 6}  # fmt: skip
