@@ -44,7 +44,7 @@ def set_to(*assignments: str) -> list[str]:
 WRONG = {
     "preset": (["run", NAME, "--preset", "smok"], 64, "did you mean 'smoke'"),
     "source": (["run", "sandler2023trajectorie"], 64, f"did you mean '{NAME}'"),
-    "experiment": (["run", NAME, "figure_4"], 64, "did you mean 'figure_5'"),
+    "experiment": (["run", NAME, "figure_5x"], 64, "did you mean 'figure_5'"),
     "field": (set_to("momentun=0.5"), 64, "did you mean 'momentum'"),
     "data set of a preset": (set_to("cifar10.lr=0.1"), 64, "known: digits"),
     "text for a number": (set_to("lr=fast"), 64, "lr: "),
@@ -117,8 +117,9 @@ def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert (
         NAME in out
-        and "experiments: figure_5, last_steps, spectrum, table_1" in out
-        and "cpu: digits, cifar10" in out
+        and "experiments: appendix_a, figure_4, figure_5, figure_9, figure_11, last_steps, radius, "
+        in out
+        and "cpu: quadratic, digits, cifar10" in out
     )
 
 
