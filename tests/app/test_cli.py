@@ -10,7 +10,7 @@ import pytest
 from records import FILE, write_record
 
 from replicate import paths, runs
-from replicate.app import cli, registry, verdicts
+from replicate.app import cli, options, registry, verdicts
 
 NAME = "sandler2023trajectories"
 
@@ -44,7 +44,7 @@ def set_to(*assignments: str) -> list[str]:
 WRONG = {
     "preset": (["run", NAME, "--preset", "smok"], 64, "did you mean 'smoke'"),
     "source": (["run", "sandler2023trajectorie"], 64, f"did you mean '{NAME}'"),
-    "experiment": (["run", NAME, "figure_4"], 64, "did you mean 'figure_5'"),
+    "experiment": (["run", NAME, "figure_5x"], 64, "did you mean 'figure_5'"),
     "field": (set_to("momentun=0.5"), 64, "did you mean 'momentum'"),
     "data set of a preset": (set_to("cifar10.lr=0.1"), 64, "known: digits"),
     "text for a number": (set_to("lr=fast"), 64, "lr: "),
@@ -74,7 +74,12 @@ WRONG = {
     "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
     "nothing to record": (["record"], 66, "make replicate"),
     "folder without tables": (["record", "nowhere"], 66, "nowhere"),
-    "evidence": (["evidence", "--budget", "9m"], 69, "--device cpu for a dry run"),
+    "evidence": (
+        ["evidence", "--preset", "gpu", "--budget", "9m"],
+        69,
+        "--device cpu for a dry run",
+    ),
+    "evidence's preset": (["evidence", "--preset", "nigt"], 64, "did you mean 'night'"),
     "evidence's budget": (["evidence", "--budget", "soon"], 64, "got 'soon'"),
     "stage": (["evidence", "--only", "sped"], 64, "unknown stage 'sped'"),
     "replicate": (["replicate", "--only", "zhang"], 64, "unknown source 'zhang'"),
@@ -112,8 +117,9 @@ def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert (
         NAME in out
-        and "experiments: figure_5, last_steps, spectrum, table_1" in out
-        and "cpu: digits, cifar10" in out
+        and "experiments: appendix_a, figure_4, figure_5, figure_9, figure_11, last_steps, radius, "
+        in out
+        and "cpu: quadratic, digits, cifar10" in out
     )
 
 
@@ -149,7 +155,7 @@ def test_the_environment_is_as_it_was(monkeypatch, before):
     monkeypatch.delenv("X_TEST", raising=False)
     if before:
         monkeypatch.setenv("X_TEST", before)
-    with cli._environment("X_TEST", "1"):
+    with options.set_variable("X_TEST", "1"):
         assert os.environ["X_TEST"] == "1"
     assert os.environ.get("X_TEST") == before
 
@@ -179,8 +185,8 @@ from replicate import paths
 paths.BUILD = Path(sys.argv[1])
 from replicate.__main__ import main
 for words in (
-    "run sandler2023trajectories table_1", "evidence --only speed.ceilings",
-    "evidence --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
+    "run sandler2023trajectories table_1", "evidence --preset gpu --only speed.ceilings",
+    "evidence --preset gpu --device cpu --budget 5m --only speed.scripts --out " + sys.argv[2],
 ):
     sys.argv = ["replicate", *words.split()]
     if main():

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import asdict
 
+import pandas as pd
 import pytest
-from records import FILE, SOURCE, write_record
+from records import FILE, GPU, SOURCE, write_record
 from test_recording import changed, every_record
 
-from replicate import paths
+from replicate import paths, runs
 from replicate.app import cli, comparison, registry
 from replicate.runs.tables import write_table
 
@@ -49,7 +51,7 @@ def test_a_side_trip_that_gains_half_as_much_is_another_word(pools, monkeypatch,
     (line,) = [line for line in out.splitlines() if "TRAJ-21.loss " in line and "(" not in line]
     assert "contradicted 0.5" in line and "-> reproduced 1" in line
     code, out, _ = call(monkeypatch, capsys, first, "--preset", "gpu", "--json")  # data/results
-    rows = json.loads(out)
+    rows = json.loads(out)["rows"]
     (row,) = [r for r in rows if r["claim"] == "TRAJ-21.loss" and r["role"] == "primary"]
     assert code == 1 and row["change"] == "word" and row["verdict_second"] == "reproduced"
 
@@ -116,8 +118,57 @@ def test_a_damaged_table_is_named(pools, monkeypatch, capsys):
     assert code == 65 and error.count("\n") == 1 and f"{path} is damaged" in error
 
 
+def test_folders_of_different_sources_are_refused(pools, tmp_path, monkeypatch, capsys):
+    other = registry.source("fabi2021extrapolation")["behaviour"]
+    record = {"source": "fabi2021extrapolation", "experiment": other.name, "code": "c"}
+    record |= {"commit": "abc", "device": GPU, "settings": asdict(other.settings["quadratic"])}
+    rows = pd.DataFrame([{"claim": "X-9", "case": "", "value": 3.0, "control": None}])
+    rows = rows.assign(dataset="quadratic", commit="abc", device=GPU, key="k2")
+    path = tmp_path / "elsewhere" / runs.record_path(other, "gpu").name
+    path.parent.mkdir()
+    write_table(path, rows, {"preset": "gpu", "records": {"k2": record}})
+    code, out, error = call(monkeypatch, capsys, pools[0], path.parent, "--preset", "gpu")
+    assert code == 66 and out == "" and error.count("\n") == 1
+    assert f"{pools[0]} has tables of {SOURCE} and {path.parent} of {record['source']}" in error
+
+
+def test_processors_are_named_with_the_precision_of_their_networks(pools):
+    first, second = pools
+    numerics = {"precision": "bfloat16"}
+    changed(first / FILE, first, every_record(numerics=numerics), FILE)
+    table = comparison.compare(first, second, "gpu")
+    said = comparison.tell(table, "first", "second").splitlines()
+    assert said[:2] == [f"first: {GPU}, bfloat16", f"second: {GPU}"]
+    data = json.loads(comparison.to_json(table, "first", "second"))
+    assert [pool["processors"] for pool in data["pools"]] == [[f"{GPU}, bfloat16"], [GPU]]
+    assert len(data["rows"]) == len(table)
+
+
+def test_a_value_that_moved_is_shown_after_the_words_and_harms_nothing(pools, monkeypatch, capsys):
+    first, second = pools
+    write_record(first / FILE, gain=1.01)  # within every band
+    code, out, _ = call(monkeypatch, capsys, first, second, "--preset", "gpu")
+    (line,) = [line for line in out.splitlines() if "TRAJ-21.loss " in line and "(" not in line]
+    assert code == 0 and line.startswith("  moved: ") and "-> reproduced 1 " in line
+    changes = [
+        line.split()[0] for line in out.splitlines() if line.startswith(("  word", "  moved"))
+    ]
+    assert changes == sorted(changes, reverse=True)
+
+
+def test_a_table_that_is_too_old_to_be_judged_is_named(pools, monkeypatch):
+    first, second = pools
+    rows, provenance = runs.read_export(second / "gpu" / SOURCE / FILE)
+    for folder in pools:
+        path = folder / f"{SOURCE}-spectrum.parquet"  # its columns are figure_5's
+        records = {"k1": provenance["records"]["k1"] | {"experiment": "spectrum"}}
+        write_table(path, rows, provenance | {"records": records})
+    table = comparison.compare(*pools, "gpu")
+    assert table.attrs["outdated"] == [[f"{SOURCE} spectrum"]] * 2
+    assert f"of older code, so not compared: {SOURCE} spectrum" in comparison.tell(table, "a", "b")
+
+
 def test_a_table_of_another_preset_in_the_folder_is_not_read(pools):
-    changed(pools[0] / FILE, pools[0], every_record(), FILE)
     other = write_record(pools[0].parent / "other" / FILE, preset="cpu")
     assert comparison.Pool(other.parent).find(SOURCE, "figure_5", "gpu") is None
     assert comparison.Pool(other.parent).find(SOURCE, "figure_5", "cpu") == other

@@ -13,7 +13,7 @@ import pytest
 from records import FILE, write_record
 
 from replicate import paths, runs
-from replicate.app import recording, registry
+from replicate.app import recording, registry, verdicts
 from replicate.errors import BadData, Missing
 from replicate.runs import machine
 
@@ -145,6 +145,22 @@ def test_a_table_with_an_arm_that_no_code_declares_is_refused(
     with pytest.raises(BadData, match=words) as failure:
         recording.record_folder(folder)
     assert "\n" not in str(failure.value) and not results.exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "verdict", "reason"),
+    [(8, "inconclusive", "8 of 24 seeds"), (24, "reproduced", "")],
+)
+def test_fewer_seeds_than_planned_are_recorded_and_their_row_says_why(
+    tmp_path, results, seeds, verdict, reason
+):
+    path = write_record(tmp_path / "out" / FILE, preset="cpu", dataset="digits", seeds=seeds)
+    touched = recording.record_folder(path.parent)
+    assert touched == {(SOURCE, "cpu")}
+    recording.judge_recorded(touched)
+    rows = verdicts.read_recorded(registry.source(SOURCE), "cpu")
+    row = rows[(rows.claim == "TRAJ-21.loss") & (rows.role == "primary")].iloc[0]
+    assert (row.n, row.verdict, row.reason) == (seeds, verdict, reason)
 
 
 def test_a_table_of_another_name_is_refused(exported, tmp_path, results):

@@ -2,6 +2,7 @@
 once and shown.
 """
 
+import itertools
 import sys
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from replicate.errors import BadData, BadParameter, Unavailable
 from replicate.progress import ends_by
 from replicate.runs import machine
 from replicate.runs.tables import provenance_of, read_table
-from replicate.sources.protocol import Evidence, Experiment
+from replicate.sources.protocol import BY_STAGES, Evidence, Experiment
 
 
 @pytest.fixture(autouse=True)
@@ -86,13 +87,12 @@ def test_the_most_valuable_stage_comes_first():
 
 
 def test_evidence_is_declared_on_an_entry_of_the_preset():
-    for each in registry.sources():
+    for each, preset in itertools.product(registry.sources(), BY_STAGES):
         for experiment in each.values():
-            meant = experiment.chosen(each.presets[stages.PRESET])
-            assert set(experiment.evidence) <= set(meant), f"{each.name} {experiment.name}"
-            assert all(
-                isinstance(why, Evidence) and why.why for why in experiment.evidence.values()
-            )
+            meant = experiment.chosen(each.presets.get(preset, {}))
+            declared = experiment.evidence_at(preset)
+            assert set(declared) <= set(meant), f"{each.name} {experiment.name}"
+            assert all(isinstance(why, Evidence) and why.why for why in declared.values())
 
 
 def test_a_source_whose_packages_are_missing_is_left_out(monkeypatch, capsys):
@@ -264,10 +264,11 @@ def test_what_is_recorded_is_known_by_its_settings_and_its_name(alone, dataset, 
 
 
 def test_what_is_left_is_named_with_the_command_that_goes_on(monkeypatch, capsys):
-    words = ("evidence", "--device", "cpu", "--budget", "0s", "--only", "speed.ceilings")
+    words = ("evidence", "--preset", "gpu", "--device", "cpu", "--budget", "0s")
+    words += ("--only", "speed.ceilings")
     assert called(monkeypatch, *words) == 0
     said = capsys.readouterr().out
     assert said == (
         "left: speed.ceilings.synthetic; go on with: "
-        "python -m replicate evidence --budget 0s --only speed.ceilings --device cpu\n"
+        "python -m replicate evidence --preset gpu --budget 0s --only speed.ceilings --device cpu\n"
     )

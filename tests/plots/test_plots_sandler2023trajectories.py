@@ -139,9 +139,48 @@ def test_end_points_are_in_units_of_the_way(table):
         assert {0.3, 0.35} <= {round(h, 6) for h in heights}
 
 
-@pytest.mark.parametrize(
-    "plot", [plots.side_trips, plots.ratios, plots.end_points, plots.side_trip_starts]
-)
+def test_figure_4_draws_exact_lines_runs_on_top_and_two_histograms():
+    rows = [("expected", "drag", 0.1, 1.0), ("expected", "drag", 0.2, 2.0), ("drawn", "drag", 0.1, 1.1),
+            ("norm", "iterate", 0.1, 3.0), ("norm", "midpoint", 0.1, 2.0), ("claim", "", 0.1, 9.0)]  # fmt: skip
+    left, right = plots.drag_and_drift(pd.DataFrame(rows, columns=["what", "arm", "rate", "size"]))
+    curves = [(each.get_linestyle(), *each.get_ydata()) for each in left.lines]
+    assert curves == [("-", 1.0, 2.0), ("None", 1.1)] and left.get_xscale() == "log"
+    assert {text.get_text() for text in right.get_legend().texts} == {"iterate", "midpoint"}
+
+
+@pytest.mark.parametrize("directions", [["both"], ["fast", "slow"]])
+def test_two_scales_draw_a_line_a_run_and_an_axes_a_direction(directions):
+    rows = [{"what": what, "arm": arm, "step": step, "loss": step + shift, "run": run, "direction": name}
+            for name in directions for arm in ("EMA", "large rate") for step in (1, 2)
+            for what, run, shift in (("expected", np.nan, 0), ("drawn", 0.0, 1), ("drawn", 1.0, 2))]  # fmt: skip
+    table = pd.DataFrame(rows)
+    axes = plots.two_scales(table if len(directions) > 1 else table.drop(columns="direction"))
+    assert [ax.get_title() for ax in axes] == [
+        f"{name} directions" if name == "both" else f"{name} direction" for name in directions
+    ]
+    for ax in axes:
+        assert len(ax.lines) == 6 and {len(line.get_xdata()) for line in ax.lines} == {2}
+        assert len({line.get_color() for line in ax.lines}) == 2
+        exact = [line for line in ax.lines if line.get_linewidth() > 1]
+        assert [list(line.get_ydata()) for line in exact] == [[1, 2], [1, 2]]
+
+
+def test_regimes_have_noise_offset_and_gains():
+    rows = [{"what": "curve", "kernel": kernel, "x": x, "variance": 2.0, "average": 0.5, "trip": 0.25, "gains": 0.75}
+            for kernel in KERNELS for x in (1.0, 10.0)]  # fmt: skip
+    noise, offset, gains = plots.two_regimes(pd.DataFrame(rows))
+    assert [len(ax.lines) for ax in (noise, offset, gains)] == [3, 6, 3]
+    assert [list(line.get_ydata()) for line in offset.lines[:2]] == [[0.5, 0.5], [0.25, 0.25]]
+    assert list(noise.lines[0].get_ydata()) == [2, 2] and list(gains.lines[0].get_ydata()) == [
+        0.75,
+        0.75,
+    ]
+
+
+@pytest.mark.parametrize("plot", [
+    plots.side_trips, plots.ratios, plots.end_points, plots.side_trip_starts, plots.drag_and_drift,
+    plots.two_scales, plots.two_regimes,
+])  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"
 

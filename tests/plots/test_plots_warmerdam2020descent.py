@@ -192,10 +192,27 @@ def test_speed_ups_turning_and_batches_draw_means():
     np.testing.assert_allclose(bias.containers[0][0].get_ydata(), [0, 1.5])
 
 
+def test_second_order_draws_every_seed_and_the_mean_of_both_losses():
+    rows = [
+        {"dataset": name, "arm": arm, "rate": rate, "seed": s, "train": -4.0 - s, "test": -1.0 - s}
+        for name in ("figure9", "figure12")
+        for arm in ("NEWTON", "SGD")
+        for rate in ("tuned", "tuned lower")
+        for s in (0, 2)
+    ]
+    left, right = plots.second_order(pd.DataFrame(rows))
+    assert (left.get_title(), right.get_title()) == ("figure9", "figure12")
+    train, test = left.lines
+    assert list(train.get_ydata()) == [-4, -6] * 2 and list(test.get_ydata()) == [-1, -3] * 2
+    means = [{segment[0][1] for segment in bars.get_segments()} for bars in left.collections]
+    assert means == [{-5.0}, {-2.0}]
+    assert [label.get_text() for label in left.get_xticklabels()] == ["NEWTON", "SGD"]
+
+
 @pytest.mark.parametrize(
     "plot",
     [plots.against_cost, plots.iterations, plots.rate_curves, plots.time_shares, plots.speed_ups, plots.turning,
-     plots.on_batches, plots.overview, plots.mse_against_time, lambda table: plots.leads(table, ("A",))],
+     plots.on_batches, plots.second_order, plots.overview, plots.mse_against_time, lambda table: plots.leads(table, ("A",))],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"

@@ -154,11 +154,14 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
     changed_by,
 ):
     networks = {"figure_5", "last_steps", "spectrum"}
-    every = networks | {"table_1"}
+    kernels = networks | {"appendix_a", "regimes", "section_4", "spread", "table_1"}
+    drawn = {"appendix_a", "figure_4", "figure_9", "figure_11", "radius", "section_4", "spread"}
     assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
     assert changed_by("problems/heavy_ball.py") == {"table_1"}
-    assert changed_by("streams.py") == networks
-    assert changed_by("averaging/kernels.py") == every
+    assert changed_by("streams.py") == networks | drawn
+    assert changed_by("averaging/kernels.py") == kernels
+    symbols = "sources/sandler2023trajectories/_equations.py"
+    assert changed_by(symbols) == {"appendix_a", "section_4"}
     unused = (
         "training/lanes.py",
         "optim/keep_stepping.py",

@@ -1,19 +1,17 @@
 """Run the sources, judge their claims, record what came out, and build the report."""
 
 import errno
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from replicate import paths, progress
-from replicate.app import compare, data
+from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
+from replicate.app.options import Device, Folder, read_seconds, set_variable
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
 
 click = sys.modules[
@@ -35,18 +33,15 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command()(compare.compare)
+app.command()(evidence.evidence)
 
+Budget = Annotated[
+    str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")
+]
 Preset = Annotated[str, typer.Option(help="smoke, cpu, night, gpu or paper")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="name=value, or dataset.name=value; may be repeated"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Folder = Annotated[
-    Path | None, typer.Option(help="also write one flat parquet file an experiment there")
-]
-Budget = Annotated[
-    str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")
 ]
 
 
@@ -80,7 +75,7 @@ def run(
     for name in experiments or ():
         if name not in list(study):
             raise unknown(f"experiment of {source}", name, study)
-    until = progress.deadline() if budget is None else time.time() + _seconds(budget)
+    until = progress.deadline() if budget is None else time.time() + read_seconds(budget)
     changes = overrides.parse(assignments or [])
     chosen = overrides.overridden(study, preset, changes)
 
@@ -129,7 +124,7 @@ def replicate(
     for name in sources:
         run(name, preset=preset or "cpu", assignments=assignments, device=device)
     # The notebooks load what was just run; a bar would stay in their outputs.
-    with _environment("TQDM_DISABLE", "1"):
+    with set_variable("TQDM_DISABLE", "1"):
         executed = notebooks.side_by_side(
             lambda name: notebooks.execute(name, preset or "cpu", changes, device), sources
         )
@@ -255,46 +250,6 @@ def refresh() -> None:
     list(notebooks.side_by_side(notebooks.refresh, names()))
 
 
-@app.command()
-def evidence(
-    budget: Annotated[
-        str | None, typer.Option(help="run what is missing, most valuable first, for so long")
-    ] = None,
-    only: Annotated[str, typer.Option(help="stages whose name begins so")] = "",
-    device: Device = "auto",
-    out: Folder = None,
-) -> None:
-    """List the experiments that need CUDA with their cost; with a budget, run those that are missing."""
-    from replicate import runs
-    from replicate.app import stages
-
-    until = None if budget is None else time.time() + _seconds(budget)
-    if until is None:
-        with _environment("REPLICATE_DEVICE", device):
-            typer.echo(stages.table(stages.stages(only), runs.device()))
-        return
-    if out is not None:
-        runs.commit()
-    dry = stages.ask_for(device) != "cuda"
-    wanted = stages.stages(only, dry)
-    with progress.ends_by(until):
-        missing = stages.run(
-            wanted,
-            out,
-            lambda line: typer.echo(line, err=True),
-            stages.DRY if dry else stages.PRESET,
-        )
-    if missing:
-        words = [
-            "--budget",
-            budget,
-            *(["--only", only] if only else []),
-            *(["--device", device] if dry else []),
-        ]
-        names = ", ".join(stage.name for stage in missing)
-        typer.echo(f"left: {names}; go on with: python -m replicate evidence {' '.join(words)}")
-
-
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
     try:
@@ -338,22 +293,6 @@ def _plain(table) -> str:
     )
 
 
-@contextmanager
-def _environment(name: str, value: str | None) -> Iterator[None]:
-    """An environment variable as workers and kernels should see it (None: unset), and afterwards as
-    it was.
-    """
-    before = os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
-
-
 def _print_paper(source, settings: dict) -> None:
     """Settings, data and cost of the paper's own scale, which nobody runs by accident."""
     for entry, value in settings.items():
@@ -365,10 +304,11 @@ def _gpu_evidence_or_how(device: str) -> None:
     from replicate import runs
 
     if device != "cpu" and runs.device() == "cuda":
-        evidence(budget="30m")
+        evidence.evidence(preset="gpu", budget="30m")
     else:
         typer.echo(
-            "claims that need gpu are left; on a machine with CUDA: python -m replicate evidence --budget 30m"
+            "claims that need more are left; on a machine with CUDA: python -m replicate evidence --budget 30m, "
+            "and overnight on any: python -m replicate evidence --preset night --budget 8h"
         )
 
 
@@ -378,11 +318,3 @@ def _need_checkout(command: str) -> None:
         raise Missing(
             f"{command} writes into a clone of the repository, and this is an installed package; run it there"
         )
-
-
-def _seconds(budget: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
-    number, unit = budget[:-1], budget[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdecimal():
-        raise BadParameter(f"budget must be a number with s, m or h, such as 9m, got {budget!r}")
-    return float(number) * units[unit]

@@ -16,17 +16,18 @@ def compare(
         Path | None, typer.Argument(help="a second such folder; data/results/ if not named")
     ] = None,
     preset: Annotated[str, typer.Option(help="smoke, cpu, night, gpu or paper")] = "cpu",
-    json: Annotated[bool, typer.Option("--json", help="all rows and columns as JSON")] = False,
+    json: Annotated[bool, typer.Option("--json", help="both pools and every row as JSON")] = False,
 ) -> None:
     """Compare two recorded pools of one preset row by row, as of two processors.
 
-    Exit code 1 if a primary row has another word in the second pool, 0 if none has.
+    Exit code 1 if a primary row has another word in the second pool, 0 if none has; secondary rows,
+    controls and rows that only one pool has decide nothing.
     """
     from replicate.app import comparison
 
     second = paths.RESULTS if other is None else other
     table = comparison.compare(folder, second, preset)
-    as_text = table.to_json(orient="records", indent=1) if json else None
-    typer.echo(as_text or comparison.tell(table, str(folder), str(second)))
+    show = comparison.to_json if json else comparison.tell
+    typer.echo(show(table, str(folder), str(second)))
     if comparison.changes_a_verdict(table):
         raise typer.Exit(DIFFERENT)

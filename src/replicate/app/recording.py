@@ -15,7 +15,7 @@ import pandas as pd
 from replicate import claims, runs
 from replicate.app import benchmarks, registry, stages, verdicts
 from replicate.errors import BadData, Missing, unknown
-from replicate.sources.protocol import Experiment, Source, names
+from replicate.sources.protocol import BY_STAGES, Experiment, Source, names
 
 NEEDED = (
     "source",
@@ -72,9 +72,12 @@ def record_built() -> set[tuple[str, str]]:
                 [runs.record(source[name], entries, preset) for name, entries in chosen.items()]
             ):
                 touched.add((source.name, preset))
-    for stage in stages.stages():
-        if runs.record(stage.experiment, stage.settings, stages.PRESET):
-            touched.add((stage.source, stages.PRESET))
+    for preset in BY_STAGES:
+        for stage in stages.stages(preset=preset):
+            # Its whole table, or that of the seeds which no other machine has recorded.
+            for settings in (stage.settings, stage.remaining):
+                if runs.record(stage.experiment, settings, preset):
+                    touched.add((stage.source, preset))
     return touched
 
 

@@ -161,6 +161,11 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def can_judge(experiment: Experiment, table: pd.DataFrame) -> bool:
+    """Whether today's code makes rows to judge of a recorded table, as it may not of older code's."""
+    return not _derive(experiment, table).empty
+
+
 def with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """The table with what its settings are beside the source's: column setting."""
     if table.empty:

@@ -77,6 +77,15 @@ def read_recorded(source: Source, preset: str) -> pd.DataFrame:
     return judge_tables(source, registry.read_recorded_tables(source, preset), preset)
 
 
+def read_written(source: Source, preset: str) -> pd.DataFrame:
+    """The rows of verdicts.csv as they were last written, whatever has changed since: what a pilot
+    has shown; empty without the file. Raises BadData if it was edited by hand.
+    """
+    path = _path(source, preset)
+    rows, seal = _read(path) if path.exists() else (None, "")
+    return rows if seal else pd.DataFrame(columns=claims.COLUMNS)
+
+
 def write_recorded(source: Source, preset: str) -> None:
     """Judge what is recorded and write it as verdicts.csv, numbers to six digits."""
     if made_from := _hash_inputs(source, preset):

@@ -23,5 +23,6 @@ if TYPE_CHECKING:
         tell,
     )
     from replicate.claims.measure import Decided, Measured, measure
+    from replicate.claims.power import power, spread_of
 
 lazy.attach(__name__)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
         toy_rates,
     )
     from replicate.plots.sandler2023trajectories import (
+        drag_and_drift,
         end_points,
         ratios,
         side_trip_starts,
         side_trips,
         spectrum,
+        two_regimes,
+        two_scales,
     )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
         on_batches,
         overview,
         rate_curves,
+        second_order,
         speed_ups,
         time_shares,
         turning,

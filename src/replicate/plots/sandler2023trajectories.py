@@ -176,3 +176,76 @@ def _gap(table: pd.DataFrame, cells: list[str], first: str, second: str, y: str)
     """One arm less another, means over all else, by cell."""
     means = table[table.arm.isin([first, second])].groupby([*cells, "arm"])[y].mean().unstack("arm")
     return means[first] - means[second]
+
+
+@unless_empty
+def drag_and_drift(table: pd.DataFrame) -> np.ndarray:
+    """Figure 4. Left: parts of a step by rate, exact (lines) and of runs (points). Right: how far
+    iterates and midpoints of runs lie from the minimum.
+
+    table: what `figure_4` gives. Returns the axes, (2,).
+    """
+    _, axes = grid(1, 2, (4.2, 3.4))
+    left, right = axes[0]
+    arms = table[table.what == "expected"].arm.unique()
+    for arm, colour in zip(arms, sns.color_palette("colorblind", len(arms)), strict=True):
+        rows = table[table.arm == arm]
+        exact, runs = (rows[rows.what == what] for what in ("expected", "drawn"))
+        left.plot(exact.rate, exact["size"], color=colour, label=arm)
+        left.plot(runs.rate, runs["size"], "o", color=colour)
+    left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="RMS size")
+    norms = table[table.what == "norm"]
+    sns.histplot(norms, x="size", hue="arm", element="step", palette="colorblind", ax=right)
+    right.set(xlabel="distance from the minimum", ylabel="runs")
+    left.legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def two_scales(table: pd.DataFrame) -> np.ndarray:
+    """Figures 9 and 11: exact mean loss by step (thick), single runs on top (thin).
+
+    table: what `figure_9` gives, or `figure_11`, which has an axes a direction; a colour an arm.
+    """
+    curves = table[table.what != "claim"]
+    curves = curves.assign(direction=curves.direction if "direction" in curves else "both")
+    names = list(curves.direction.unique())
+    _, axes = grid(1, len(names), (4.4, 3.4))
+    arms = sorted(curves.arm.unique())
+    colours = dict(zip(arms, sns.color_palette("colorblind", len(arms)), strict=True))
+    for ax, name in zip(axes[0], names, strict=True):
+        for (arm, what), rows in curves[curves.direction == name].groupby(["arm", "what"]):
+            exact = what == "expected"
+            style = {"linewidth": 2.5, "label": arm} if exact else {"linewidth": 0.6, "alpha": 0.6}
+            for _, run in rows.groupby("run", dropna=False):
+                ax.plot(run.step, run.loss, color=colours[arm], zorder=2 + exact, **style)
+        directions = "both directions" if name == "both" else f"{name} direction"
+        ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss", title=directions)
+        ax.set_ylim(curves[curves.what == "expected"].loss.min() / 20, None)
+    axes[0][0].legend(frameon=False, fontsize="small")
+    return axes[0]
+
+
+@unless_empty
+def two_regimes(table: pd.DataFrame) -> np.ndarray:
+    """Side-trip against average by window over relaxation time: variance from a stationary start
+    (left), shares that both leave of an offset (middle), ratio of gains (right).
+
+    table: what `regimes` gives. Returns the axes, (3,).
+    """
+    curves = table[table.what == "curve"]
+    _, axes = grid(1, 3, (3.6, 3.2))
+    noise, offset, gains = axes[0]
+    for kernel, rows in curves.groupby("kernel", sort=False):
+        colour = COLOURS[kernel]
+        noise.plot(rows.x, rows.variance, color=colour, label=KERNEL_LABELS[kernel])
+        offset.plot(rows.x, rows.average, color=colour)
+        offset.plot(rows.x, rows.trip, "--", color=colour)
+        gains.plot(rows.x, rows.gains, color=colour)
+    noise.set(yscale="log", ylabel="variance of side-trip / of average")
+    offset.set(ylabel="share of an offset left", title="solid: average, dashed: side-trip")
+    gains.set(ylabel="gain of side-trip / gain of average")
+    for ax in axes[0]:
+        ax.set(xscale="log", xlabel="window / relaxation time")
+    noise.legend(frameon=False, fontsize="small")
+    return axes[0]

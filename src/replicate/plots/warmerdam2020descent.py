@@ -245,6 +245,42 @@ def on_batches(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
+@unless_empty
+def second_order(table: pd.DataFrame) -> np.ndarray:
+    """Where each method ends beside Newton's: training and test loss by data set, (data sets,).
+
+    table: what `newton_on_nets` gives. A dot a seed, the mean as a bar; training loss filled.
+    """
+    tuned = table[table.rate == "tuned"]
+    names = list(dict.fromkeys(tuned.dataset))
+    _, axes = grid(1, len(names), (2.6, 1.9), sharey=True)
+    for ax, name in zip(axes[0], names, strict=True):
+        rows = tuned[tuned.dataset == name]
+        arms = list(dict.fromkeys(rows.arm))
+        places = rows.arm.map(arms.index)
+        for metric, shift, face in (("train", -0.15, "black"), ("test", 0.15, "none")):
+            ax.plot(
+                places + shift,
+                rows[metric],
+                "o",
+                color="black",
+                markersize=3,
+                mfc=face,
+                label=metric,
+            )
+            means = rows.groupby("arm", sort=False)[metric].mean()
+            ax.hlines(
+                means,
+                np.arange(len(arms)) + shift - 0.12,
+                np.arange(len(arms)) + shift + 0.12,
+                color=PALETTE[0],
+            )
+        ax.set(title=name, ylabel=LOSS if ax is axes[0][0] else "")
+        ax.set_xticks(range(len(arms)), arms, rotation=35, ha="right", fontsize="x-small")
+    axes[0][-1].legend(frameon=False, fontsize="x-small")
+    return axes[0]
+
+
 def _curves(
     ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], height: Callable = lambda logs: logs
 ) -> None:

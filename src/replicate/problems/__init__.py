@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.problems.averages import (
+        average_covariance,
+        find_axes,
+        overlap,
+        shrinkage,
+        shrinkage_of_points,
+        stationary_covariance,
+    )
     from replicate.problems.cycles import (
         cycle_rate,
         find_alpha,
@@ -43,5 +51,6 @@ if TYPE_CHECKING:
         slow_factor,
     )
     from replicate.problems.nonlinear_acceleration import accelerate, acceleration_weights
+    from replicate.problems.sampled import average_path, draw_path
 
 lazy.attach(__name__)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from replicate.runs.record import (
         carry,
         export,
+        find_recorded_seeds,
         is_recorded,
         list_older,
         list_older_than,

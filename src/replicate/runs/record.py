@@ -198,6 +198,31 @@ def is_recorded(experiment: Callable, preset: str, dataset: str, settings: objec
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
 
+def find_recorded_seeds(
+    experiment: Callable, preset: str, dataset: str, settings: object
+) -> set[int]:
+    """The seeds of these settings that need not be run again: those that count in the recorded file
+    and are of today's code, or all of them if older code has run every one.
+    """
+    path, planned = record_path(experiment, preset), set(getattr(settings, pool.SEEDS, ()))
+    if not path.exists():
+        return set()
+    table, records = read_table(path), provenance_of(path)["records"]
+    code = _todays_code(experiment)
+    counted = pool.select_counted(table, records, code, machine.history())
+    wanted = pool.without_seeds(json.loads(json.dumps(asdict(settings))))
+    keys = [
+        key
+        for key in counted.key[counted.dataset == dataset].unique()
+        if pool.without_seeds(records[key]["settings"]) == wanted
+    ]
+    if not keys or "seed" not in counted:
+        return set()
+    seeds = planned & set(counted.seed[counted.key.isin(keys)].dropna().astype(int))
+    is_todays = all(pool.is_of_today(records[key], code) for key in keys)
+    return seeds if is_todays or seeds == planned else set()
+
+
 def record_path(experiment: Callable, preset: str) -> Path:
     """Where one experiment's recorded rows lie."""
     return record_file(source_of(experiment), experiment.__name__, preset)

@@ -28,6 +28,9 @@ NOT_EXPERIMENTS = (
 )  # and modules that begin with an underscore, which experiments share
 
 
+BY_STAGES = ("night", "gpu")  # presets whose experiments are run one after the other, by value
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Why a larger preset should run an experiment on one of its entries, and how soon: the largest
@@ -50,8 +53,10 @@ class Experiment:
     float or str for any. metrics: columns that are judged. datasets: entries of the presets that it
     is meant for, all of them if empty. settings: entries that it runs on at every preset instead,
     for an experiment that needs no data. needs_data: whether its data sets are files. operations:
-    settings -> multiplications and additions. evidence: entry -> `Evidence`. derive: the recorded
-    table of one data set -> the table that is judged, one row per unit and cell. clocked: column ->
+    settings -> multiplications and additions. evidence, night: entry of preset gpu or night ->
+    `Evidence`. whole: whether a seed of it runs in one go, so that a deadline stops it between
+    seeds alone. derive: the recorded table of one data set -> the table that is judged, one row per
+    unit and cell. clocked: column ->
     None for a column, or the value of rows, that hold seconds of the machine, so that no other run
     has the same. units: settings -> how many seeds its table has, or what stands for them, such as
     blocks of repeats. measures: the rare measures that no named contrast expresses, by name:
@@ -66,6 +71,8 @@ class Experiment:
     needs_data: bool = False
     operations: Callable[[object], float] | None = None
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    night: Mapping[str, Evidence] = field(default_factory=dict)
+    whole: bool = False
     derive: Callable | None = None
     clocked: Mapping[str, object] = field(default_factory=dict)
     units: Callable[[object], int] = _count_seeds
@@ -94,6 +101,10 @@ class Experiment:
             for entry, value in settings.items()
             if not self.datasets or entry in self.datasets
         }
+
+    def evidence_at(self, preset: str) -> Mapping[str, Evidence]:
+        """Entry -> why this preset should run it; empty at presets that are run whole."""
+        return {"night": self.night, "gpu": self.evidence}.get(preset, {})
 
     def derive_table(self, table):
         """The table that is judged, from the table of one data set."""

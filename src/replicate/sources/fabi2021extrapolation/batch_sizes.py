@@ -7,7 +7,14 @@ import pandas as pd
 from replicate import runs
 from replicate.sources.fabi2021extrapolation import _networks
 from replicate.sources.fabi2021extrapolation.settings import Settings
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import Evidence, experiment
+
+
+def operations(settings: Settings) -> float:
+    """Of both arms at every rate and batch size. No evaluation."""
+    ends = len(_networks.COMPARED) * len(settings.rates) * len(settings.seeds)
+    images = ends * settings.steps * sum(settings.batches)
+    return images * _networks.operations_per_step(settings)
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +40,10 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
+    operations=operations,
     derive=derive,
+    night={"imagewoof-64": Evidence(60, "whether larger batches help it")},
+    whole=True,
 )
 def batch_sizes(settings: Settings) -> pd.DataFrame:
     """Ends of plain SGD and s = 0.5 at several batch sizes over the grid of rates; columns of

@@ -117,6 +117,8 @@ def _time(run: pd.DataFrame, target: float, clock: str) -> float:
     operations=operations,
     derive=derive,
     evidence={"cifar10": Evidence(69, "extrapolation and its controls, ResNet-18")},
+    night={"imagewoof-64": Evidence(75, "the figure that the post promised, and its controls")},
+    whole=True,
 )
 def networks(settings: Settings) -> pd.DataFrame:
     """Losses and accuracies of every arm along its run, at the source's rate and over the grid.

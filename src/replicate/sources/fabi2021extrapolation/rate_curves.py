@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from replicate.sources.fabi2021extrapolation import _networks
+from replicate.sources.fabi2021extrapolation.networks import operations
 from replicate.sources.fabi2021extrapolation.presets import PAPER
 from replicate.sources.fabi2021extrapolation.settings import Settings
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import Evidence, experiment
 
 ARMS = ("plain", "s=0.5", "rate-1.5")
 FEWEST_RATES = 3  # that a slope is taken over
@@ -35,7 +36,10 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
     clocked={"seconds": None},
+    operations=operations,
     derive=derive,
+    night={"imagewoof-64": Evidence(74, "of the runs of networks: nothing where these are there")},
+    whole=True,
 )
 def rate_curves(settings: Settings) -> pd.DataFrame:
     """Ends of the runs of `networks` over the whole grid of rates, columns as there.

@@ -17,13 +17,23 @@ from replicate.sources import images as kit
 from replicate.sources.fabi2021extrapolation import _networks
 from replicate.sources.fabi2021extrapolation.settings import Settings
 from replicate.sources.images import MAIN
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import Evidence, experiment
 
 AFTER = 50  # steps into a run
 TRIED_DTS = (1e-10, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 2e-2)
 BATCH_OF = {"noise": 16, "quiet": 256}  # images per batch
 STATES_DRAWN = 6  # states of one weight, for a picture of what is extrapolated
 TENTHS = 10  # parts of a run, of which the first and the last are compared
+
+
+def operations(settings: Settings) -> float:
+    """Of plain SGD's runs: two short ones and a whole one, and where both sizes are compared one at
+    each.
+    """
+    images = settings.batch * (2 * AFTER + 1 + settings.steps)
+    if set(BATCH_OF.values()) <= set(settings.batches):
+        images += settings.steps * sum(BATCH_OF.values())
+    return len(settings.seeds) * images * _networks.operations_per_step(settings)
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +52,10 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=("changed", "length", "extrapolation", "predicted", "first", "last"),
     datasets=_networks.IMAGE_ENTRIES,
     needs_data=True,
+    operations=operations,
     derive=derive,
+    night={"imagewoof-64": Evidence(73, "whether the way bends more at its beginning")},
+    whole=True,
 )
 def resolution(settings: Settings) -> pd.DataFrame:
     """Columns seed, branch, what, dt, s, changed, length, extrapolation, predicted, first, last,

@@ -62,7 +62,7 @@ def ks(settings: Settings) -> set[int]:
 @experiment(
     fields={"arm": ARMS, "kernel": KERNELS, "k": ks},
     metrics=METRICS,
-    datasets=("digits", "cifar10", "cifar10-resnet34", "cifar100"),
+    datasets=("digits", "cifar10", "cifar10-1000", "cifar10-resnet34", "cifar100"),
     needs_data=True,
     operations=operations,
     derive=derive,
@@ -70,6 +70,11 @@ def ks(settings: Settings) -> set[int]:
         "cifar10": Evidence(80, "Figure 5: all kernels and controls, ResNet-18"),
         "cifar10-resnet34": Evidence(30, "Figure 5, ResNet-34"),
         "cifar100": Evidence(20, "Figure 10's other half"),
+    },
+    night={
+        "cifar10": Evidence(90, "Figure 5 up to 300 steps, ResNet-8"),
+        "cifar10-1000": Evidence(84, "Figure 5 over 1000 steps; its runs are the spectrum's too"),
+        "cifar100": Evidence(50, "Figure 10's other half, ResNet-8"),
     },
 )
 def figure_5(settings: Settings) -> pd.DataFrame:

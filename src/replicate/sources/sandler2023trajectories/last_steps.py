@@ -46,11 +46,12 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 @experiment(
     fields={"arm": ARMS, "k": lambda settings: settings.last_windows},
     metrics=METRICS[:4],
-    datasets=("digits", "cifar10"),
+    datasets=("digits", "cifar10", "cifar10-1000"),
     needs_data=True,
     operations=operations,
     derive=derive,
     evidence={"cifar10": Evidence(78, "Table 1's caption, ResNet-18")},
+    night={"cifar10-1000": Evidence(76, "Table 1's caption, ResNet-8")},
 )
 def last_steps(settings: Settings) -> pd.DataFrame:
     """Ends of EMA side-trips that set in k steps before one common end (Table 1's caption).

@@ -67,9 +67,35 @@ SMALL = {"seeds": (0, 1), "first_branch": 120, "branches": 2, "branch_every": 10
        "swa": (10, 100), "ema": (10, 100), "controls": (100,), "last_windows": (50, 100), "train_images": 2048,
        "directions": 8, "hessian_images": 512, "noise_gradients": 50}  # fmt: skip
 
+# Simulated runs of the quadratic model; ours, the paper reports no repeats.
+QUADRATIC = replace(ALGEBRA["quadratic"], seeds=tuple(range(8)))
+
+
+def _windows(*steps: int) -> dict[str, tuple[int, ...]]:
+    """The same windows for every kernel."""
+    return dict.fromkeys(("two_point", "swa", "ema"), steps)
+
+
+# What a CPU has time for: ten epochs at the constant rate, then one window for each seed.
+NIGHT = replace(
+    CIFAR,
+    model="resnet8",
+    width=32,
+    stem="stride2",
+    warmup=390,  # 1 epoch
+    seeds=tuple(range(8)),
+    first_branch=3910,
+    branches=1,
+    branch_every=1000,
+    **_windows(100, 1000),
+    controls=(1000,),
+    last_windows=(),
+)
+
 PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {"digits": replace(DIGITS, **SMALL)},
+    "smoke": {"digits": replace(DIGITS, **SMALL), "quadratic": replace(QUADRATIC, seeds=(0,))},
     "cpu": {
+        "quadratic": QUADRATIC,
         "digits": DIGITS,
         "cifar10": replace(
             CIFAR,
@@ -87,6 +113,20 @@ PRESETS: dict[str, dict[str, Settings]] = {
             controls=(10, 100),
             last_windows=(),
         ),
+    },
+    "night": {
+        "cifar10": replace(
+            NIGHT, seeds=tuple(range(16)), branches=2, controls=(100, 300), **_windows(10, 100, 300)
+        ),
+        "cifar10-1000": replace(
+            NIGHT,
+            **_windows(10, 100, 300, 1000),
+            last_windows=(100, 200, 300, 500, 700, 1000),
+            directions=40,  # fewer than on digits: a product costs 7 gradients
+            hessian_images=1024,
+            noise_gradients=200,
+        ),
+        "cifar100": replace(NIGHT, dataset="cifar100"),
     },
     "gpu": {
         "cifar10": CIFAR,

@@ -21,7 +21,7 @@ import pandas as pd
 from replicate import averaging, curvature, problems, runs, training
 from replicate.sources import images as kit
 from replicate.sources.images import DRAWS, MAIN
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories._branches import kernel, windows
 from replicate.sources.sandler2023trajectories.settings import Settings
@@ -89,10 +89,15 @@ def fit_slope(contrast, table: pd.DataFrame) -> Iterator[tuple[dict, pd.Series]]
         "k": lambda settings: {k for _, k in windows(settings)},
     },
     metrics=("train_loss", "variance_ratio"),
-    datasets=("digits", "cifar10", "cifar100"),
+    datasets=("digits", "cifar10", "cifar10-1000", "cifar100"),
     needs_data=True,
     operations=operations,
     derive=derive,
+    night={
+        "cifar10-1000": Evidence(
+            82, "the average's gain from curvature and noise, before it is seen"
+        )
+    },
     measures={"slope on the prediction": fit_slope},
 )
 def spectrum(settings: Settings) -> pd.DataFrame:
