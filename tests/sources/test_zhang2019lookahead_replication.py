@@ -18,7 +18,7 @@ from replicate.sources.zhang2019lookahead.replication import SETUPS, train_arm
 SOURCE = registry.source("zhang2019lookahead")
 CLAIMS = registry.claims_of(SOURCE)
 ROWS = ("LOOK-B11", "LOOK-B11.momentum", "LOOK-B11.level")
-SMALL = replace(PRESETS["smoke"]["digits"], steps=10, batch=32, norm_batches=1, curve_images=50)
+SMALL = replace(PRESETS["smoke"]["digits"], steps=20, batch=32, norm_batches=1, curve_images=50)
 # What each arm is, from the report: momentum, weight decay, whether the slow weights are pulled.
 MEANT = {
     "sgd": (0.9, 1e-3, False),
@@ -40,7 +40,7 @@ def train_plainly(arm: str, seed: int) -> float:
         images, labels = data.batches.batch(seed, 0, t)
         model.train()
         gradients = torch.autograd.grad(functional.cross_entropy(model(images), labels), weights)
-        rate = (0.1 if is_ahead else 0.05) * 0.2 ** sum(t >= end for end in (3, 6, 8))
+        rate = (0.1 if is_ahead else 0.05) * 0.2 ** sum(t >= end for end in (6, 12, 16))
         with torch.no_grad():
             for w, v, phi, g in zip(weights, velocity, slow, gradients, strict=True):
                 v.copy_(momentum * v + g + decay * w)
