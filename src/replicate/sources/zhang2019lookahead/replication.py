@@ -50,6 +50,6 @@ def train_arm(
     """The end of one arm, a row with the metrics; NaN where it diverged."""
     method, lr, momentum, decay = SETUPS[point["arm"]]
     changed = replace(settings, alpha=ALPHA_OF_REPLICATION, momentum=momentum, weight_decay=decay)
-    about = {"seed": point["seed"], "method": method, "schedule": "decayed", "lr": lr}
-    ends = _networks.train_run(changed, about, folder, parents, device)
+    point_of_run = {"seed": point["seed"], "method": method, "schedule": "decayed", "lr": lr}
+    ends = _networks.train_run(changed, point_of_run, folder, parents, device)
     return ends.loc[ends.arm == method, list(_networks.END_METRICS)]
