@@ -81,7 +81,7 @@ class SecondOrder:
             walk = _Walk(
                 lambda w: float(loss_at(w, arrays)), lambda w: model_at(w, arrays), net.size
             )
-            step = walk.damped if self.damped else walk.plain
+            step = walk.step_damped if self.damped else walk.step_plainly
             points = [np.asarray(start, dtype=np.float64)]
             walk.loss = walk.loss_at(points[0])
             counts = [(walk.loss, 0, 0)]
@@ -105,7 +105,7 @@ class _Walk:
         self.gradients = 0
         self.forwards = 0
 
-    def plain(self, weights: np.ndarray) -> np.ndarray:
+    def step_plainly(self, weights: np.ndarray) -> np.ndarray:
         """The step with mu = 0, wherever it leads."""
         if not np.isfinite(self.loss):
             return np.full_like(weights, np.nan)
@@ -114,7 +114,7 @@ class _Walk:
         self.loss = self.loss_at(new)
         return new
 
-    def damped(self, weights: np.ndarray) -> np.ndarray:
+    def step_damped(self, weights: np.ndarray) -> np.ndarray:
         """The step with the first mu whose step lowers the loss; none if no mu does."""
         if self.ended:
             return weights
