@@ -27,11 +27,15 @@ def settings(
     os.environ["REPLICATE_DEVICE"] = device
     _check_device(preset)
     chosen = overridden(source, preset, overrides)
-    named = {key.partition(".")[0] for key in overrides if "." in key}
+    named = {chosen[key.partition(".")[0]].dataset for key in overrides if "." in key}
+    wanted = dict.fromkeys(
+        value.dataset for entry, value in chosen.items() if source.needs_files(entry)
+    )
+    absent = {dataset for dataset in wanted if not _at_hand(dataset, asked=dataset in named)}
     return {
         entry: value
         for entry, value in chosen.items()
-        if not source.needs_files(entry) or _at_hand(value.dataset, asked=entry in named)
+        if not source.needs_files(entry) or value.dataset not in absent
     }
 
 
@@ -60,7 +64,6 @@ def _check_names(source: Source, preset: str, overrides: object) -> None:
     """
     if not isinstance(overrides, Mapping):
         raise BadParameter(f"overrides must map names of settings to values, got {overrides!r}")
-    names = [field.name for field in fields(source.paper) if field.name != "dataset"]
     for key in overrides:
         if not isinstance(key, str):
             raise BadParameter(f"overrides must have names as keys, got {key!r}")
@@ -71,6 +74,8 @@ def _check_names(source: Source, preset: str, overrides: object) -> None:
             raise BadParameter(
                 "dataset cannot be overridden; name another entry of a preset instead"
             )
+        settings = source.presets[preset][entry] if dot else source.paper
+        names = [field.name for field in fields(settings) if field.name != "dataset"]
         if name not in names:
             raise unknown("setting", name, names)
 

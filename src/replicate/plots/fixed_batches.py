@@ -8,7 +8,7 @@ import seaborn as sns
 from replicate.plots.style import grid, interval, unless_empty
 
 OWN_BATCH, HELD_OUT = sns.color_palette("colorblind", 2)
-SHOWN = 2.6  # best steps; beyond them both curves only rise
+STEPS_SHOWN = 2.6  # best steps; beyond them both curves only rise
 
 
 @unless_empty
@@ -18,7 +18,7 @@ def single_steps(table: pd.DataFrame, size: int | None = None) -> np.ndarray:
     table: what `figure_2` gives, of one data set; size: of the batches, the middle one if not said. The first draw of the
     first seed; shaded, the range over held-out batches.
     """
-    curves = table[(table.what == "curve") & (table.norm == "batch") & (table.step <= SHOWN)]
+    curves = table[(table.what == "curve") & (table.norm == "batch") & (table.step <= STEPS_SHOWN)]
     sizes = np.sort(curves.bs.unique())
     size = sizes[len(sizes) // 2] if size is None else size
     curves = curves[(curves.bs == size) & (curves.seed == curves.seed.min())]

@@ -23,7 +23,7 @@ from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
 from replicate.sources.sandler2023trajectories._step_curves import find_minimiser
 
-NORMS = ("batch", "re-estimated")
+NORMALISED = ("batch", "re-estimated")
 FIXED = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
 STAGES = "stages.ckpt"
 Losses = Callable[[object], tuple[float, np.ndarray]]  # weights -> own loss, losses held out
@@ -113,11 +113,11 @@ class Bench:
     def held_out(self) -> list[tuple]:
         """The held-out batches, the same for all weights of a seed."""
         size = self.settings.held_batch
-        return [self.images.reserved_batch(size, j) for j in range(self.settings.held_batches)]
+        return [self.images.draw_reserved(size, j) for j in range(self.settings.held_batches)]
 
     def losses(self, norm: str, batch: tuple) -> Losses:
         """A function from weights to the loss of a batch, and those of every held-out batch."""
-        return {NORMS[0]: self._normalise_each, NORMS[1]: self._re_estimate}[norm](batch)
+        return {NORMALISED[0]: self._normalise_each, NORMALISED[1]: self._re_estimate}[norm](batch)
 
     def _normalise_each(self, batch: tuple) -> Losses:
         surfaces = [self.surface(each) for each in (batch, *self.held_out)]
@@ -143,7 +143,7 @@ class Bench:
 
     def norms(self, place: int) -> tuple[str, ...]:
         """How the draw at a place is looked at: re-estimated too among the first ones."""
-        return NORMS if place < self.settings.estimated else NORMS[:1]
+        return NORMALISED if place < self.settings.estimated else NORMALISED[:1]
 
 
 def count_stages(settings: BatchSettings) -> float:
