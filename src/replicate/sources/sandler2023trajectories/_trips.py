@@ -14,6 +14,7 @@ from replicate.sources.sandler2023trajectories.settings import Settings
 
 LOOKS = (10, 30, 100, 300, 1000)  # steps of a trip; the paper draws curves over 1000
 MOST_SEEDS = 8  # ours; a firm word takes 5
+PRODUCT_COST = 3  # gradients' work in a Hessian product, about
 
 
 def first_seeds(settings: Settings) -> tuple[int, ...]:

@@ -83,9 +83,7 @@ def train_adamw(
     """The run of one seed, with every average and side-trip."""
     main = _branches.Main.load(settings, point["seed"], device)
     rate = schedules.warmup(schedules.constant(RATE), settings.warmup)
-    start, _ = training.advance(
-        _begin(main), main.data, rate, main.seed, MAIN, burn_in(settings)
-    )
+    start, _ = training.advance(_begin(main), main.data, rate, main.seed, MAIN, burn_in(settings))
     origin, metrics, rows = training.flat_weights(start.model), main.evaluator(), []
     averages, raw = _average_windows(main, start, rate)
     for arm, name, k, weights in _compare(main, start, rate, averages, raw):

@@ -98,9 +98,7 @@ def follow_run(
         state, _ = training.advance(state, main.data, main.rate, main.seed, MAIN, stop)
         path[stop] = training.flat_weights(state.model)
         if stop == half:
-            branched = training.branch(
-                state, main.data, main.rate, main.seed, OTHER, 2 * half
-            )
+            branched = training.branch(state, main.data, main.rate, main.seed, OTHER, 2 * half)
     ends = {ENDS[0]: branched, ENDS[1]: _train_another(main, half)}
     rows = [
         {"arm": arm, "look": look, "step": stop,

@@ -31,7 +31,6 @@ def frozen_updates(settings: Settings) -> pd.DataFrame:
         mu = _branches.kernel(name, k)
         errors = [_find_error(mu, decay) for decay in (SHRINK / STEP_RATE, 0.0)]
         rows.append(("TRAJ-65.frozen", f"quadratic {name} k={k}", *errors))
-        rows.append(("TRAJ-65.table-1", f"quadratic {name} k={k}", *reversed(errors)))
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
 
 
@@ -39,7 +38,10 @@ def _find_error(mu: np.ndarray, decay: float) -> float:
     """Of the side-trip under the schedule that is right for a decay."""
     k = len(mu) - 1
     generator = rng(0, "eval", k)
-    start, updates = generator.standard_normal(DIMENSIONS), generator.standard_normal((k, DIMENSIONS))
+    start, updates = (
+        generator.standard_normal(DIMENSIONS),
+        generator.standard_normal((k, DIMENSIONS)),
+    )
     schedule = equivalent_schedule(lambda step: STEP_RATE, mu, 0, decay=decay)
     main = _follow(start, updates, np.full(k, STEP_RATE))
     trip = _follow(start, updates, np.array([schedule(step) for step in range(k)]))
