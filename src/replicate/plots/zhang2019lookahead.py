@@ -98,6 +98,20 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+def accuracy_by_setup(table: pd.DataFrame) -> Axes:
+    """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
+    intervals.
+
+    table: what `replication` gives, of one data set.
+    """
+    _, ((ax,),) = grid(1, 1, (5.2, 2.6))
+    sns.stripplot(table, x="top1", y="arm", color="0.7", size=3, ax=ax)
+    sns.pointplot(table, x="top1", y="arm", errorbar=interval, linestyle="none", ax=ax)
+    ax.set(xlabel="test top-1 [fraction]", ylabel="")
+    return ax
+
+
+@unless_empty
 def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
     """Test accuracy by place in a cycle, statistics of BatchNorm as they are and re-estimated.
 
