@@ -198,16 +198,22 @@ def test_continuations_are_those_of_dull_loops(folder, follow):
     table = continuations.continue_run(NET, {"seed": SEED}, folder, [folder], "cpu").set_index(
         "arm"
     )
-    ends = [follow(stream=100 + i)[-1].numpy() for i in range(8)]
-    centre = sum(ends) / 8
-    pairs = list(combinations(range(8), 2))
-    distances = [np.linalg.norm(ends[i] - ends[j]) for i, j in pairs]
-    cosines = [cosine(ends[i] - centre, ends[j] - centre) for i, j in pairs]
-    row = table.loc["continuations"]
-    assert row.spread == pytest.approx(np.std(distances, ddof=1) / np.mean(distances), rel=1e-2)
-    assert row.largest_cosine == pytest.approx(max(abs(c + 1 / 7) for c in cosines), rel=1e-2)
-    radius = np.sqrt(np.mean([((end - centre) ** 2).sum() for end in ends]))
-    assert row.radius == pytest.approx(radius, rel=1e-3) == table.loc["gaussian points"].radius
+    points = {
+        "continuations": [follow(stream=100 + i)[-1].numpy() for i in range(8)],
+        "one continuation": [follow(stream=100)[k].numpy() for k in (3, 7, 11, 15, 18, 22, 26, 30)],
+    }
+    for arm, ends in points.items():
+        centre = sum(ends) / 8
+        pairs = list(combinations(range(8), 2))
+        distances = [np.linalg.norm(ends[i] - ends[j]) for i, j in pairs]
+        cosines = [cosine(ends[i] - centre, ends[j] - centre) for i, j in pairs]
+        row = table.loc[arm]
+        assert row.spread == pytest.approx(np.std(distances, ddof=1) / np.mean(distances), rel=1e-2)
+        assert row.largest_cosine == pytest.approx(max(abs(c + 1 / 7) for c in cosines), rel=1e-2)
+        radius = np.sqrt(np.mean([((end - centre) ** 2).sum() for end in ends]))
+        assert row.radius == pytest.approx(radius, rel=1e-3)
+    assert table.loc["gaussian points"].radius == pytest.approx(table.loc["continuations"].radius)
+    assert table.loc["gaussian points"].spread < 0.1 < table.loc["one continuation"].spread
 
 
 def test_points_on_a_simplex_have_neither_spread_nor_directions_of_their_own():

@@ -28,8 +28,9 @@ def count_seeds(settings: Settings) -> int:
 
 
 def looks(settings: Settings, longest: int) -> list[int]:
-    """The steps at which a trip of at most `longest` steps is looked at."""
-    return [k for k in LOOKS if k <= min(longest, max(settings.two_point))]
+    """The steps at which a trip of at most `longest` steps is looked at, its end included."""
+    end = min(longest, max(settings.two_point))
+    return sorted({*(k for k in LOOKS if k < end), end})
 
 
 def run_main(settings: Settings) -> runs.Runs:

@@ -23,7 +23,7 @@ from replicate.streams import rng
 
 COUNT = 8  # continuations; the claims file's
 ENDS_STREAM = 100  # streams of mini-batches from here on, one a continuation
-ARMS = ("continuations", "gaussian points")
+ARMS = ("continuations", "gaussian points", "one continuation")
 
 
 def length(settings: Settings) -> int:
@@ -32,8 +32,8 @@ def length(settings: Settings) -> int:
 
 
 def operations(settings: Settings) -> float:
-    """Multiplications and additions of the continuations."""
-    steps = COUNT * length(settings)
+    """Multiplications and additions of the continuations, and of one of them once more."""
+    steps = (COUNT + 1) * length(settings)
     return _trips.count_seeds(settings) * _branches.count_training(settings, steps)
 
 
@@ -52,7 +52,8 @@ def continuations(settings: Settings) -> pd.DataFrame:
 
     Columns: seed, arm, spread (standard deviation over mean of the distances of all pairs),
     largest_cosine (largest |cos_ij + 1/(n - 1)|), radius (RMS distance from the mean). Arms: the
-    continuations, and Gaussian points in as many dimensions with the same radius.
+    continuations; Gaussian points in as many dimensions with the same radius; one continuation: COUNT
+    points of it, as many steps apart.
     """
     return _trips.run_each(continue_run, settings, after=_trips.run_main(settings)).table
 
@@ -62,16 +63,21 @@ def continue_run(
 ) -> pd.DataFrame:
     """The continuations of one seed."""
     main, start, _ = _trips.load_last_branch(settings, point["seed"], parents, device)
-    stop = start.step + length(settings)
-    branches = (
-        training.branch(start, main.data, main.rate, main.seed, ENDS_STREAM + i, stop)
-        for i in range(COUNT)
-    )
-    ends = np.stack([training.flat_weights(end.model).double().cpu().numpy() for end in branches])
+    last = length(settings)
+    ends = np.concatenate([_walk(main, start, ENDS_STREAM + i, [last]) for i in range(COUNT)])
+    along = _walk(main, start, ENDS_STREAM, [last * (i + 1) // COUNT for i in range(COUNT)])
     drawn = rng(main.seed, "eval", 0, ENDS_STREAM).standard_normal(ends.shape)
     drawn *= _radius(ends) / _radius(drawn)
-    rows = [_describe(points) for points in (ends, drawn)]
+    rows = [_describe(points) for points in (ends, drawn, along)]
     return pd.DataFrame(rows).assign(arm=ARMS)
+
+
+def _walk(main: _branches.Main, start: training.State, stream: int, stops: list[int]) -> np.ndarray:
+    """The weights after each of so many steps on the mini-batches of a stream, (stops, parameters)
+    float64.
+    """
+    points = _trips.walk(main, start, main.rate, stream, stops)
+    return np.stack([weights.double().cpu().numpy() for _, weights in points])
 
 
 def _describe(points: np.ndarray) -> dict[str, float]:

@@ -32,9 +32,10 @@ ARMS = ("raw", "average", *TRIPS_OF_ADAMW)
 
 
 def windows(settings: Settings) -> list[tuple[str, int]]:
-    """(kernel, k) of every window; those of 10 steps are too short for the decay."""
+    """(kernel, k) of every window but the shortest, of 10 steps, which is too short for the decay."""
     every = _branches.windows(settings)
-    return [(name, k) for name, k in every if min(_trips.LOOKS) < k <= max(_trips.LOOKS)]
+    shortest = min(k for _, k in every)
+    return [(name, k) for name, k in every if shortest < k <= max(_trips.LOOKS)]
 
 
 def ks(settings: Settings) -> set[int]:

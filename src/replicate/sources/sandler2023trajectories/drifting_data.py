@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from replicate import training
@@ -37,10 +36,18 @@ def length(settings: Settings) -> int:
     return settings.first_branch // 2
 
 
+def stops(settings: Settings) -> list[int]:
+    """The steps after which a run is looked at, all of them where it has no more."""
+    steps = length(settings)
+    return sorted(
+        {max(1, round(steps * look / LOOKS_OF_RUN)) for look in range(1, LOOKS_OF_RUN + 1)}
+    )
+
+
 def operations(settings: Settings) -> float:
     """Multiplications and additions of every run and look."""
     runs_of_seed = len(DRIFTS) * len(RATES)
-    looks = len(DRIFTS) * len(ARMS) * LOOKS_OF_RUN
+    looks = len(DRIFTS) * len(ARMS) * len(stops(settings))
     steps = _branches.count_training(settings, runs_of_seed * length(settings))
     forward, _ = kit.operations_per_image(settings, settings.dataset)
     return _trips.count_seeds(settings) * (steps + looks * settings.hessian_images * forward)
@@ -59,8 +66,8 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         for arm, curve in curves.groupby("arm", sort=False, dropna=False):
             arrived = curve.step[curve.loss <= large.loss.mean()]
             late = curve.loss[curve.step > 0.5 * longest].mean()
-            found = {"arm": arm, "late_loss": late, "steps": arrived.min(), "longest": longest}
-            rows.append(dict(zip(cells, key, strict=True)) | found)
+            judged = {"arm": arm, "late_loss": late, "steps": arrived.min(), "longest": longest}
+            rows.append(dict(zip(cells, key, strict=True)) | judged)
     return pd.DataFrame(rows)
 
 
@@ -105,10 +112,10 @@ def _follow(main: _branches.Main, data: Turning, factor: float, arm: str) -> lis
     settings, state = main.settings, main.state()
     steps = length(settings)
     rate = schedules.constant(factor * settings.lr)
-    average = _Average(training.flat_weights(state.model), min(AVERAGING_STEPS, steps // 6))
+    average = _Average(training.flat_weights(state.model), min(AVERAGING_STEPS, max(1, steps // 6)))
     state = training.State(state.model, state.optimizer, (average,))
     rows = []
-    for stop in np.linspace(0, steps, LOOKS_OF_RUN + 1).round().astype(int)[1:].tolist():
+    for stop in stops(settings):
         state, _ = training.advance(state, data, rate, main.seed, MAIN, stop)
         evaluate = _evaluate_at(main, data, stop)
         points = {arm: training.flat_weights(state.model)}

@@ -65,7 +65,7 @@ def follow_directions(
     main, start, ends = _trips.load_last_branch(settings, point["seed"], parents, device)
     middle = ends[f"swa k={max(settings.swa)}"].to(device).float()
     spectrum = _hessian.find_directions(main, middle, settings.directions)
-    count = len(spectrum) // THIRDS
+    count = max(1, len(spectrum) // THIRDS)
     groups = (
         spectrum.vectors[:count],
         spectrum.vectors[-count:],
