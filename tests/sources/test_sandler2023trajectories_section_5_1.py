@@ -188,7 +188,9 @@ def test_flatness_is_that_of_exact_products_at_a_dull_loops_points(folder, image
     for arm, weights in ends_of(images, 30).items():
         product = product_with_hessian(images, weights)
         size = 2 * (len(weights),)
-        (largest,) = eigsh(LinearOperator(size, product), 1, which="LA", return_eigenvectors=False)
+        (largest,) = eigsh(
+            LinearOperator(size, product), 1, which="LA", tol=1e-3, return_eigenvectors=False
+        )
         assert found.loc[arm].sharpness == pytest.approx(largest, rel=0.02)
         estimate = np.mean([z @ product(z) for z in probes])
         assert found.loc[arm].trace == pytest.approx(estimate, rel=0.02)

@@ -12,7 +12,7 @@ from replicate import runs, training
 from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-LOOKS = (10, 30, 100, 300, 1000)  # steps of a trip; the paper draws curves over 1000
+TRIP_LOOKS = (10, 30, 100, 300, 1000)  # steps of a trip; the paper draws curves over 1000
 MOST_SEEDS = 8  # ours; a firm word takes 5
 PRODUCT_COST = 3  # gradients' work in a Hessian product, about
 
@@ -30,7 +30,7 @@ def count_seeds(settings: Settings) -> int:
 def looks(settings: Settings, longest: int) -> list[int]:
     """The steps at which a trip of at most `longest` steps is looked at, its end included."""
     end = min(longest, max(settings.two_point))
-    return sorted({*(k for k in LOOKS if k < end), end})
+    return sorted({*(k for k in TRIP_LOOKS if k < end), end})
 
 
 def run_main(settings: Settings) -> runs.Runs:

@@ -28,7 +28,7 @@ ARMS = ("continuations", "gaussian points", "one continuation")
 
 def length(settings: Settings) -> int:
     """Steps of a continuation: the longest trip of Figures 6 and 7."""
-    return max(_trips.looks(settings, max(_trips.LOOKS)))
+    return max(_trips.looks(settings, max(_trips.TRIP_LOOKS)))
 
 
 def operations(settings: Settings) -> float:

@@ -35,7 +35,7 @@ def windows(settings: Settings) -> list[tuple[str, int]]:
     """(kernel, k) of every window but the shortest, of 10 steps, which is too short for the decay."""
     every = _branches.windows(settings)
     shortest = min(k for _, k in every)
-    return [(name, k) for name, k in every if shortest < k <= max(_trips.LOOKS)]
+    return [(name, k) for name, k in every if shortest < k <= max(_trips.TRIP_LOOKS)]
 
 
 def ks(settings: Settings) -> set[int]:

@@ -10,6 +10,7 @@ network learns, and what counts is the loss on the images as they stand at that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -24,9 +25,9 @@ from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.training import schedules
 
 DRIFTS = {"none": 0.0, "slow": 90.0, "fast": 360.0}  # ours: degrees that the images turn by in all
-RATES = {"large rate": 1.0, "small rate": 0.4, "smallest rate": 0.1}  # the first two: Fig. 9
+FACTORS = {"large rate": 1.0, "small rate": 0.4, "smallest rate": 0.1}  # the first two: Fig. 9
 AVERAGE_OF = {"large rate": "average", "small rate": "average at the small rate"}
-ARMS = (*RATES, *AVERAGE_OF.values())
+ARMS = (*FACTORS, *AVERAGE_OF.values())
 AVERAGING_STEPS = 450  # section 5.1
 LOOKS_OF_RUN = 30  # ours
 
@@ -46,7 +47,7 @@ def stops(settings: Settings) -> list[int]:
 
 def operations(settings: Settings) -> float:
     """Multiplications and additions of every run and look."""
-    runs_of_seed = len(DRIFTS) * len(RATES)
+    runs_of_seed = len(DRIFTS) * len(FACTORS)
     looks = len(DRIFTS) * len(ARMS) * len(stops(settings))
     steps = _branches.count_training(settings, runs_of_seed * length(settings))
     forward, _ = kit.operations_per_image(settings, settings.dataset)
@@ -101,27 +102,30 @@ def train_with_drift(
     tables = []
     for drift, degrees in DRIFTS.items():
         data = Turning(settings, main.images, device, degrees, length(settings))
-        for arm, factor in RATES.items():
-            rows = _follow(main, data, factor, arm)
-            tables.append(pd.DataFrame(rows, columns=["arm", "step", "loss"]).assign(drift=drift))
+        rows = list(_follow(main, data))
+        tables.append(pd.DataFrame(rows, columns=["arm", "step", "loss"]).assign(drift=drift))
     return pd.concat(tables, ignore_index=True)
 
 
-def _follow(main: _branches.Main, data: Turning, factor: float, arm: str) -> list[tuple]:
-    """(arm, step, loss) of a run at a constant rate and of its average."""
-    settings, state = main.settings, main.state()
-    steps = length(settings)
-    rate = schedules.constant(factor * settings.lr)
-    average = _Average(training.flat_weights(state.model), min(AVERAGING_STEPS, max(1, steps // 6)))
-    state = training.State(state.model, state.optimizer, (average,))
-    rows = []
-    for stop in stops(settings):
-        state, _ = training.advance(state, data, rate, main.seed, MAIN, stop)
+def _follow(main: _branches.Main, data: Turning) -> Iterator[tuple[str, int, float]]:
+    """(arm, step, loss) of a run at each of the constant rates and of the averages."""
+    states = {arm: _begin(main) for arm in FACTORS}
+    for stop in stops(main.settings):
+        for arm, factor in FACTORS.items():
+            rate = schedules.constant(factor * main.settings.lr)
+            states[arm], _ = training.advance(states[arm], data, rate, main.seed, MAIN, stop)
         evaluate = _evaluate_at(main, data, stop)
-        points = {arm: training.flat_weights(state.model)}
-        points |= {AVERAGE_OF[arm]: average.value} if arm in AVERAGE_OF else {}
-        rows += [(name, stop, evaluate(each)["train_loss"]) for name, each in points.items()]
-    return rows
+        points = {arm: training.flat_weights(state.model) for arm, state in states.items()}
+        points |= {name: states[arm].averages[0].value for arm, name in AVERAGE_OF.items()}
+        yield from ((arm, stop, evaluate(each)["train_loss"]) for arm, each in points.items())
+
+
+def _begin(main: _branches.Main) -> training.State:
+    """The state before the first step, with an average that starts at its weights."""
+    state = main.state()
+    steps = min(AVERAGING_STEPS, max(1, length(main.settings) // 6))
+    average = _Average(training.flat_weights(state.model), steps)
+    return training.State(state.model, state.optimizer, (average,))
 
 
 def _evaluate_at(main: _branches.Main, data: Turning, stop: int) -> training.Evaluator:

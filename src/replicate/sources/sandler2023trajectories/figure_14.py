@@ -37,7 +37,7 @@ def length(settings: Settings) -> int:
 def windows(settings: Settings) -> list[int]:
     """The windows of SWA that fit between two side-trips."""
     room = round(length(settings) * (LEAVES[1] - LEAVES[0]))
-    return [k for k in settings.swa if k <= min(room, max(_trips.LOOKS))]
+    return [k for k in settings.swa if k <= min(room, max(_trips.TRIP_LOOKS))]
 
 
 def operations(settings: Settings) -> float:

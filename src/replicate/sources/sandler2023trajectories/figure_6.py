@@ -22,9 +22,9 @@ from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.figure_5 import METRICS
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-POINTS = ("raw", "midpoint", "half-rate", "other-batches", "other half-rate")
-MEANS = tuple(f"{arm} all along" for arm in POINTS)  # over the looks; what `derive` adds
-TRIPS = {  # arm -> the factor of the rate, the stream of mini-batches
+COMPARED = ("raw", "midpoint", "half-rate", "other-batches", "other half-rate")
+MEANS = tuple(f"{arm} all along" for arm in COMPARED)  # over the looks; what `derive` adds
+RATES_AND_STREAMS = {  # arm -> the factor of the rate, the stream of mini-batches
     "raw": (1.0, MAIN),
     "half-rate": (0.5, MAIN),
     "other-batches": (1.0, OTHER),
@@ -41,14 +41,14 @@ COUNTERPARTS = {
 
 def looks(settings: Settings) -> list[int]:
     """The steps of the trips at which weights are compared."""
-    return _trips.looks(settings, max(_trips.LOOKS))
+    return _trips.looks(settings, max(_trips.TRIP_LOOKS))
 
 
 def operations(settings: Settings) -> float:
     """Multiplications and additions of four trips and the evaluation of five points a look."""
     stops = looks(settings)
-    trips = _branches.count_training(settings, len(TRIPS) * max(stops))
-    points = _branches.count_evaluation(settings, len(POINTS) * len(stops))
+    trips = _branches.count_training(settings, len(RATES_AND_STREAMS) * max(stops))
+    points = _branches.count_evaluation(settings, len(COMPARED) * len(stops))
     return _trips.count_seeds(settings) * (trips + points)
 
 
@@ -61,7 +61,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    fields={"arm": (*POINTS, *MEANS), "k": looks},
+    fields={"arm": (*COMPARED, *MEANS), "k": looks},
     metrics=(*METRICS[:4], "apart", "travelled"),
     datasets=("digits", "cifar10-1000"),
     needs_data=True,
@@ -91,14 +91,14 @@ def follow_trips(
     origin, metrics = training.flat_weights(start.model), main.evaluator()
     paths = {
         arm: dict(_trips.walk(main, start, _scale(main.rate, factor), stream, looks(settings)))
-        for arm, (factor, stream) in TRIPS.items()
+        for arm, (factor, stream) in RATES_AND_STREAMS.items()
     }
     mu = averaging.two_point(1)  # of every length the same two weights
     rows = []
     for k in looks(settings):
         points = {arm: path[k] for arm, path in paths.items()}
         points["midpoint"] = float(mu[0]) * origin.double() + float(mu[-1]) * points["raw"].double()
-        for arm in POINTS:
+        for arm in COMPARED:
             distances = {
                 "apart": training.distance(points[arm], points[COUNTERPARTS[arm]]),
                 "travelled": training.distance(points[arm], origin),

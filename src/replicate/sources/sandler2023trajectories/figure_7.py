@@ -3,7 +3,7 @@ whose rate falls linearly.
 
     cos(g_b(theta_t), g_b(theta_0)),   |g_b(theta_t)| / |g_b(theta_0)|,   L_b(theta_t)
 
-b: BATCHES mini-batches that nobody trains on, each with its noise and augmentation as drawn once.
+b: FIXED_BATCHES mini-batches that nobody trains on, each with its noise and augmentation as drawn once.
 It is what Lemma 2 takes for constant. BatchNorm normalises each batch by itself, as in training.
 """
 
@@ -22,20 +22,20 @@ from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-BATCHES = 20  # ours; the paper shows one
-FIXED, FRESH, AGAIN = (DRAWS + i for i in (2, 3, 4))  # streams on which nobody trains
-TRIPS = ("constant", "decaying", "other constant", "other decaying")
-ARMS = (*TRIPS, "fresh batches", "same images")
+FIXED_BATCHES = 20  # ours; the paper shows one
+FIXED, FRESH, REDRAWN = (DRAWS + i for i in (2, 3, 4))  # streams on which nobody trains
+TRIPS_OF_TWO_RATES = ("constant", "decaying", "other constant", "other decaying")
+ARMS = (*TRIPS_OF_TWO_RATES, "fresh batches", "same images")
 LOWEST = 0.05  # share of batches below the cosine that is judged
 HIGHEST = 0.8  # share of batches below the change of norm that is judged
 
 
 def looks(settings: Settings) -> list[int]:
     """The steps of the trips at which gradients are taken, the start included."""
-    return [0, *_trips.looks(settings, max(_trips.LOOKS))]
+    return [0, *_trips.looks(settings, max(_trips.TRIP_LOOKS))]
 
 
-def controlled(settings: Settings) -> list[int]:
+def list_controlled(settings: Settings) -> list[int]:
     """The steps at which gradients are taken on trips with other mini-batches: the windows that
     have such controls in Figure 5.
     """
@@ -44,8 +44,8 @@ def controlled(settings: Settings) -> list[int]:
 
 def operations(settings: Settings) -> float:
     """Multiplications and additions of the trips and of all gradients."""
-    stops, others = looks(settings), controlled(settings)
-    gradients = BATCHES * (2 * len(stops) + 2 * len(others) + len(stops) + 1)
+    stops, others = looks(settings), list_controlled(settings)
+    gradients = FIXED_BATCHES * (2 * len(stops) + 2 * len(others) + len(stops) + 1)
     steps = 2 * max(stops) + 2 * max(others, default=0) + gradients
     return _trips.count_seeds(settings) * _branches.count_training(settings, steps)
 
@@ -102,7 +102,7 @@ def follow_gradients(
     """Every trip of one seed."""
     main, start, _ = _trips.load_last_branch(settings, point["seed"], parents, device)
     model = kit.network(settings, 0, main.images, device)
-    fixed = [main.data.batch(main.seed, FIXED, number) for number in range(BATCHES)]
+    fixed = [main.data.batch(main.seed, FIXED, number) for number in range(FIXED_BATCHES)]
     surfaces = [training.Surface(model, [batch]) for batch in fixed]
     constant: dict[int, np.ndarray] = {}
     tables = []
@@ -118,14 +118,16 @@ def follow_gradients(
                 "norm": _lengths(gradients) / _lengths(constant[0]),
                 "loss": [surface.loss(weights) for surface in surfaces],
             }
-            tables.append(pd.DataFrame({"arm": arm, "k": k, "batch": range(BATCHES), **columns}))
+            tables.append(
+                pd.DataFrame({"arm": arm, "k": k, "batch": range(FIXED_BATCHES), **columns})
+            )
     return pd.concat(tables, ignore_index=True)
 
 
 def _plan(main: _branches.Main, start) -> Iterator[tuple[str, Callable, int, list[int]]]:
     """(arm, schedule, stream, looks) of each trip, the constant one first."""
     settings, stops = main.settings, looks(main.settings)
-    others, kernel = controlled(settings), averaging.swa(max(stops))
+    others, kernel = list_controlled(settings), averaging.swa(max(stops))
     decaying = averaging.equivalent_schedule(main.rate, kernel, start.step)
     yield "constant", main.rate, MAIN, stops
     yield "decaying", decaying, MAIN, stops
@@ -139,9 +141,9 @@ def _compare_batches(
     """Gradients of fresh batches, and at the last look of the same images anew, beside those of the
     fixed ones.
     """
-    pairs = {"fresh batches": [main.data.batch(main.seed, FRESH, k * BATCHES + number) for number in range(BATCHES)]}  # fmt: skip
+    pairs = {"fresh batches": [main.data.batch(main.seed, FRESH, k * FIXED_BATCHES + number) for number in range(FIXED_BATCHES)]}  # fmt: skip
     if k == max(looks(main.settings)):
-        pairs["same images"] = [_draw_again(main, number) for number in range(BATCHES)]
+        pairs["same images"] = [_draw_again(main, number) for number in range(FIXED_BATCHES)]
     for arm, batches in pairs.items():
         surfaces = [training.Surface(model, [batch]) for batch in batches]
         gradients = _take_gradients(surfaces, weights)
@@ -150,7 +152,7 @@ def _compare_batches(
             "norm": _lengths(gradients) / _lengths(fixed[0]),
             "loss": [surface.loss(weights) for surface in surfaces],
         }
-        yield pd.DataFrame({"arm": arm, "k": k, "batch": range(BATCHES), **columns})
+        yield pd.DataFrame({"arm": arm, "k": k, "batch": range(FIXED_BATCHES), **columns})
 
 
 def _draw_again(main: _branches.Main, number: int) -> tuple:
@@ -158,7 +160,7 @@ def _draw_again(main: _branches.Main, number: int) -> tuple:
     epoch, index = divmod(number, main.data.per_epoch)
     rows = slice(index * main.data.size, (index + 1) * main.data.size)
     order = main.data.tables(main.seed, FIXED, epoch)["order"]
-    tables = main.data.tables(main.seed, AGAIN, epoch) | {"order": order}
+    tables = main.data.tables(main.seed, REDRAWN, epoch) | {"order": order}
     return main.data.gather({name: table[rows] for name, table in tables.items()})
 
 

@@ -19,10 +19,10 @@ from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import SEED_LIMIT
 
-ENDS = ("continuation", "another initialisation")
-ARMS = (*ENDS, "before the branch")
+ENDS_OF_OTHERS = ("continuation", "another initialisation")
+ARMS = (*ENDS_OF_OTHERS, "before the branch")
 LOOKS_A_HALF = 24  # ours; so many times before the branch point and after it
-THIRD = LOOKS_A_HALF // 3  # looks of the last third of a half
+LAST_LOOKS = LOOKS_A_HALF // 3  # looks of the last third of a half
 
 
 def operations(settings: Settings) -> float:
@@ -50,17 +50,17 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         before = distances[: LOOKS_A_HALF + 1]
         falls = float((np.diff(before) < 0).mean()) if len(distances) > 1 else np.nan
         rows.append({**row, "falls": falls, "drift": _drift(distances)})
-        if row["arm"] == ENDS[0]:
+        if row["arm"] == ENDS_OF_OTHERS[0]:
             rows.append({**row, "arm": ARMS[-1], "falls": np.nan, "drift": _drift(before)})
     return pd.DataFrame(rows)
 
 
 def _drift(distances: np.ndarray) -> float:
-    """Over the last THIRD looks; NaN where there are fewer."""
-    if len(distances) < THIRD:
+    """Over the last LAST_LOOKS looks; NaN where there are fewer."""
+    if len(distances) < LAST_LOOKS:
         return np.nan
-    first, second = np.split(distances[-THIRD:], 2)
-    return float((second.mean() - first.mean()) / distances[-THIRD:].mean())
+    first, second = np.split(distances[-LAST_LOOKS:], 2)
+    return float((second.mean() - first.mean()) / distances[-LAST_LOOKS:].mean())
 
 
 @experiment(
@@ -99,7 +99,7 @@ def follow_run(
         path[stop] = training.flat_weights(state.model)
         if stop == half:
             branched = training.branch(state, main.data, main.rate, main.seed, OTHER, 2 * half)
-    ends = {ENDS[0]: branched, ENDS[1]: _train_another(main, half)}
+    ends = {ENDS_OF_OTHERS[0]: branched, ENDS_OF_OTHERS[1]: _train_another(main, half)}
     rows = [
         {"arm": arm, "look": look, "step": stop,
          "distance": training.distance(path[stop], training.flat_weights(end.model))}

@@ -24,7 +24,7 @@ PROBES = 20  # random vectors of the trace
 
 def window(settings: Settings) -> int:
     """The longest window of SWA in Figure 5."""
-    return max(k for k in settings.swa if k <= max(_trips.LOOKS))
+    return max(k for k in settings.swa if k <= max(_trips.TRIP_LOOKS))
 
 
 def operations(settings: Settings) -> float:

@@ -16,7 +16,7 @@ from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import rng
 
-DIMENSIONS = 50  # of weights and updates; each is a case by itself
+WEIGHTS = 50  # of weights and updates; each is a case by itself
 SHRINK = 1e-4  # lambda d of a step; 0.1 over 1000 steps, as AdamW's run on a network has it
 STEP_RATE = 1e-3
 
@@ -39,8 +39,8 @@ def _find_error(mu: np.ndarray, decay: float) -> float:
     k = len(mu) - 1
     generator = rng(0, "eval", k)
     start, updates = (
-        generator.standard_normal(DIMENSIONS),
-        generator.standard_normal((k, DIMENSIONS)),
+        generator.standard_normal(WEIGHTS),
+        generator.standard_normal((k, WEIGHTS)),
     )
     schedule = equivalent_schedule(lambda step: STEP_RATE, mu, 0, decay=decay)
     main = _follow(start, updates, np.full(k, STEP_RATE))

@@ -30,7 +30,7 @@ ARMS = ("raw", "average", *TRIPS_HERE)
 def windows(settings: Settings) -> list[tuple[str, int]]:
     """(kernel, k) of every window."""
     every = _branches.windows(settings)
-    return [(name, k) for name, k in every if name in KERNELS_HERE and k <= max(_trips.LOOKS)]
+    return [(name, k) for name, k in every if name in KERNELS_HERE and k <= max(_trips.TRIP_LOOKS)]
 
 
 def ks(settings: Settings) -> set[int]:

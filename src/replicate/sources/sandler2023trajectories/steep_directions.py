@@ -24,7 +24,7 @@ THIRDS = 3  # steep: the first third of the directions, flat: the last
 
 def window(settings: Settings) -> int:
     """Steps of the moving average: of SWA's the longest of Figure 5, or a third of the path."""
-    return min(max(_trips.LOOKS), settings.longest // 3)
+    return min(max(_trips.TRIP_LOOKS), settings.longest // 3)
 
 
 def operations(settings: Settings) -> float:
