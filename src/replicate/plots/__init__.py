@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         two_scales,
     )
     from replicate.plots.sandler2023trajectories_trips import (
+        batch_gradients,
         distances_to_ends,
-        fixed_gradients,
         flat_and_steep,
         gains,
         losses_under_drift,

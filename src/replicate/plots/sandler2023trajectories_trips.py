@@ -17,7 +17,7 @@ APART_LABELS = {
     "other-batches": "two runs at the full rate",
 }
 ALONG = {"raw": "-", "midpoint": "-", "half-rate": "--", "other-batches": ":"}
-GRADIENTS = (  # of Figure 7: arm, metric, its name
+COSINES = (  # of Figure 7: arm, metric, its name
     ("constant", "cosine", "with the start"),
     ("decaying", "cosine", "decaying trip, with the start"),
     ("decaying", "parallel", "decaying trip, with the parallel point"),
@@ -47,7 +47,7 @@ def trips_apart(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
 
 
 @unless_empty
-def fixed_gradients(table: pd.DataFrame) -> np.ndarray:
+def batch_gradients(table: pd.DataFrame) -> np.ndarray:
     """Figure 7, by steps: cosines of gradients of fixed batches, their norms over those at the start,
     the batches' losses.
 
@@ -58,10 +58,10 @@ def fixed_gradients(table: pd.DataFrame) -> np.ndarray:
     metrics = ["cosine", "parallel", "between", "norm", "loss"]
     rows = rows.groupby(["seed", "arm", "k"], as_index=False)[metrics].mean()
     cosines = [
-        rows[rows.arm == arm].assign(value=rows[metric], of=name) for arm, metric, name in GRADIENTS
+        rows[rows.arm == arm].assign(value=rows[metric], of=name) for arm, metric, name in COSINES
     ]
     _, axes = grid(1, 3, (4.2, 3.4))
-    names = [name for _, _, name in GRADIENTS]
+    names = [name for _, _, name in COSINES]
     _draw_lines(axes[0][0], pd.concat(cosines), "k", "value", "of", names)
     axes[0][0].axhline(0.5, color="0.8", zorder=0)
     axes[0][0].set_ylabel("cosine of gradients")

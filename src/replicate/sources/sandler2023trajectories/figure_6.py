@@ -22,8 +22,8 @@ from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.figure_5 import METRICS
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-COMPARED = ("raw", "midpoint", "half-rate", "other-batches", "other half-rate")
-MEANS = tuple(f"{arm} all along" for arm in COMPARED)  # over the looks; what `derive` adds
+ENDS_COMPARED = ("raw", "midpoint", "half-rate", "other-batches", "other half-rate")
+MEANS = tuple(f"{arm} all along" for arm in ENDS_COMPARED)  # over the looks; what `derive` adds
 RATES_AND_STREAMS = {  # arm -> the factor of the rate, the stream of mini-batches
     "raw": (1.0, MAIN),
     "half-rate": (0.5, MAIN),
@@ -48,7 +48,7 @@ def operations(settings: Settings) -> float:
     """Multiplications and additions of four trips and the evaluation of five points a look."""
     stops = looks(settings)
     trips = _branches.count_training(settings, len(RATES_AND_STREAMS) * max(stops))
-    points = _branches.count_evaluation(settings, len(COMPARED) * len(stops))
+    points = _branches.count_evaluation(settings, len(ENDS_COMPARED) * len(stops))
     return _trips.count_seeds(settings) * (trips + points)
 
 
@@ -61,7 +61,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    fields={"arm": (*COMPARED, *MEANS), "k": looks},
+    fields={"arm": (*ENDS_COMPARED, *MEANS), "k": looks},
     metrics=(*METRICS[:4], "apart", "travelled"),
     datasets=("digits", "cifar10-1000"),
     needs_data=True,
@@ -98,7 +98,7 @@ def follow_trips(
     for k in looks(settings):
         points = {arm: path[k] for arm, path in paths.items()}
         points["midpoint"] = float(mu[0]) * origin.double() + float(mu[-1]) * points["raw"].double()
-        for arm in COMPARED:
+        for arm in ENDS_COMPARED:
             distances = {
                 "apart": training.distance(points[arm], points[COUNTERPARTS[arm]]),
                 "travelled": training.distance(points[arm], origin),
