@@ -117,7 +117,7 @@ def test_list_names_sources_experiments_and_presets(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert (
         NAME in out
-        and "experiments: appendix_a, figure_4, figure_5, figure_9, figure_11, last_steps, radius, "
+        and "experiments: appendix_a, continuations, decoupled_decay, drifting_data, figure_4, figure_5, "
         in out
         and "cpu: quadratic, digits, cifar10" in out
     )

@@ -79,19 +79,30 @@ def test_a_source_maps_names_to_experiments():
     source = Source(NAME)
     assert list(source) == [
         "appendix_a",
+        "continuations",
+        "decoupled_decay",
+        "drifting_data",
         "figure_4",
         "figure_5",
+        "figure_6",
+        "figure_7",
+        "figure_8",
         "figure_9",
         "figure_11",
+        "figure_14",
+        "flatness",
+        "frozen_updates",
         "last_steps",
+        "momentum_inside",
         "radius",
         "regimes",
         "section_4",
         "spectrum",
         "spread",
+        "steep_directions",
         "table_1",
     ]
-    assert len(source) == 12
+    assert len(source) == 23
     assert {name: each.name for name, each in source.items()} == {name: name for name in source}
     assert (
         "figure_5" in source
@@ -101,7 +112,7 @@ def test_a_source_maps_names_to_experiments():
     )
 
 
-@pytest.mark.parametrize("name", ["figure_6", "settings", "presets", "_branches", "__init__", ""])
+@pytest.mark.parametrize("name", ["figure_99", "settings", "presets", "_branches", "__init__", ""])
 def test_what_is_no_experiment_is_met_with_the_nearest(name):
     with pytest.raises(BadParameter, match=f"unknown experiment of {NAME}"):
         Source(NAME)[name]

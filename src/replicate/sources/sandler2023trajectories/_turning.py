@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import ndimage
 
 from replicate import datasets
 from replicate.sources import images as kit
@@ -57,6 +56,8 @@ def turn(images: np.ndarray, degrees: float) -> np.ndarray:
 
     Between pixels bilinearly; outside the image lie its edges.
     """
+    from scipy import ndimage  # here, so that a machine that runs nothing of it needs none of it
+
     turned = ndimage.rotate(
         images.astype(np.float32), degrees, axes=(2, 1), reshape=False, order=1, mode="nearest"
     )

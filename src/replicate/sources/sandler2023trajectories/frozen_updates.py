@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from replicate.averaging import equivalent_schedule
+from replicate.averaging import ema, equivalent_schedule, swa, two_point
 from replicate.sources.protocol import experiment
-from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 from replicate.streams import rng
@@ -19,6 +18,7 @@ from replicate.streams import rng
 WEIGHTS = 50  # of weights and updates; each is a case by itself
 SHRINK = 1e-4  # lambda d of a step; 0.1 over 1000 steps, as AdamW's run on a network has it
 STEP_RATE = 1e-3
+KERNELS_WITH_DECAY = {"two-point": two_point, "swa": swa, "ema": ema}
 
 
 @experiment(fields={"claim": str, "case": str}, metrics=("value", "control"), settings=ALGEBRA)
@@ -27,8 +27,9 @@ def frozen_updates(settings: Settings) -> pd.DataFrame:
     that allows for the decay, and of Table 1's for a control.
     """
     rows = []
-    for name, k in _branches.windows(settings):
-        mu = _branches.kernel(name, k)
+    windows = {"two-point": settings.two_point, "swa": settings.swa, "ema": settings.ema}
+    for name, k in ((name, k) for name, ks in windows.items() for k in ks):
+        mu = KERNELS_WITH_DECAY[name](k)
         errors = [_find_error(mu, decay) for decay in (SHRINK / STEP_RATE, 0.0)]
         rows.append(("TRAJ-65.frozen", f"quadratic {name} k={k}", *errors))
     return pd.DataFrame(rows, columns=["claim", "case", "value", "control"])
