@@ -158,7 +158,7 @@ def test_a_study_runs_on_the_data_sets_that_are_meant(study, monkeypatch):
 
 def test_an_unknown_experiment_is_met_with_the_nearest(study):
     with pytest.raises(BadParameter, match="did you mean 'figure_9'"):
-        study.run("figure_6")
+        study.run("figure_99")
 
 
 def test_a_study_shows_the_largest_record(study, monkeypatch):

@@ -90,7 +90,7 @@ def test_a_source_maps_names_to_experiments():
     )
 
 
-@pytest.mark.parametrize("name", ["figure_6", "settings", "presets", "_branches", "__init__", ""])
+@pytest.mark.parametrize("name", ["figure_60", "settings", "presets", "_branches", "__init__", ""])
 def test_what_is_no_experiment_is_met_with_the_nearest(name):
     with pytest.raises(BadParameter, match=f"unknown experiment of {NAME}"):
         Source(NAME)[name]

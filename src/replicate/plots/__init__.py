@@ -29,6 +29,14 @@ if TYPE_CHECKING:
         two_regimes,
         two_scales,
     )
+    from replicate.plots.sandler2023trajectories_trips import (
+        batch_gradients,
+        distances_to_ends,
+        flat_and_steep,
+        gains,
+        losses_under_drift,
+        trips_apart,
+    )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
         against_cost,

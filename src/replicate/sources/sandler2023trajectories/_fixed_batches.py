@@ -24,7 +24,7 @@ from replicate.sources.sandler2023trajectories._batch_settings import BatchSetti
 from replicate.sources.sandler2023trajectories._step_curves import find_minimiser
 
 NORMALISED = ("batch", "re-estimated")
-FIXED = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
+FIXED_STREAM = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
 STAGES = "stages.ckpt"
 Losses = Callable[[object], tuple[float, np.ndarray]]  # weights -> own loss, losses held out
 
@@ -80,7 +80,7 @@ class Bench:
     def load(cls, settings: BatchSettings, seed: int, folder: Path, device: str) -> Bench:
         """folder: of this seed's `leave_stages`. Raises Missing if the data set is not there."""
         main = _branches.Main.load(replace(settings.main_run, precision="float32"), seed, device)
-        images = datasets.HeldOut(main.data, seed, FIXED, settings.held_out)
+        images = datasets.HeldOut(main.data, seed, FIXED_STREAM, settings.held_out)
         stages, _ = training.load_tensor_file(folder / STAGES)
         return cls(settings, main, images, {name: w.to(device) for name, w in stages.items()})
 
@@ -110,7 +110,7 @@ class Bench:
         return gradient, step
 
     @cached_property
-    def held_out(self) -> list[tuple]:
+    def reserve(self) -> list[tuple]:
         """The held-out batches, the same for all weights of a seed."""
         size = self.settings.held_batch
         return [self.images.draw_reserved(size, j) for j in range(self.settings.held_batches)]
@@ -120,7 +120,7 @@ class Bench:
         return {NORMALISED[0]: self._normalise_each, NORMALISED[1]: self._re_estimate}[norm](batch)
 
     def _normalise_each(self, batch: tuple) -> Losses:
-        surfaces = [self.surface(each) for each in (batch, *self.held_out)]
+        surfaces = [self.surface(each) for each in (batch, *self.reserve)]
 
         def losses(weights):
             first, *rest = (surface.loss(weights) for surface in surfaces)
@@ -129,7 +129,7 @@ class Bench:
         return losses
 
     def _re_estimate(self, batch: tuple) -> Losses:
-        sets = {str(place): each for place, each in enumerate((batch, *self.held_out))}
+        sets = {str(place): each for place, each in enumerate((batch, *self.reserve))}
         data = self.main.data
         norm = kit.norm_batches(data, self.settings.batch, self.settings.estimate_batches)
         evaluator = kit.evaluator(self.network, sets, norm)

@@ -30,7 +30,7 @@ PARABOLA = 2  # degree; "can be accurately modeled by a quadratic function" (abs
 LOW_DEGREE = 4  # ours, for "a low-degree polynomial" (section 3)
 OF_CURVES = ("step", "loss", "held", "spread", "lowest", "highest")
 WORK_OF_PRODUCT = 8  # gradients' work in a Hessian product, about
-PROBES = 6  # losses that the search for the best step takes, about
+SEARCH_LOOKS = 6  # losses that the search for the best step takes, about
 
 
 def operations(settings: BatchSettings) -> float:
@@ -42,7 +42,7 @@ def operations(settings: BatchSettings) -> float:
         draws = settings.count_draws(size)
         share = min(settings.estimated, draws) / draws if size == settings.batch else 0
         look = _fixed_batches.count_looks(settings, size, share)
-        forward = size * (PROBES * image + training_step)
+        forward = size * (SEARCH_LOOKS * image + training_step)
         looks += draws * (points * look + forward)
     noise = settings.step_gradients
     noise += WORK_OF_PRODUCT * (settings.products + 1) * settings.curvature_batches

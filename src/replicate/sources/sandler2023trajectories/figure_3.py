@@ -118,7 +118,7 @@ def _reorder(bench: Bench, weights, trip: int):
     """The same function at other weights."""
     model = bench.network
     training.load_flat(model, weights)
-    models.reorder_units(model, rng(bench.main.seed, "eval", trip, _fixed_batches.FIXED))
+    models.reorder_units(model, rng(bench.main.seed, "eval", trip, _fixed_batches.FIXED_STREAM))
     return training.flat_weights(model)
 
 

@@ -1,0 +1,64 @@
+"""Data that drift: images that are turned a little further with every epoch.
+
+    x_t = the images, turned by `degrees` * (epoch of t) / (epochs of the run)
+
+Turned are the pixels as they lie in the data set, before noise is added, so that the noise stays
+what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from replicate import datasets
+from replicate.sources import images as kit
+from replicate.sources.sandler2023trajectories.settings import Settings
+
+
+@dataclass
+class Turning:
+    """Mini-batches of images that turn by `degrees` over a run of `steps`; what `training.steps`
+    takes for data.
+    """
+
+    settings: Settings
+    images: datasets.Images
+    device: str
+    degrees: float
+    steps: int
+    _latest: tuple = field(default=(), repr=False)
+
+    def __post_init__(self):
+        self._at_rest = kit.batches(self.settings, self.images, self.settings.batch, self.device)
+        self.per_epoch = self._at_rest.per_epoch
+        self.loss = self._at_rest.loss
+
+    def batch(self, seed: int, stream: int, step: int) -> tuple:
+        """Images and labels of a mini-batch, turned as far as its step says."""
+        return self.at(step).batch(seed, stream, step)
+
+    def at(self, step: int) -> datasets.Batches:
+        """The images as they stand at a step."""
+        angle = self.degrees * (step // self.per_epoch) * self.per_epoch / self.steps
+        if not angle:
+            return self._at_rest
+        if not self._latest or self._latest[0] != angle:
+            turned = replace(self.images, train_x=turn(self.images.train_x, angle))
+            batches = kit.batches(self.settings, turned, self.settings.batch, self.device)
+            self._latest = (angle, batches)
+        return self._latest[1]
+
+
+def turn(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Images (n, height, width, channels) uint8, turned counter-clockwise about their middle.
+
+    Between pixels bilinearly; outside the image lie its edges.
+    """
+    from scipy import ndimage  # here, so that a machine that runs nothing of it needs none of it
+
+    turned = ndimage.rotate(
+        images.astype(np.float32), degrees, axes=(2, 1), reshape=False, order=1, mode="nearest"
+    )
+    return np.clip(np.rint(turned), 0, 255).astype(np.uint8)
