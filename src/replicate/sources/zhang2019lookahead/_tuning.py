@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 REGIMES = {"tuned": 0, "tuned lower": -1, "tuned higher": 1}  # steps of the grid of rates
 TRIAL = ["weight_decay", "lr"]
 
 
-def choose_trial(rows: pd.DataFrame, seed: int, by: tuple[str, ...]) -> tuple | None:
-    """(weight_decay, lr) with the best mean over the other seeds; None if they lose at every trial.
+def choose_trials(rows: pd.DataFrame, by: tuple[str, ...]) -> dict[int, tuple]:
+    """Seed -> the (weight_decay, lr) with the best mean over the other seeds; no entry if those lose
+    at every trial.
 
     rows: of an arm, with columns seed, TRIAL and those of `by`, which decide in their order: of an
     accuracy the highest, of a loss the lowest is best. A trial at which any of the others was lost
     is out.
     """
-    others = rows[rows.seed != seed].groupby(TRIAL)[list(by)]
-    means = others.agg(lambda values: values.mean(skipna=False)).dropna()
-    if means.empty:
-        return None
-    rising = [name.endswith("loss") for name in by]
-    return means.sort_values(list(by), ascending=rising, kind="stable").index[0]
+    wide = rows.pivot(index="seed", columns=TRIAL, values=list(by))
+    signs = [1 if name.endswith("loss") else -1 for name in by]
+    chosen = {}
+    for seed in wide.index:
+        others = wide.drop(index=seed)
+        costs = np.array([sign * others[name].to_numpy().mean(axis=0)
+                          for name, sign in zip(by, signs, strict=True)])  # fmt: skip
+        if len(others) and np.isfinite(costs).all(axis=0).any():
+            costs[:, ~np.isfinite(costs).all(axis=0)] = np.inf
+            chosen[seed] = tuple(map(float, wide[by[0]].columns[np.lexsort(costs[::-1])[0]]))
+    return chosen
 
 
 def regimes(grid: list[float], lr: float) -> Iterator[tuple[str, float]]:

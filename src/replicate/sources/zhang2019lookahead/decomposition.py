@@ -78,16 +78,12 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
     by_arm = {arm: rows.set_index(["seed", "lr"]) for arm, rows in table.groupby("arm")}
     grid = sorted(table.lr[table.grid].unique())
     (alpha,) = table.alpha.unique()
-    for seed in table.seed.unique():
-        for arm in (*OWN_RATE, *DERIVED):
-            of_rate = arm if arm in OWN_RATE else "lookahead"
-            trials = table[(table.arm == of_rate) & table.grid]
-            chosen = _tuning.choose_trial(trials, seed, ("valid_loss",))
-            if chosen is None:
-                continue
-            for regime, rate in _tuning.regimes(grid, chosen[1]):
+    for arm in (*OWN_RATE, *DERIVED):
+        trials = table[table.arm.eq(arm if arm in OWN_RATE else "lookahead") & table.grid]
+        runs_of_arm = by_arm[arm if arm in OWN_RATE else "sgd"]
+        for seed, (_, chosen) in _tuning.choose_trials(trials, ("valid_loss",)).items():
+            for regime, rate in _tuning.regimes(grid, chosen):
                 lr = times_alpha(alpha, rate) if DERIVED.get(arm) else rate
-                row = by_arm[arm if arm in OWN_RATE else "sgd"].loc[(seed, lr)]
                 labels = {"arm": arm, "regime": regime, "seed": seed, "lr": lr}
-                edge = {"at_edge": _tuning.is_at_edge(grid, chosen[1])}
-                yield row.to_dict() | labels | edge
+                edge = {"at_edge": _tuning.is_at_edge(grid, chosen)}
+                yield runs_of_arm.loc[(seed, lr)].to_dict() | labels | edge

@@ -68,12 +68,8 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
     grid = sorted(table.lr.unique())
     for arm, trials in table.groupby("arm"):
         places = trials.set_index(["seed", *_tuning.TRIAL])
-        for seed in trials.seed.unique():
-            chosen = _tuning.choose_trial(trials, seed, CHOSEN_BY)
-            if chosen is None:
-                continue
-            for regime, lr in _tuning.regimes(grid, chosen[1]):
-                row = places.loc[(seed, chosen[0], lr)].to_dict()
+        for seed, (decay, rate) in _tuning.choose_trials(trials, CHOSEN_BY).items():
+            for regime, lr in _tuning.regimes(grid, rate):
                 labels = {"arm": arm, "regime": regime, "seed": seed, "lr": lr}
-                edge = {"at_edge": _tuning.is_at_edge(grid, chosen[1])}
-                yield row | labels | {"weight_decay": chosen[0]} | edge
+                edge = {"at_edge": _tuning.is_at_edge(grid, rate), "weight_decay": decay}
+                yield places.loc[(seed, decay, lr)].to_dict() | labels | edge
