@@ -4,13 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from lookahead_loops import SMALL, Plain, forget, mean_of
 
-from replicate.app import registry
-from replicate.sources.zhang2019lookahead import _networks, within_cycle
-
-SOURCE = registry.source("zhang2019lookahead")
-CLAIMS = registry.claims_of(SOURCE)
+from replicate.sources.zhang2019lookahead import _networks, surface, within_cycle
 
 
 def expected_arms(plain, method):
@@ -113,3 +110,71 @@ def test_a_run_that_diverges_has_no_numbers():
     made = _networks.train_run(replace(SMALL, weight_decay=10.0), point, None, [], "cpu")
     assert made.arm.tolist() == ["lookahead", "lookahead-ema", "lookahead-tail"]
     assert made[list(_networks.ALL_METRICS)].isna().all(axis=None)
+
+
+def test_places_of_the_plane_are_a_plain_loop():
+    settings = replace(SMALL, cut_at=0.5, planes=1, side=3)
+    about = {"seed": 2, "method": "lookahead", "schedule": "decayed", "lr": settings.lr}
+    pulled, free = Plain(settings, about), Plain(settings, about, last_pull=6)
+    places = {
+        "slow": pulled.seen[6],
+        "first": pulled.fast[7],
+        "middle": pulled.fast[8],
+        "last": pulled.fast[9],
+        "pull": pulled.seen[9],
+        "mean of fast": mean_of(pulled.fast[7:10]),
+        "sgd continued": free.seen[12],
+        "lookahead continued": pulled.seen[12],
+    }
+    made = surface.planes_run(settings, {"seed": 2}, None, [], "cpu")
+    flat = {name: torch.cat([p.reshape(-1) for p in ws]).double() for name, ws in places.items()}
+    x = flat["last"] - flat["first"]
+    for place, weights in places.items():
+        rows = made[made.place == place].set_index("norm")
+        expected = pulled.look(weights, *pulled.data.sets["test"])
+        assert list(rows.loc["re-estimated", ["test_loss", "top1"]]) == pytest.approx(
+            expected, rel=1e-3
+        ), place
+        away = flat[place] - flat["first"]
+        assert rows.x.iloc[0] == pytest.approx(float(away @ x / (x @ x)), abs=1e-3)
+    named = made[made.norm == "running"].set_index("place")
+    assert set(named.index) == set(places) == set(surface.PLACES)
+    assert named.loc[["first", "last"], ["x", "y"]].to_numpy().ravel() == pytest.approx(
+        [0, 0, 1, 0], abs=1e-5
+    )
+    assert named.y["middle"] > 0
+
+
+def test_the_grid_holds_every_place_and_is_the_plane_through_the_fast_weights():
+    settings = replace(SMALL, cut_at=0.5, planes=1, side=3)
+    about = {"seed": 2, "method": "lookahead", "schedule": "decayed", "lr": settings.lr}
+    plain = Plain(settings, about)
+    made = surface.planes_run(settings, {"seed": 2}, None, [], "cpu")
+    grid, named = made[made.place == ""], made[made.place != ""]
+    assert len(grid) == 9
+    for axis in ("x", "y"):
+        assert grid[axis].min() < named[axis].min() and named[axis].max() < grid[axis].max()
+    first, middle, last = (
+        torch.cat([p.reshape(-1) for p in plain.fast[step]]).double() for step in (7, 8, 9)
+    )
+    x = last - first
+    y = (middle - first) - ((middle - first) @ x) / (x @ x) * x
+    y = y * x.norm() / y.norm()
+    point = grid.iloc[5]
+    vector = (first + point.x * x + point.y * y).float()
+    shapes = [p.shape for p in plain.seen[0]]
+    parts = vector.split([s.numel() for s in shapes])
+    weights = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    expected = plain.look(weights, *plain.data.sets["test"])
+    assert [point.test_loss, point.top1] == pytest.approx(expected, rel=2e-3)
+
+
+def test_fast_weights_on_a_line_still_have_a_plane():
+    line = {
+        name: torch.tensor([float(i), 0.0]) for i, name in enumerate(("first", "middle", "last"))
+    }
+    assert surface.project(line) == {
+        "first": (0.0, 0.0),
+        "middle": (0.5, 0.0),
+        "last": (1.0, 0.0),
+    }
