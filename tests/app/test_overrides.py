@@ -24,6 +24,7 @@ def folders(tmp_path, monkeypatch):
 def test_a_plain_override_goes_to_all_and_a_dotted_one_to_one():
     found = overrides.overridden(source(), "cpu", {"momentum": 0.5, "cifar10.lr": 0.25})
     assert {name: (one.momentum, one.lr) for name, one in found.items()} == {
+        "quadratic": (0.5, 0.05),
         "digits": (0.5, 0.02),
         "cifar10": (0.5, 0.25),
     }
@@ -59,7 +60,7 @@ def test_a_missing_data_set_is_left_out_unless_named(monkeypatch, capsys):
         raise Missing(f"{name} cannot be reached")
 
     monkeypatch.setattr("replicate.datasets.fetch", unreachable)
-    assert list(overrides.settings(source(), "cpu", {}, "cpu")) == ["digits"]
+    assert list(overrides.settings(source(), "cpu", {}, "cpu")) == ["quadratic", "digits"]
     assert capsys.readouterr().err == "going on without cifar10: cifar10 cannot be reached\n"
     with pytest.raises(Missing):
         overrides.settings(source(), "cpu", {"cifar10.lr": 0.1}, "cpu")
@@ -76,8 +77,9 @@ def with_entry(name: str, needs_data: bool = True):
 
 
 def test_a_data_set_nothing_reads_is_left_out_and_said(capsys):
-    assert overrides.settings(source(), "paper", {}, "cpu") == {}
-    assert capsys.readouterr().err == "going on without imagenet: nothing here reads it yet\n"
+    other = registry.source("fabi2021extrapolation")
+    assert overrides.settings(other, "paper", {}, "cpu") == {}
+    assert capsys.readouterr().err == "going on without imagewoof: nothing here reads it yet\n"
 
 
 def test_a_synthetic_set_is_at_hand(folders):

@@ -109,6 +109,17 @@ def test_the_pull_stands_behind_the_steps():
     assert lines_of(ax)["running"].tolist() == pytest.approx([0.805, 0.605, 0.705, 0.905])
 
 
+def test_setups_are_drawn_by_their_means():
+    shares = {"sgd": (0.9, 0.8), "as run": (0.5, 0.7)}
+    rows = [(seed, arm, tops[seed]) for seed in range(2) for arm, tops in shares.items()]
+    ax = plots.accuracy_by_setup(pd.DataFrame(rows, columns=["seed", "arm", "top1"]))
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["sgd", "as run"]
+    dots = sorted(x for dots in ax.collections for x in dots.get_offsets()[:, 0])
+    assert dots == pytest.approx([0.5, 0.7, 0.8, 0.9])
+    means = [x for line in ax.lines for x in line.get_xdata() if len(line.get_xdata()) == 2]
+    assert {0.85, 0.6} <= {round(float(x), 9) for x in means}
+
+
 @pytest.mark.parametrize(
     "plot",
     [
@@ -117,6 +128,7 @@ def test_the_pull_stands_behind_the_steps():
         plots.convergence_rates,
         plots.averages_and_acceleration,
         plots.loss_by_arm,
+        plots.accuracy_by_setup,
         plots.accuracy_within_cycle,
     ],
 )

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         turning,
     )
     from replicate.plots.zhang2019lookahead import (
+        accuracy_by_setup,
         accuracy_surface,
         accuracy_within_cycle,
         averages_and_acceleration,

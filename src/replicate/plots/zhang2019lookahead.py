@@ -98,6 +98,20 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+def accuracy_by_setup(table: pd.DataFrame) -> Axes:
+    """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
+    intervals.
+
+    table: what `replication` gives, of one data set.
+    """
+    _, ((ax,),) = grid(1, 1, (5.2, 2.6))
+    sns.stripplot(table, x="top1", y="arm", color="0.7", size=3, ax=ax)
+    sns.pointplot(table, x="top1", y="arm", errorbar=interval, linestyle="none", ax=ax)
+    ax.set(xlabel="test top-1 [fraction]", ylabel="")
+    return ax
+
+
+@unless_empty
 def table_of_accuracies(table: pd.DataFrame) -> np.ndarray:
     """Left, test accuracy of every arm at its best trial on held-out images; right, the losses of
     mini-batches on the way there: (2,) axes, 95 % intervals.
