@@ -24,9 +24,11 @@ def choose_trials(rows: pd.DataFrame, by: tuple[str, ...]) -> dict[int, tuple]:
     chosen = {}
     for seed in wide.index:
         others = wide.drop(index=seed)
+        if others.empty:
+            continue
         costs = np.array([sign * others[name].to_numpy().mean(axis=0)
                           for name, sign in zip(by, signs, strict=True)])  # fmt: skip
-        if len(others) and np.isfinite(costs).all(axis=0).any():
+        if np.isfinite(costs).all(axis=0).any():
             costs[:, ~np.isfinite(costs).all(axis=0)] = np.inf
             chosen[seed] = tuple(map(float, wide[by[0]].columns[np.lexsort(costs[::-1])[0]]))
     return chosen
