@@ -53,11 +53,16 @@ if TYPE_CHECKING:
     )
     from replicate.plots.zhang2019lookahead import (
         accuracy_by_setup,
+        accuracy_surface,
         accuracy_within_cycle,
         averages_and_acceleration,
         convergence_rates,
         loss_by_arm,
+        loss_by_inner_state,
+        loss_by_k_and_alpha,
+        loss_by_rate_and_momentum,
         losses_at_best_rates,
+        table_of_accuracies,
         variance_by_rate,
     )
 
