@@ -56,9 +56,20 @@ def turn(images: np.ndarray, degrees: float) -> np.ndarray:
 
     Between pixels bilinearly; outside the image lie its edges.
     """
-    from scipy import ndimage  # here, so that a machine that runs nothing of it needs none of it
+    rows, columns = _find_origins(*images.shape[1:3], np.deg2rad(degrees))
+    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    turned = np.zeros(images.shape, np.float32)
+    for i, j in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+        share = (1 - np.abs(rows - i)) * (1 - np.abs(columns - j))
+        nearest = images[:, i.clip(0, images.shape[1] - 1), j.clip(0, images.shape[2] - 1)]
+        turned += share[..., None].astype(np.float32) * nearest
+    return np.rint(turned).astype(np.uint8)
 
-    turned = ndimage.rotate(
-        images.astype(np.float32), degrees, axes=(2, 1), reshape=False, order=1, mode="nearest"
-    )
-    return np.clip(np.rint(turned), 0, 255).astype(np.uint8)
+
+def _find_origins(height: int, width: int, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column, (height, width) each, that every pixel comes from."""
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    row, column = np.indices((height, width))
+    up, right = middle_row - row, column - middle_column
+    cos, sin = np.cos(angle), np.sin(angle)
+    return middle_row - (cos * up - sin * right), middle_column + (cos * right + sin * up)

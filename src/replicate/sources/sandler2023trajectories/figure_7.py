@@ -73,13 +73,12 @@ def _high(values: pd.Series) -> float:
 @experiment(
     fields={"arm": ARMS, "k": looks},
     metrics=("cosine", "low_cosine", "parallel", "between", "norm", "norm_change", "loss"),
-    datasets=("digits", "cifar10", "cifar10-1000"),
+    datasets=("digits", "cifar10-1000"),
     needs_data=True,
     operations=operations,
     derive=derive,
     whole=True,
     units=_trips.count_seeds,
-    evidence={"cifar10": Evidence(46, "Figure 7, ResNet-18")},
     night={"cifar10-1000": Evidence(49, "Figure 7: the premise of Lemma 2, ResNet-8")},
 )
 def figure_7(settings: Settings) -> pd.DataFrame:
