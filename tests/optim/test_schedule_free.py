@@ -39,7 +39,7 @@ def test_it_is_the_three_lines_of_its_page(beta):
         x = (1 - rate**2 / squares) * x + rate**2 / squares * z
         y = (1 - beta) * z + beta * x
     torch.testing.assert_close(w.detach(), y, rtol=1e-12, atol=0)
-    with optimizer.averaged_weights():
+    with optimizer.mean_weights():
         torch.testing.assert_close(w.detach(), x, rtol=1e-12, atol=0)
     torch.testing.assert_close(w.detach(), y, rtol=1e-12, atol=0)
 
@@ -53,7 +53,7 @@ def test_at_beta_0_it_is_sgd_and_the_mean_of_its_iterates():
         walk(sgd, other, [0.1], step)
         iterates.append(other.detach().clone())
     torch.testing.assert_close(w, other, rtol=1e-13, atol=0)
-    with optimizer.averaged_weights():
+    with optimizer.mean_weights():
         torch.testing.assert_close(w.detach(), torch.stack(iterates).mean(0), rtol=1e-12, atol=0)
 
 
@@ -79,7 +79,7 @@ def test_the_weights_come_back_after_an_error_and_without_a_gradient_nothing_mov
     optimizer = ScheduleFreeSGD([w, still], lr=1.0)
     walk(optimizer, w)
     before = w.detach().clone()
-    with pytest.raises(KeyError), optimizer.averaged_weights():
+    with pytest.raises(KeyError), optimizer.mean_weights():
         assert not torch.equal(w, before) and torch.equal(still, START)
         raise KeyError
     assert torch.equal(w, before) and torch.equal(still, START)

@@ -51,7 +51,7 @@ def asked(monkeypatch) -> list[dict]:
         rows = []
         for point in map(dict, grid):
             points.append(point)
-            for i, arm in enumerate(_methods.METHODS[point["method"]].arms):
+            for i, arm in enumerate(_methods.IMAGE_METHODS[point["method"]].arms):
                 metrics = dict.fromkeys(_networks.ALL_METRICS, point["lr"] + 100 * i)
                 rows.append({"arm": arm} | metrics | point)
         return SimpleNamespace(table=pd.DataFrame(rows))
@@ -110,7 +110,7 @@ def test_trials_of_other_methods_move_as_far_and_shrink_as_much():
     def per_step(method, gradient, start, decay):
         settings = replace(SMALL, momentum=0.9, weight_decay=decay, k=1)
         w = torch.nn.Parameter(torch.tensor([start], dtype=torch.float64))
-        optimizer = _methods.METHODS[method].make([w], settings, 1e-3)
+        optimizer = _methods.IMAGE_METHODS[method].make([w], settings, 1e-3)
         path = []
         for _ in range(400):
             w.grad = torch.full_like(w, gradient)
@@ -379,7 +379,7 @@ def test_claims_of_the_surface(rise, verdict):
             for seed in range(SEEDS)
             for cycle in range(2)
             for norm in surface.NORMS_OF_PLACES
-            for place in surface.PLACES
+            for place in surface.CYCLE_PLACES
         ]
     )
     assert judged("surface", surface.derive(table), "cpu", "digits").verdict["LOOK-04"] == verdict

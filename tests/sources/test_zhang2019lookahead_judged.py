@@ -21,7 +21,7 @@ def recorded(valid, seeds=3, **changes) -> pd.DataFrame:
     """A table of runs; valid: arm -> seed -> rate -> validation loss."""
     rows = []
     for method in decomposition.TAKEN_APART:
-        for arm in _methods.METHODS[method].arms:
+        for arm in _methods.IMAGE_METHODS[method].arms:
             for seed in range(seeds):
                 for lr in [0.05, *RATES]:
                     metrics = {m: seed + 10 * lr for m in _networks.ALL_METRICS}
@@ -93,7 +93,7 @@ def runs_with(offsets: dict, spread=0.01, shuffled=False) -> pd.DataFrame:
     rows = []
     for schedule in ("constant", "decayed"):
         for method in decomposition.TAKEN_APART:
-            for arm in _methods.METHODS[method].arms:
+            for arm in _methods.IMAGE_METHODS[method].arms:
                 for seed in range(SEEDS):
                     for lr in [0.05, *RATES]:
                         away = abs(np.log2(lr / BEST[arm]))

@@ -138,7 +138,7 @@ def test_places_of_the_plane_are_a_plain_loop():
         away = flat[place] - flat["first"]
         assert rows.x.iloc[0] == pytest.approx(float(away @ x / (x @ x)), abs=1e-3)
     named = made[made.norm == "running"].set_index("place")
-    assert set(named.index) == set(places) == set(surface.PLACES)
+    assert set(named.index) == set(places) == set(surface.CYCLE_PLACES)
     assert named.loc[["first", "last"], ["x", "y"]].to_numpy().ravel() == pytest.approx(
         [0, 0, 1, 0], abs=1e-5
     )

@@ -28,7 +28,7 @@ class ScheduleFreeSGD(Optimizer):
     ...     optimizer.step()
     >>> theta.item()  # z is 7, then 6; their mean 6.5; half way between 6 and 6.5
     6.25
-    >>> with optimizer.averaged_weights():
+    >>> with optimizer.mean_weights():
     ...     theta.item()
     6.5
     """
@@ -75,13 +75,13 @@ class ScheduleFreeSGD(Optimizer):
         return loss
 
     @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
+    def mean_weights(self) -> Iterator[None]:
         """The averaged weights x in the parameters' place, for evaluation; then y is back.
 
         Buffers of the model, such as BatchNorm's statistics, stay those of y.
 
         >>> theta = torch.nn.Parameter(torch.ones(1))
-        >>> with ScheduleFreeSGD([theta], lr=1.0).averaged_weights():
+        >>> with ScheduleFreeSGD([theta], lr=1.0).mean_weights():
         ...     theta.item()
         1.0
         """

@@ -44,7 +44,7 @@ def make_adamw(parameters: Iterable, settings: Settings, lr: float):
 
 def make_lookahead(parameters: Iterable, settings: Settings, lr: float):
     """Lookahead around the settings' inner optimizer."""
-    inner = METHODS[settings.inner].make(parameters, settings, lr)
+    inner = IMAGE_METHODS[settings.inner].make(parameters, settings, lr)
     return optim.Lookahead(inner, settings.k, settings.alpha, settings.inner_state)
 
 
@@ -68,7 +68,7 @@ def show_slow(optimizer) -> AbstractContextManager:
 
 def show_averaged(optimizer) -> AbstractContextManager:
     """The averaged weights of the schedule-free method in the model's place."""
-    return optimizer.averaged_weights()
+    return optimizer.mean_weights()
 
 
 def show_last(optimizer) -> AbstractContextManager:
@@ -141,7 +141,7 @@ class Method:
     show: Callable[[object], AbstractContextManager] = show_last
 
 
-METHODS = {
+IMAGE_METHODS = {
     "sgd": Method(
         {"sgd": "", "sgd-ema": "ema", "tail": "tail"}, make_sgd, average_iterates, show_last
     ),

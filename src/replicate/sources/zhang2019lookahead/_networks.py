@@ -19,7 +19,7 @@ from replicate import averaging, datasets, models, training
 from replicate.errors import Diverged
 from replicate.sources import images as kit
 from replicate.sources.images import MAIN
-from replicate.sources.zhang2019lookahead._methods import METHODS, first_drop
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS, first_drop
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 END_METRICS = ("train_loss", "train_top1", "valid_loss", "valid_top1", "test_loss", "top1")
@@ -76,7 +76,7 @@ class Run:
         instead = {name: value for name, value in point.items() if hasattr(settings, name)}
         self.settings = replace(settings, **instead)
         self.seed = point["seed"]
-        self.method = METHODS[point["method"]]
+        self.method = IMAGE_METHODS[point["method"]]
         self.data = Data.load(self.settings, device)
         network = kit.network(self.settings, self.seed, self.data.images, device)
         self.has_statistics = net == "batch norm"

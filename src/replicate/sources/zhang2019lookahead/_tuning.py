@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-REGIMES = {"tuned": 0, "tuned lower": -1, "tuned higher": 1}  # steps of the grid of rates
+GRID_MOVES = {"tuned": 0, "tuned lower": -1, "tuned higher": 1}  # steps of the grid of rates
 TRIAL = ["weight_decay", "lr"]
 
 
@@ -37,7 +37,7 @@ def choose_trials(rows: pd.DataFrame, by: tuple[str, ...]) -> dict[int, tuple]:
 def regimes(grid: list[float], lr: float) -> Iterator[tuple[str, float]]:
     """(regime, rate) of a tuned rate and its neighbours on the grid, which rises."""
     place = grid.index(lr)
-    for regime, step in REGIMES.items():
+    for regime, step in GRID_MOVES.items():
         if 0 <= place + step < len(grid):
             yield regime, grid[place + step]
 

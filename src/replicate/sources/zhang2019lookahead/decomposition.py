@@ -12,11 +12,11 @@ import pandas as pd
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks, _tuning
-from replicate.sources.zhang2019lookahead._methods import METHODS
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 TAKEN_APART = ("sgd", "lookahead", "schedule-free", "outer-nesterov")  # methods
-OWN_RATE = tuple(arm for method in TAKEN_APART for arm in METHODS[method].arms)
+OWN_RATE = tuple(arm for method in TAKEN_APART for arm in IMAGE_METHODS[method].arms)
 # SGD at a rate that Lookahead's own says: the same inner rate, and alpha times it.
 DERIVED = {"sgd-same": False, "sgd-alpha": True}
 
@@ -46,7 +46,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     fields={
         "schedule": lambda settings: settings.schedules,
         "arm": (*OWN_RATE, *DERIVED),
-        "regime": tuple(_tuning.REGIMES),
+        "regime": tuple(_tuning.GRID_MOVES),
     },
     metrics=_networks.ALL_METRICS,
     datasets=("digits", "cifar10-arms"),

@@ -11,14 +11,14 @@ import pandas as pd
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks
-from replicate.sources.zhang2019lookahead._methods import METHODS
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.decomposition import times_alpha
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 
 @experiment(
     fields={
-        "arm": (*METHODS["sgd"].arms, *METHODS["lookahead"].arms, "sgd-alpha"),
+        "arm": (*IMAGE_METHODS["sgd"].arms, *IMAGE_METHODS["lookahead"].arms, "sgd-alpha"),
         "k": lambda settings: settings.ks,
         "alpha": lambda settings: settings.alphas,
     },

@@ -13,7 +13,7 @@ import pandas as pd
 from replicate import datasets, runs
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks
-from replicate.sources.zhang2019lookahead._methods import METHODS
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.decomposition import times_alpha
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -36,7 +36,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 @experiment(
     fields={
-        "arm": (*METHODS["sgd"].arms, *METHODS["lookahead"].arms, "sgd-alpha"),
+        "arm": (*IMAGE_METHODS["sgd"].arms, *IMAGE_METHODS["lookahead"].arms, "sgd-alpha"),
     },
     metrics=SPREADS,
     datasets=("digits", "cifar10-arms"),

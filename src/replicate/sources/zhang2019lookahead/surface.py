@@ -18,11 +18,11 @@ from replicate.sources.zhang2019lookahead import _networks
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 FAST = ("first", "middle", "last")  # fast weights that span the plane
-PLACES = ("slow", *FAST, "pull", "mean of fast", "sgd continued", "lookahead continued")
+CYCLE_PLACES = ("slow", *FAST, "pull", "mean of fast", "sgd continued", "lookahead continued")
 NORMS_OF_PLACES = ("running", "re-estimated")
 COLUMNS_OF_PLACES = {"test_loss": ("test", "loss"), "top1": ("test", "top1")}
 ROOM = 0.5  # around the places, as a share of their extent
-DRAWN = 0  # the cycle whose plane is drawn whole
+DRAWN_CYCLE = 0  # the cycle whose plane is drawn whole
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    fields={"norm": NORMS_OF_PLACES, "place": (*PLACES, "fast")},
+    fields={"norm": NORMS_OF_PLACES, "place": (*CYCLE_PLACES, "fast")},
     metrics=tuple(COLUMNS_OF_PLACES),
     datasets=("digits", "cifar100-cycles"),
     needs_data=True,
@@ -66,7 +66,7 @@ def planes_run(
         for cycle in range(settings.planes):
             places = _walk(run, settings)
             rows += [{"cycle": cycle} | row for row in _see_places(run, places)]
-            if cycle == DRAWN:
+            if cycle == DRAWN_CYCLE:
                 grid = _see_grid(run, places, settings.side)
                 rows += [{"cycle": cycle} | row for row in grid]
     except Diverged:

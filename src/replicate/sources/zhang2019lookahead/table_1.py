@@ -11,12 +11,16 @@ import pandas as pd
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks, _tuning
-from replicate.sources.zhang2019lookahead._methods import METHODS
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.settings import Settings
 
-COMPARED = ("sgd", "adamw", "lookahead")  # methods; "tail", the mean of SGD's tail, is Polyak's row
-ROWS = tuple(arm for method in COMPARED for arm in METHODS[method].arms)
-CHOSEN_BY = ("valid_top1", "valid_loss")  # the table is of accuracies; ties go to the loss
+TABLE_METHODS = (
+    "sgd",
+    "adamw",
+    "lookahead",
+)  # methods; "tail", the mean of SGD's tail, is Polyak's row
+ROWS = tuple(arm for method in TABLE_METHODS for arm in IMAGE_METHODS[method].arms)
+TRIAL_METRICS = ("valid_top1", "valid_loss")  # the table is of accuracies; ties go to the loss
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +35,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    fields={"arm": ROWS, "regime": tuple(_tuning.REGIMES)},
+    fields={"arm": ROWS, "regime": tuple(_tuning.GRID_MOVES)},
     metrics=(*_networks.ALL_METRICS, "deviation"),
     datasets=("digits", "cifar10", "cifar100"),
     needs_data=True,
@@ -56,7 +60,7 @@ def table_1(settings: Settings) -> pd.DataFrame:
         {"seed": seed, "schedule": "decayed", "method": method, "lr": lr}
         | {"weight_decay": weight_decay}
         for seed in settings.seeds
-        for method in COMPARED
+        for method in TABLE_METHODS
         for lr in settings.rates
         for weight_decay in settings.decays
     ]
@@ -68,7 +72,7 @@ def _choose(table: pd.DataFrame) -> Iterator[dict]:
     grid = sorted(table.lr.unique())
     for arm, trials in table.groupby("arm"):
         places = trials.set_index(["seed", *_tuning.TRIAL])
-        for seed, (decay, rate) in _tuning.choose_trials(trials, CHOSEN_BY).items():
+        for seed, (decay, rate) in _tuning.choose_trials(trials, TRIAL_METRICS).items():
             for regime, lr in _tuning.regimes(grid, rate):
                 labels = {"arm": arm, "regime": regime, "seed": seed, "lr": lr}
                 edge = {"at_edge": _tuning.is_at_edge(grid, rate), "weight_decay": decay}
