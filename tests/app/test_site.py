@@ -110,7 +110,3 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
 def test_a_formula_is_drawn_or_shown_as_it_was_written():
     assert site._draw(r"w_t = \sum_{j>t}\mu_j").startswith("<svg")
     assert site._draw(r"\begin{nonsense}<") == r"<code>\begin{nonsense}&lt;</code>"
-
-
-def test_a_section_ends_where_the_next_one_begins():
-    assert site.section("# a\n## b\nx\n### c\ny\n## d\nz\n", "b") == "## b\nx\n### c\ny\n"

@@ -82,7 +82,9 @@ class Loop:
             self.images.train_x[:320], self.images.train_y[:320], 16, 10, "cpu", 1, True
         )
         shape = self.images.train_x.shape[1:]
-        self.model = models.build(models.Specification("resnet8", 2, "cifar", False), shape, 10, seed)
+        self.model = models.build(
+            models.Specification("resnet8", 2, "cifar", False), shape, 10, seed
+        )
         self.checks = 0
 
     def put(self, w) -> None:
@@ -287,7 +289,11 @@ def test_a_run_that_is_lost_has_its_step_and_no_number_and_is_not_chosen():
     plan = [("SGD", 1e30), ("KS_50_2 corrected", 1e30), ("SGD", 0.1)]
     rows = _spending.advance_in_turn(few, plan, 1, 2, "cpu", test=True)
     lost = rows[rows.lr == 1e30]
-    assert len(lost) == 12 and lost.lost.between(0, 3).all() and lost[list(METRICS)].isna().all(axis=None)
+    assert (
+        len(lost) == 12
+        and lost.lost.between(0, 3).all()
+        and lost[list(METRICS)].isna().all(axis=None)
+    )
     assert rows[rows.lr == 0.1][list(METRICS)].notna().all(axis=None)
     assert set(your_dataset.choose_rates(rows).lr) == {0.1}
     assert your_dataset.choose_rates(lost).empty

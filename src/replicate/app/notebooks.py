@@ -9,8 +9,8 @@ from typing import TypeVar
 import pandas as pd
 
 from replicate import claims, paths, runs
+from replicate.app import answers, registry, verdicts
 from replicate.app import overrides as given
-from replicate.app import registry, verdicts
 from replicate.errors import BadData, Failure, Killed
 
 T = TypeVar("T")
@@ -31,6 +31,13 @@ class Study:
         self.source = registry.source(source)
         self.preset = preset
         self.settings = given.settings(self.source, preset, overrides, device)
+
+    def answer(self):
+        """Is it true? The source's answer, with its numbers from data/results/, as a cell shows Markdown."""
+        from IPython.display import Markdown
+
+        said = answers.answer(self.source)
+        return Markdown(said.in_markdown() if said else "Nothing is recorded yet.")
 
     def run(self, *names: str) -> pd.DataFrame:
         """The rows of one experiment, or of several below each other, on the data sets that each is

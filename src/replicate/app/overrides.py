@@ -20,19 +20,22 @@ def settings(
     """Entry -> Settings of a preset, with overrides, for the data sets at hand; and the device set
     for all workers.
 
-    An override `lr` goes to every data set whose settings have it, `cifar10.lr` to one, which must
-    then be at hand. A data
-    set that is not at hand is fetched where its server answers; else one line says that it is left
-    out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
+    An override `lr` goes to every entry whose settings have it, `cifar10.lr` to one, whose data set
+    must then be at hand. A data set that is not is fetched where its server answers; else one line
+    says that it is left out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
     """
     os.environ["REPLICATE_DEVICE"] = device
     _check_device(preset)
     chosen = overridden(source, preset, overrides)
-    named = {key.partition(".")[0] for key in overrides if "." in key}
+    named = {chosen[key.partition(".")[0]].dataset for key in overrides if "." in key}
+    wanted = dict.fromkeys(
+        value.dataset for entry, value in chosen.items() if source.needs_files(entry)
+    )
+    absent = {dataset for dataset in wanted if not _at_hand(dataset, asked=dataset in named)}
     return {
         entry: value
         for entry, value in chosen.items()
-        if not source.needs_files(entry) or _at_hand(value.dataset, asked=entry in named)
+        if not source.needs_files(entry) or value.dataset not in absent
     }
 
 

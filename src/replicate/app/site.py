@@ -39,6 +39,8 @@ OPTIONS = {
     "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"],
 }
 
+OUTSIDE_DOCS = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")  # a link to what the report does not hold
+
 
 def build() -> Path:
     """Write the report to `build/report/html/`; the path of its first page.
@@ -85,23 +87,20 @@ def build() -> Path:
 
 
 def write_pages(folder: Path) -> None:
-    """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a
-    source.
-    """
+    """The report's pages as Markdown and notebooks: the answers, two pages a source, and docs/."""
     names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
+    shutil.copytree(paths.ROOT / "docs", folder / "docs")
+    for page in sorted((folder / "docs").glob("*.md")):
+        page.write_text(OUTSIDE_DOCS.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
+        entries.append(f"docs/{page.stem}")
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
-    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(readme.read(), 'How to read a verdict')}"
+    answers = readme.tables().replace("](notebooks/", "](")
+    start = f"# replicate\n\n{toc}\n\n{answers}\n\n[How to read a verdict](docs/verdicts.md)\n"
     (folder / "index.md").write_text(start)
     for name in names:
         (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))
         shutil.copyfile(largest_notebook(name), folder / f"{name}.ipynb")
-
-
-def section(text: str, title: str) -> str:
-    """One section of a Markdown text, with its title, up to the next one of the same level."""
-    match = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return match.group(0) if match else ""
 
 
 def largest_notebook(name: str) -> Path:
