@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from replicate.sources.settings import STRICT, Count, ImageSettings, Rate, Seed
 
 TUNING_SEEDS = 1000  # added to a seed: the seed on which its rates are chosen, as in the figures
-METHODS = (
+ARMS_OFFERED = (
     "SGD", "ADAM", "KS_50_2 corrected", "KV_50 corrected", "KS_50_2 published", "KV_50 published",
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ class ImageTask(ImageSettings):
     steps: Count = 400  # of SGD, whose passes and seconds are two budgets
     walk_gradients: Count = 100  # the third, which costs a walk about as much as the others
     seeds: tuple[Seed, ...] = tuple(range(10))
-    arms: tuple[str, ...] = METHODS
+    arms: tuple[str, ...] = ARMS_OFFERED
     # SGD's rates; every arm has as many, times a factor of its own that says where they lie.
     grid: tuple[Rate, ...] = (0.03, 0.1, 0.3, 1.0)
     neighbours: bool = True  # whether arms run a step of their grid lower and higher, too
@@ -51,8 +51,8 @@ class ImageTask(ImageSettings):
             )
         if list(self.grid) != sorted(self.grid) or len(self.grid) < 2:
             raise ValueError(f"grid must be at least two rates in ascending order, got {self.grid}")
-        if strange := set(self.arms) - set(METHODS):
-            raise ValueError(f"arms must be among {', '.join(METHODS)}, got {sorted(strange)}")
+        if strange := set(self.arms) - set(ARMS_OFFERED):
+            raise ValueError(f"arms must be among {', '.join(ARMS_OFFERED)}, got {sorted(strange)}")
         if "SGD" not in self.arms:
             raise ValueError(f"arms must hold 'SGD', whose steps are the budget, got {self.arms}")
         if self.walk_gradients > self.steps:

@@ -24,7 +24,7 @@ from replicate.sources import images as kit
 from replicate.sources.images import MAIN
 from replicate.sources.warmerdam2020descent._images import ImageTask
 
-AXES = ("gradients", "forward-equivalents", "seconds")
+BUDGET_AXES = ("gradients", "forward-equivalents", "seconds")
 OF_A_GRADIENT = 3  # forward-equivalents: forward, and a backward pass of twice the work
 IMAGES_OF_NORM = 256
 CALIBRATION = 20  # steps of SGD, whose median second is the price of a step
@@ -51,10 +51,10 @@ def _vault(variant: str) -> Callable:
     return lambda weights, lr: optim.KeepVaulting(weights, lr, max_steps=50, variant=variant)
 
 
-AGAIN = "SGD again"  # the same work: whether the clock gives it the same time
+SAME_AGAIN = "SGD again"  # the same work: whether the clock gives it the same time
 BY_NAME = {
     "SGD": Method(lambda weights, lr: optim.SGD(weights, lr=lr)),
-    AGAIN: Method(lambda weights, lr: optim.SGD(weights, lr=lr)),
+    SAME_AGAIN: Method(lambda weights, lr: optim.SGD(weights, lr=lr)),
     "ADAM": Method(lambda weights, lr: optim.Adam(weights, lr=lr), factor=0.01),
     "KS_50_2 corrected": Method(_step("corrected"), walks=True, factor=0.03),
     "KS_50_2 published": Method(_step("published"), walks=True),
@@ -97,7 +97,7 @@ class Data:
 
 
 class Run:
-    """An arm at one rate on the mini-batches of a seed: what it has spent, by AXES, and what it had
+    """An arm at one rate on the mini-batches of a seed: what it has spent, by BUDGET_AXES, and what it had
     spent, with which weights, before its newest step.
     """
 
@@ -113,7 +113,7 @@ class Run:
         self.device = device
         self.step = 0
         self.lost = math.nan
-        self.spent = dict.fromkeys(AXES, 0.0)
+        self.spent = dict.fromkeys(BUDGET_AXES, 0.0)
         self.spent_before = self.spent
         self.weights_before = None
 
@@ -134,7 +134,7 @@ class Run:
         seconds = elapsed()
         self.step += 1
         work = {"gradients": 1, "forward-equivalents": OF_A_GRADIENT + checks, "seconds": seconds}
-        self.spent = {axis: self.spent[axis] + work[axis] for axis in AXES}
+        self.spent = {axis: self.spent[axis] + work[axis] for axis in BUDGET_AXES}
 
     def _move(self, loss_of: Callable) -> int:
         """The step itself; how many checks it took."""
@@ -164,7 +164,7 @@ def advance_in_turn(
     """A run for each (arm, rate) of the plan to the end of every budget, looked at `count` times on
     the way.
 
-    Columns: arm, lr, axis, share (of that axis's budget), AXES (spent by then), train_loss,
+    Columns: arm, lr, axis, share (of that axis's budget), BUDGET_AXES (spent by then), train_loss,
     valid_loss and, with `test`, test_loss (nats), valid_top1, top1 (fractions), lost.
     """
     data = Data.load(settings, device, test)
@@ -233,6 +233,8 @@ def _measure(run: Run, at_end: bool) -> dict:
     """What was spent, and the metrics, after the newest step or before it."""
     spent = run.spent if at_end else run.spent_before
     metrics = run.look(None if at_end else run.weights_before)
+    if not all(map(math.isfinite, metrics.values())) and not run.lost >= 0:
+        run.lost = run.step
     if run.lost >= 0:
         metrics = dict.fromkeys(metrics, math.nan)
     return spent | {"lost": run.lost} | metrics

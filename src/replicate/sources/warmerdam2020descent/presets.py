@@ -105,15 +105,15 @@ RESNET_AT_GPU = {"resnet18": {"rows": 128, "batches": (128,), "tuning_rows": 128
 
 # Half decades, as the figures' grid; looked at on a seed of its own so that no arm's best rate lies
 # at an end.
-DIGITS = ImageTask(
+IMAGES_OF_DIGITS = ImageTask(
     steps=200, walk_gradients=50, grid=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), seeds=TEN_SEEDS[:8]
 )
-CIFAR = ImageTask(
+PICTURES = ImageTask(
     dataset="cifar10", model="resnet8", width=16, stem="stride2", pad=4, flip=True, walk_gradients=100,
     grid=(0.03, 0.1, 0.3, 1.0, 3.0), seeds=TEN_SEEDS[:8], test_images=2000,
 )  # fmt: skip
-CIFAR_AT_CPU = replace(
-    CIFAR,
+PICTURES_AT_CPU = replace(
+    PICTURES,
     steps=60,
     walk_gradients=20,
     seeds=TEN_SEEDS[:5],
@@ -126,9 +126,9 @@ CIFAR_AT_CPU = replace(
 
 PRESETS: dict[str, dict[str, Settings | ImageTask]] = {
     "smoke": {name: tiny(settings) for name, settings in FULL.items() if name != "figure13code"}
-    | {"digits": tiny(DIGITS)},
-    "cpu": change(FULL, AT_CPU) | {"digits": DIGITS, "cifar10": CIFAR_AT_CPU},
-    "night": {"cifar10": CIFAR},
+    | {"digits": tiny(IMAGES_OF_DIGITS)},
+    "cpu": change(FULL, AT_CPU) | {"digits": IMAGES_OF_DIGITS, "cifar10": PICTURES_AT_CPU},
+    "night": {"cifar10": PICTURES},
     "gpu": change(change(FULL, AT_GPU), RESNET_AT_GPU),
     "paper": change(FULL, {name: {"seeds": tuple(range(20)), "blocks": 20} for name in FULL}),
 }
@@ -138,7 +138,7 @@ OURS = {
     "overfit": "60 rows with noise on y",
     "resnet18": "ResNet-18 on noise",
     "digits": "a perceptron on digits",
-    "cifar10": "ResNet-8 on CIFAR-10",
+    "cifar10": "ResNet-8 on PICTURES-10",
 }
 OF_THE_TASK = (
     "rows",

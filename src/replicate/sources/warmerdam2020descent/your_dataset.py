@@ -14,11 +14,11 @@ from replicate.sources import images as kit
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.warmerdam2020descent import _spending
 from replicate.sources.warmerdam2020descent._images import TUNING_SEEDS, ImageTask
-from replicate.sources.warmerdam2020descent._spending import AGAIN, AXES, BY_NAME
+from replicate.sources.warmerdam2020descent._spending import SAME_AGAIN, BUDGET_AXES, BY_NAME
 
 CHOSEN_BY = {"tuned": "train_loss", "validated": "valid_loss"}
-MOVES = {"": 0, " lower": -1, " higher": 1}  # steps of the grid from a chosen rate
-RATES = tuple(f"{kind}{move}" for kind in CHOSEN_BY for move in MOVES)
+GRID_STEPS = {"": 0, " lower": -1, " higher": 1}  # steps of the grid from a chosen rate
+CHOICES = tuple(f"{kind}{move}" for kind in CHOSEN_BY for move in GRID_STEPS)
 OF_A_RUN = ["arm", "lr", "axis"]
 
 
@@ -52,7 +52,11 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @experiment(
-    fields={"arm": lambda settings: (*settings.arms, AGAIN), "rate": RATES, "axis": AXES},
+    fields={
+        "arm": lambda settings: (*settings.arms, SAME_AGAIN),
+        "rate": CHOICES,
+        "axis": BUDGET_AXES,
+    },
     metrics=(
         "log_loss",
         "mean_log_loss",
@@ -73,7 +77,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 def your_dataset(settings: ImageTask) -> pd.DataFrame:
     """Losses and accuracies at shares of three budgets, every arm at rates of its own.
 
-    Columns: seed, arm, rate (one of RATES: chosen by training or by held-out loss at the end of the
+    Columns: seed, arm, rate (one of CHOICES: chosen by training or by held-out loss at the end of the
     axis's budget, on a seed that is not judged; with " lower" or " higher" its neighbour), lr,
     at_edge (1 where the chosen rate is the first or last of the grid), and what
     `_spending.advance_in_turn` gives. A rate at which the tuning run is lost is out; an arm without
@@ -130,8 +134,8 @@ def choose_rates(table: pd.DataFrame) -> pd.DataFrame:
             at_edge = int(best in (0, len(by_rate) - 1))
             rows += [
                 (name, axis, kind + move, by_rate.lr[best + step], at_edge)
-                for name in ((arm, AGAIN) if arm == "SGD" else (arm,))
-                for move, step in MOVES.items()
+                for name in ((arm, SAME_AGAIN) if arm == "SGD" else (arm,))
+                for move, step in GRID_STEPS.items()
                 if 0 <= best + step < len(by_rate)
             ]
     return pd.DataFrame(rows, columns=["arm", "axis", "rate", "lr", "at_edge"])
