@@ -35,12 +35,14 @@ def test_a_plain_override_goes_to_all_and_a_dotted_one_to_one():
 def test_an_entry_with_settings_of_its_own_takes_them():
     found = overrides.overridden(source(), "cpu", {"cifar10-batches.draws": 2})
     assert found["cifar10-batches"].draws == 2 != found["digits-batches"].draws
+    found = overrides.overridden(source(), "cpu", {"draws": 2})  # goes where it has a meaning
+    assert found["cifar10-batches"].draws == found["digits-batches"].draws == 2
 
 
 @pytest.mark.parametrize(
     "preset, given, line",
     [
-        ("cpu", {"draws": 2}, "unknown setting 'draws'"),
+        ("cpu", {"digits.draws": 2}, "unknown setting 'draws'"),
         ("smok", {}, "did you mean 'smoke'"),
         (3, {}, "unknown preset '3'"),
         ("cpu", {"cifar10.rate": 1.0}, "unknown setting 'rate'"),

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         leads,
         mse_against_time,
         on_batches,
+        on_your_images,
         overview,
         rate_curves,
         second_order,
