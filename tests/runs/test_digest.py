@@ -165,6 +165,8 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
         "decoupled_decay",
         "drifting_data",
         "figure_5",
+        "figure_2",
+        "figure_3",
         "figure_8",
         "figure_14",
         "last_steps",

@@ -54,10 +54,11 @@ class Study:
 
     def deviations(self) -> pd.DataFrame:
         """What the settings change in the paper's: one row per field, one column per entry, empty
-        where as printed.
+        where as printed. An entry with settings of its own, which no paper has, is left out.
         """
-        tables = [runs.deviations(value, self.source.paper).assign(dataset=entry)
-                 for entry, value in self.settings.items()]  # fmt: skip
+        paper = self.source.paper
+        tables = [runs.deviations(value, paper).assign(dataset=entry)
+                 for entry, value in self.settings.items() if isinstance(value, type(paper))]  # fmt: skip
         table = (
             pd.concat(tables)
             .astype(str)

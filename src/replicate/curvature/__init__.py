@@ -13,5 +13,6 @@ if TYPE_CHECKING:
     from replicate.curvature.lanczos import Spectrum, lanczos
     from replicate.curvature.noise import GradientNoise, measure_noise
     from replicate.curvature.projection import Projection
+    from replicate.curvature.single_step import SingleStep, scale_of_drops
 
 lazy.attach(__name__)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         module_of,
         verify,
     )
+    from replicate.datasets.held_out import HeldOut
     from replicate.datasets.images import Images
     from replicate.datasets.sharded import shard
 

@@ -9,9 +9,11 @@ from replicate import lazy
 if TYPE_CHECKING:
     from replicate.models.build import Specification, build
     from replicate.models.chain import chain
+    from replicate.models.group_norm import use_group_norm
     from replicate.models.initialise import initialise
     from replicate.models.mlp import mlp
     from replicate.models.operations import count_operations
+    from replicate.models.reorder import reorder_units
     from replicate.models.resnet import ResNet, resnet8, resnet18, resnet20, resnet34, resnet50
 
 lazy.attach(__name__)

@@ -281,6 +281,26 @@ def second_order(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
+@unless_empty
+def on_your_images(table: pd.DataFrame) -> np.ndarray:
+    """Training loss by share of three budgets, every arm at its tuned rate; an axes a budget, (3,).
+
+    table: what `your_dataset` gives, of one data set. Means of log losses with intervals over seeds.
+    """
+    tuned = table[table.rate == "tuned"]
+    budgets = list(tuned.axis.unique())
+    _, axes = grid(1, len(budgets), (3.2, 2.8), sharey=True)
+    arms = [arm for arm in tuned.arm.unique() if arm in LOOKS]
+    for ax, budget in zip(axes[0], budgets, strict=True):
+        for arm in arms:
+            rows = tuned[(tuned.arm == arm) & (tuned.axis == budget)]
+            _line(ax, rows.share, np.log10(rows.train_loss), label=arm, **LOOKS[arm])
+        ax.set(title=budget, xlabel="share of the budget")
+    axes[0, 0].set_ylabel("log10 of training loss")
+    _list_arms(axes[0, -1], axes.ravel(), tuple(arms))
+    return axes[0]
+
+
 def _curves(
     ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], height: Callable = lambda logs: logs
 ) -> None:

@@ -1,8 +1,9 @@
 """The paper's settings and what each preset changes in them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
+from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
 from replicate.sources.sandler2023trajectories.settings import Settings
 
 PAPER = Settings()
@@ -92,32 +93,63 @@ NIGHT = replace(
     last_windows=(),
 )
 
+CPU_LADDER = replace(
+    CIFAR,
+    model="resnet8",
+    width=16,
+    stem="stride2",
+    seeds=(0, 1, 2, 3, 4),
+    warmup=200,
+    first_branch=1600,
+    branches=3,
+    branch_every=300,
+    two_point=(10, 100, 300),
+    swa=(10, 100, 300),
+    ema=(10, 100, 300),
+    controls=(10, 100),
+    last_windows=(),
+)
+NIGHT_LADDER = replace(
+    NIGHT, seeds=tuple(range(16)), branches=2, controls=(100, 300), **_windows(10, 100, 300)
+)
+
+
+def _on_batches(main: Settings, **settings) -> BatchSettings:
+    """What is measured on fixed mini-batches at stages of a main run; eight seeds at most."""
+    shared = {field.name: getattr(main, field.name) for field in fields(main)}
+    return BatchSettings(**shared | {"seeds": main.seeds[:8]} | settings)
+
+
+# Held-out batches have the size that the run trains with; what a step costs sets how many there are.
+BATCHES_SMOKE = {"early": (20,), "batch_sizes": (16, 64, 256), "draws": 2, "held_batches": 6, "held_batch": 64,
+                 "held_out": 384, "even_steps": 8, "small_steps": 5, "step_gradients": 50, "products": 2,
+                 "curvature_batches": 8, "trips": 1, "estimated": 0}  # fmt: skip
+BATCHES_DIGITS = BATCHES_SMOKE | {"early": (100,), "batch_sizes": (16, 64, 256, 1024), "draws": 8, "held_batches": 12,
+                                  "even_steps": 12, "small_steps": 8, "step_gradients": 400, "products": 8,
+                                  "trips": 8}  # fmt: skip
+BATCHES_SHORT = {"early": (100,), "batch_sizes": (16, 128, 1024), "draws": 2, "draw_images": 1024, "held_batches": 3,
+                 "held_batch": 128, "held_out": 384, "even_steps": 8, "small_steps": 4, "step_gradients": 48,
+                 "products": 2, "curvature_batches": 2, "trips": 2, "estimated": 1, "estimate_batches": 4}  # fmt: skip
+BATCHES_LONG = {"early": (100, 1000), "batch_sizes": (16, 128, 512, 2048, 8192, 32_768), "draws": 10,
+                "draw_images": 8192, "held_batch": 128, "held_out": 1280, "even_steps": 12, "small_steps": 7,
+                "step_gradients": 300, "products": 6, "curvature_batches": 4, "trips": 6}  # fmt: skip
+BATCHES_GPU = {"early": (100, 1000), "held_batch": 128, "held_out": 1280, "step_gradients": 1000}
+
 PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {"digits": replace(DIGITS, **SMALL), "quadratic": replace(QUADRATIC, seeds=(0,))},
+    "smoke": {
+        "digits": replace(DIGITS, **SMALL),
+        "quadratic": replace(QUADRATIC, seeds=(0,)),
+        "digits-batches": _on_batches(replace(DIGITS, **SMALL), **BATCHES_SMOKE),
+    },
     "cpu": {
         "quadratic": QUADRATIC,
         "digits": DIGITS,
-        "cifar10": replace(
-            CIFAR,
-            model="resnet8",
-            width=16,
-            stem="stride2",
-            seeds=(0, 1, 2, 3, 4),
-            warmup=200,
-            first_branch=1600,
-            branches=3,
-            branch_every=300,
-            two_point=(10, 100, 300),
-            swa=(10, 100, 300),
-            ema=(10, 100, 300),
-            controls=(10, 100),
-            last_windows=(),
-        ),
+        "cifar10": CPU_LADDER,
+        "digits-batches": _on_batches(DIGITS, **BATCHES_DIGITS),
+        "cifar10-batches": _on_batches(CPU_LADDER, **BATCHES_SHORT),
     },
     "night": {
-        "cifar10": replace(
-            NIGHT, seeds=tuple(range(16)), branches=2, controls=(100, 300), **_windows(10, 100, 300)
-        ),
+        "cifar10": NIGHT_LADDER,
         "cifar10-1000": replace(
             NIGHT,
             **_windows(10, 100, 300, 1000),
@@ -127,13 +159,21 @@ PRESETS: dict[str, dict[str, Settings]] = {
             noise_gradients=200,
         ),
         "cifar100": replace(NIGHT, dataset="cifar100"),
+        "cifar10-batches": _on_batches(NIGHT_LADDER, seeds=(0, 1, 2, 3, 4), **BATCHES_LONG),
     },
     "gpu": {
         "cifar10": CIFAR,
         "cifar10-resnet34": replace(CIFAR, model="resnet34", seeds=(0,)),
         "cifar100": replace(CIFAR, dataset="cifar100"),
+        "cifar10-batches": _on_batches(CIFAR, seeds=(0, 1, 2, 3, 4), **BATCHES_GPU),
     },
-    "paper": {"imagenet": PAPER},
+    "paper": {
+        "imagenet": PAPER,
+        # Figs. 2 and 3: steps 75 000 and 85 000
+        "imagenet-batches": _on_batches(
+            PAPER, first_branch=75_000, branches=2, branch_every=10_000, seeds=(0, 1, 2, 3, 4)
+        ),
+    },
 }
 
 MODEL_NAMES = {
@@ -142,6 +182,9 @@ MODEL_NAMES = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
 }
+TINY_BATCHES = {"early": (2,), "batch_sizes": (8, 32), "draws": 2, "held_batches": 4, "held_batch": 16, "held_out": 32,
+                "even_steps": 4, "small_steps": 3, "step_gradients": 3, "products": 2, "curvature_batches": 2,
+                "trips": 1, "estimated": 1, "estimate_batches": 2}  # fmt: skip
 OF_THE_SOURCE = (
     "dataset",
     "model",
@@ -172,7 +215,8 @@ def tiny(settings: Settings) -> Settings:
         "noise_gradients": 3,
     }
     small = {"model": "resnet8", "stem": "stride2"} if settings.model != "mlp" else {}
-    return replace(settings, seeds=(0,), branches=2, **steps, **sizes, **small)
+    batches = TINY_BATCHES if isinstance(settings, BatchSettings) else {}
+    return replace(settings, seeds=(0,), branches=2, **steps, **sizes, **small, **batches)
 
 
 def setting(entry: str, settings: Mapping[str, object]) -> str:

@@ -31,7 +31,7 @@ SETUPS = {
 @experiment(
     fields={"arm": tuple(SETUPS)},
     metrics=_networks.END_METRICS,
-    datasets=_networks.ENTRIES_OF_IMAGES,
+    datasets=("digits", "cifar10"),
     needs_data=True,
 )
 def replication(settings: Settings) -> pd.DataFrame:
