@@ -16,8 +16,10 @@ from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import Source
 
-PAGE_COLUMNS = ("claim", "origin", "where", "statement", "role", "case", "setting", "verdict", "reason", "contrast", "value",
-           "band", "unit", "n", "p", "p_adjusted", "control", "device")  # fmt: skip
+# What a phone shows without scrolling comes first.
+PAGE_COLUMNS = ("claim", "verdict", "value", "band", "statement", "reason", "control", "setting", "case", "role", "origin", "where",
+                "quote", "contrast", "unit", "n", "p", "p_adjusted", "device")  # fmt: skip
+STATIC = Path(__file__).resolve().parent / "static"
 OPTIONS = {
     "project": "replicate",
     "extensions": ["myst_nb", "replicate.app.site"],
@@ -29,6 +31,9 @@ OPTIONS = {
         "icon_links": [],
     },
     "html_title": "replicate",
+    "html_static_path": [str(STATIC)],
+    "html_css_files": ["claims.css"],
+    "html_js_files": [("claims.js", {"defer": "defer"})],
     "html_sidebars": {"**": []},
     "html_math_renderer": "drawn",
     "html_show_sourcelink": False,
@@ -132,18 +137,26 @@ def verdict_page(source: Source) -> str:
 
 
 def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
-    """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in
-    `anchored`.
+    """The rows as HTML that a script filters and sorts; the first row of each claim is an anchor by
+    the claim's id, unless it is in `anchored`.
     """
-    head = "".join(f"<th>{column}</th>" for column in PAGE_COLUMNS)
+    head = "".join(
+        f'<th scope="col"><button type="button">{column}</button></th>' for column in PAGE_COLUMNS
+    )
     rows = []
     for row in table.itertuples():
         anchor = "" if row.claim in anchored else f' id="{html.escape(row.claim)}"'
         anchored.add(row.claim)
         cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in PAGE_COLUMNS)
-        rows.append(f"<tr{anchor}>{cells}</tr>")
+        rows.append(f'<tr{anchor} data-verdict="{html.escape(row.verdict)}">{cells}</tr>')
     body = "\n".join(rows)
-    return f'<div class="pst-scrollable-table-container"><table class="table">\n<tr>{head}</tr>\n{body}\n</table></div>'
+    words = "".join(f"<option>{word}</option>" for word in dict.fromkeys(table.verdict) if word)
+    return (
+        f'<form class="claims" hidden><label>Words <input type="search"></label> '
+        f'<label>Verdict <select><option value="">all</option>{words}</select></label> <output></output></form>\n'
+        f'<div class="pst-scrollable-table-container"><table class="table claims">\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
 
 
 def _text(row, column: str) -> str:
