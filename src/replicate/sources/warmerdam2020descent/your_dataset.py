@@ -14,7 +14,7 @@ from replicate.sources import images as kit
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.warmerdam2020descent import _spending
 from replicate.sources.warmerdam2020descent._images import TUNING_SEEDS, ImageTask
-from replicate.sources.warmerdam2020descent._spending import SAME_AGAIN, BUDGET_AXES, BY_NAME
+from replicate.sources.warmerdam2020descent._spending import BUDGET_AXES, BY_NAME, SAME_AGAIN
 
 CHOSEN_BY = {"tuned": "train_loss", "validated": "valid_loss"}
 GRID_STEPS = {"": 0, " lower": -1, " higher": 1}  # steps of the grid from a chosen rate
