@@ -105,8 +105,20 @@ def test_flatness_is_over_that_of_the_windows_end_and_shares_stand_beside():
     assert list(right.lines[0].get_ydata()) == [0.2, 0.1, 0.0, 0.3]
 
 
+def test_predictions_have_a_point_a_seed_and_an_axes_a_metric():
+    rows = [{"seed": seed, "arm": arm, "apart": place + seed, "agreement": 2.0 * place, "calibration": 3.0 * place}
+            for seed in (0, 1) for place, arm in enumerate(("average", "raw"))]  # fmt: skip
+    axes = plots.predictions_beside(pd.DataFrame(rows))
+    assert [list(ax.lines[0].get_ydata()) for ax in axes] == [
+        [0, 1, 1, 2],
+        [0, 0, 2, 2],
+        [0, 0, 3, 3],
+    ]
+    assert [text.get_text() for text in axes[0].get_xticklabels()] == ["average", "raw"]
+
+
 @pytest.mark.parametrize("plot", [
-    plots.trips_apart, plots.batch_gradients, plots.distances_to_ends, plots.gains, plots.losses_under_drift,
+    plots.predictions_beside, plots.trips_apart, plots.batch_gradients, plots.distances_to_ends, plots.gains, plots.losses_under_drift,
 ])  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"

@@ -160,6 +160,7 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
         "flatness",
         "momentum_inside",
         "steep_directions",
+        "same_model",
     }
     networks = {
         "decoupled_decay",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         flat_and_steep,
         gains,
         losses_under_drift,
+        predictions_beside,
         trips_apart,
     )
     from replicate.plots.style import interval

@@ -160,6 +160,26 @@ def flat_and_steep(table: pd.DataFrame, steep_directions: pd.DataFrame) -> np.nd
     return np.array([left, right])
 
 
+@unless_empty
+def predictions_beside(table: pd.DataFrame) -> np.ndarray:
+    """How far predictions are from the average's, on how many images they agree, and how well each is
+    calibrated; a point a seed.
+
+    table: what `same_model` gives, of which the first data set is shown. Returns the axes, (3,).
+    """
+    rows = _first_data_set(table)
+    _, axes = grid(1, 3, (3.8, 3.2))
+    labels = {
+        "apart": "total variation from the average's",
+        "agreement": "images of the average's class",
+        "calibration": "calibration error",
+    }
+    for ax, (metric, label) in zip(axes[0], labels.items(), strict=True):
+        _draw_points(ax, rows, metric, list(rows.arm.unique()), "C0", metric)
+        ax.set_ylabel(label)
+    return axes[0]
+
+
 def _first_data_set(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.dataset == table.dataset.iloc[0]] if "dataset" in table else table
 
