@@ -174,6 +174,8 @@ def test_side_trips_inside_are_those_of_velocities(inside, images, name, k):
 
 # AdamW, with its decay outside the gradient.
 
+STRONG = 10.0  # decay that 30 steps feel, so that both schedules end apart
+
 
 def walk_adamw(data, model, moments, rate, start, steps, stream=0):
     """theta_start .. ; Loshchilov and Hutter 2019, algorithm 2. moments: (m, v) of each weight."""
@@ -188,27 +190,28 @@ def walk_adamw(data, model, moments, rate, start, steps, stream=0):
                 m.mul_(0.9).add_(0.1 * p.grad)
                 v.mul_(0.999).add_(0.001 * p.grad**2)
                 unbiased = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
-                p.mul_(1 - rate(step) * 0.1)
+                p.mul_(1 - rate(step) * STRONG)
                 p.sub_(rate(step) * unbiased[0] / (unbiased[1].sqrt() + 1e-8))
         path.append(dull.join(model))
     return path
 
 
 def shrunk(mu, rates):
-    """The rates of the side-trip that allows for a decay of 0.1: coefficients of every update in the
+    """The rates of the side-trip that allows for the decay: coefficients of every update in the
     average, and in the trip, solved from the last one on.
     """
     k, trip = len(mu) - 1, np.zeros(len(mu) - 1)
     for i in reversed(range(k)):
         in_average = sum(
-            mu[t] * np.prod([1 - 0.1 * rates[j] for j in range(i + 1, t)]) for t in range(i + 1, k + 1)
+            mu[t] * np.prod([1 - STRONG * rates[j] for j in range(i + 1, t)]) for t in range(i + 1, k + 1)
         )  # fmt: skip
-        later = np.prod([1 - 0.1 * trip[j] for j in range(i + 1, k)])
+        later = np.prod([1 - STRONG * trip[j] for j in range(i + 1, k)])
         trip[i] = rates[i] * in_average / later
     return trip
 
 
-def test_adamws_averages_and_side_trips_are_those_of_a_dull_loop(images, tmp_path):
+def test_adamws_averages_and_side_trips_are_those_of_a_dull_loop(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoupled_decay, "DECAY", STRONG)
     table = decoupled_decay.train_adamw(NET, {"seed": SEED}, tmp_path, [], "cpu")
     found, data, model = dull.rows_by(table, "arm", "kernel", "k"), dull.batches(images), dull.net(images)  # fmt: skip
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in model.parameters()]

@@ -23,6 +23,17 @@ POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", GREY), ("KS_50_2 publis
          ("KS_50_2 corrected", "source"): ("KeepStepping as meant", ORANGE), ("ADAM", "source"): ("Adam, the post's rate", "black"),
          ("SGD", "tuned"): ("SGD, tuned", BLUE)}  # fmt: skip
 
+ROBUST_ARMS = {
+    "sgd": ("SGD", GREY),
+    "sgd-ema": ("SGD, running mean", BLUE),
+    "sgd-alpha": ("SGD, half the rate", GREEN),
+    "lookahead": ("Lookahead", ORANGE),
+}
+CYCLE_NORMS = {
+    "running": ("BatchNorm as it is", ORANGE),
+    "re-estimated": ("BatchNorm re-estimated", BLUE),
+}
+
 
 def draw_sandler2023trajectories(figure_5: pd.DataFrame) -> np.ndarray:
     """What average and side-trip gain over the iterate at the same step, by window; a kernel an axes, (3,)."""
@@ -77,6 +88,33 @@ def draw_warmerdam2020descent(figure_9: pd.DataFrame) -> Axes:
     ax.set(xlabel="modelled seconds, one thread", ylabel="log10 of loss over loss at the start")
     _name_lines(ax)
     return ax
+
+
+def draw_zhang2019lookahead(robustness: pd.DataFrame, within_cycle: pd.DataFrame) -> np.ndarray:
+    """Training loss by momentum on digits, and on CIFAR-10 how test accuracy changes within a cycle, (2,)."""
+    at_momenta = robustness[(robustness.place == 0.1) & (robustness.dataset == "digits")]
+    cycles = within_cycle[
+        (within_cycle.dataset == "cifar10-cycles") & (within_cycle.net == "batch norm")
+    ]
+    cycles = cycles[cycles.probe == "1 drops"]
+    places = [*sorted(set(cycles.place) - {"pull"}, key=int), "pull"]
+    _, (axes,) = grid(1, 2, (4.6, 3.4))
+    for arm, (name, colour) in ROBUST_ARMS.items():
+        loss = at_momenta[at_momenta.arm == arm].set_index("momentum").train_loss
+        _draw_means(axes[0], loss.groupby("momentum"), colour, name, dashed=arm != "lookahead")
+    for norm, (name, colour) in CYCLE_NORMS.items():
+        rows = cycles[cycles.norm == norm]
+        by_seed = rows.groupby(["seed", "place"]).top1.mean().unstack()[places]
+        change = 100 * by_seed.sub(by_seed["0"], axis=0).set_axis(range(len(places)), axis=1)
+        change = change.stack().rename_axis(["seed", "step"])
+        _draw_means(axes[1], change.groupby("step"), colour, name, dashed=norm != "running")
+    axes[0].set(title="digits, rate 0.1", xlabel="momentum", ylabel="training loss [nats]")
+    axes[1].set(title="CIFAR-10, after the first drop", xlabel="inner step, and the pull")
+    axes[1].set_ylabel("change of test accuracy [points]")
+    axes[1].set_xticks(range(len(places)), places)
+    for ax in axes:
+        _name_lines(ax)
+    return axes
 
 
 def _draw_means(ax: Axes, values, colour, name: str, *, dashed: bool) -> None:

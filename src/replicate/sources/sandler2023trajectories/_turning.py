@@ -57,7 +57,8 @@ def turn(images: np.ndarray, degrees: float) -> np.ndarray:
     Between pixels bilinearly; outside the image lie its edges.
     """
     rows, columns = _find_origins(*images.shape[1:3], np.deg2rad(degrees))
-    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    top = np.floor(rows).astype(int)
+    left = np.floor(columns).astype(int)
     turned = np.zeros(images.shape, np.float32)
     for i, j in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
         share = (1 - np.abs(rows - i)) * (1 - np.abs(columns - j))
@@ -68,8 +69,11 @@ def turn(images: np.ndarray, degrees: float) -> np.ndarray:
 
 def _find_origins(height: int, width: int, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """The row and the column, (height, width) each, that every pixel comes from."""
-    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    middle_row = (height - 1) / 2
+    middle_column = (width - 1) / 2
     row, column = np.indices((height, width))
-    up, right = middle_row - row, column - middle_column
-    cos, sin = np.cos(angle), np.sin(angle)
+    up = middle_row - row
+    right = column - middle_column
+    cos = np.cos(angle)
+    sin = np.sin(angle)
     return middle_row - (cos * up - sin * right), middle_column + (cos * right + sin * up)
