@@ -138,7 +138,7 @@ OURS = {
     "overfit": "60 rows with noise on y",
     "resnet18": "ResNet-18 on noise",
     "digits": "a perceptron on digits",
-    "cifar10": "ResNet-8 on PICTURES-10",
+    "cifar10": "ResNet-8 on CIFAR-10",
 }
 OF_THE_TASK = (
     "rows",
