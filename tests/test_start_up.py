@@ -60,7 +60,7 @@ WORDS = {
     "list": (["list"], 0, ""),
     "preset": (["run", NAME, "--preset", "smok"], 64, "did you mean 'smoke'"),
     "source": (["run", "sandler2023trajectorie"], 64, f"did you mean '{NAME}'"),
-    "experiment": (["run", NAME, "figure_4"], 64, "did you mean 'figure_5'"),
+    "experiment": (["run", NAME, "figure_99"], 64, "did you mean 'figure_9'"),
     "setting": (["run", NAME, "--set", "momentun=0.5"], 64, "did you mean 'momentum'"),
     "entry": (["run", NAME, "--set", "cifar10.lr=0.1"], 64, "known: digits"),
     "no equals sign": (["run", NAME, "--set", "lr"], 64, "got 'lr'"),

@@ -23,6 +23,7 @@ ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PACKAGE / "shipped"
 WORK = ROOT if IS_CHECKOUT else Path.cwd()  # where everything is written
 BUILD = WORK / "build"
 CLAIMS = ROOT / "data" / "claims"
+ANSWERS = ROOT / "data" / "answers"
 RESULTS = ROOT / "data" / "results"
 NOTEBOOKS = ROOT / "notebooks"
 DATA = "REPLICATE_DATA"  # environment variable: the folder of the data sets

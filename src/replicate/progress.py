@@ -27,7 +27,7 @@ def progress(iterable: Iterable, description: str, total: int | None = None) -> 
     # not made at all.
     if os.environ.get("TQDM_DISABLE", "0") not in ("", "0"):
         return iterable
-    if "ipykernel" not in sys.modules and not sys.stderr.isatty():
+    if sys.modules.get("ipykernel") is None and not sys.stderr.isatty():
         return iterable
     from tqdm.auto import tqdm
 

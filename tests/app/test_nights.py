@@ -156,6 +156,15 @@ def test_a_stage_that_the_budget_will_stop_says_so_and_the_next_that_fits_runs()
     assert said[2].startswith("someone2020.night_run.digits: 4 rows") and len(said) == 3
 
 
+def test_in_the_last_seconds_nothing_starts_after_a_stage_had_to_stop():
+    cost = {"unfinished": Cost(7200, 1800), "night_run": Cost(1, 1)}
+    assert call_run([stage(unfinished), stage(night_run)], 20, cost)[0] == [
+        "unfinished",
+        "night_run",
+    ]
+    assert call_run([stage(night_run)], 20, cost)[0] == []
+
+
 def test_a_stage_that_fits_says_nothing_before_it_runs():
     missing, said = call_run([stage()], 600, {"night_run": Cost(500, 100)})
     assert missing == [] and len(said) == 1

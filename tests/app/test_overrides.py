@@ -23,16 +23,26 @@ def folders(tmp_path, monkeypatch):
 
 def test_a_plain_override_goes_to_all_and_a_dotted_one_to_one():
     found = overrides.overridden(source(), "cpu", {"momentum": 0.5, "cifar10.lr": 0.25})
-    assert {name: (one.momentum, one.lr) for name, one in found.items()} == {
-        "digits": (0.5, 0.02),
-        "cifar10": (0.5, 0.25),
-    }
+    rates = {name: settings.lr for name, settings in source().presets["cpu"].items()}
+    assert {name: settings.momentum for name, settings in found.items()} == dict.fromkeys(
+        rates, 0.5
+    )
+    assert {name: settings.lr for name, settings in found.items()} == rates | {"cifar10": 0.25}
+    assert {"quadratic", "digits"} < set(rates)
     assert source().presets["cpu"]["cifar10"].lr == 0.05
+
+
+def test_an_entry_with_settings_of_its_own_takes_them():
+    found = overrides.overridden(source(), "cpu", {"cifar10-batches.draws": 2})
+    assert found["cifar10-batches"].draws == 2 != found["digits-batches"].draws
+    found = overrides.overridden(source(), "cpu", {"draws": 2})  # goes where it has a meaning
+    assert found["cifar10-batches"].draws == found["digits-batches"].draws == 2
 
 
 @pytest.mark.parametrize(
     "preset, given, line",
     [
+        ("cpu", {"digits.draws": 2}, "unknown setting 'draws'"),
         ("smok", {}, "did you mean 'smoke'"),
         (3, {}, "unknown preset '3'"),
         ("cpu", {"cifar10.rate": 1.0}, "unknown setting 'rate'"),
@@ -59,7 +69,9 @@ def test_a_missing_data_set_is_left_out_unless_named(monkeypatch, capsys):
         raise Missing(f"{name} cannot be reached")
 
     monkeypatch.setattr("replicate.datasets.fetch", unreachable)
-    assert list(overrides.settings(source(), "cpu", {}, "cpu")) == ["digits"]
+    planned = source().presets["cpu"]
+    here = [entry for entry in planned if planned[entry].dataset != "cifar10"]
+    assert list(overrides.settings(source(), "cpu", {}, "cpu")) == here != list(planned)
     assert capsys.readouterr().err == "going on without cifar10: cifar10 cannot be reached\n"
     with pytest.raises(Missing):
         overrides.settings(source(), "cpu", {"cifar10.lr": 0.1}, "cpu")
@@ -76,8 +88,9 @@ def with_entry(name: str, needs_data: bool = True):
 
 
 def test_a_data_set_nothing_reads_is_left_out_and_said(capsys):
-    assert overrides.settings(source(), "paper", {}, "cpu") == {}
-    assert capsys.readouterr().err == "going on without imagenet: nothing here reads it yet\n"
+    other = registry.source("fabi2021extrapolation")
+    assert overrides.settings(other, "paper", {}, "cpu") == {}
+    assert capsys.readouterr().err == "going on without imagewoof: nothing here reads it yet\n"
 
 
 def test_a_synthetic_set_is_at_hand(folders):

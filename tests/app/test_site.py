@@ -112,5 +112,14 @@ def test_a_formula_is_drawn_or_shown_as_it_was_written():
     assert site._draw(r"\begin{nonsense}<") == r"<code>\begin{nonsense}&lt;</code>"
 
 
-def test_a_section_ends_where_the_next_one_begins():
-    assert site.section("# a\n## b\nx\n### c\ny\n## d\nz\n", "b") == "## b\nx\n### c\ny\n"
+def test_a_row_says_its_verdict_to_the_script_and_a_phone_shows_it_second():
+    source = registry.source("sandler2023trajectories")
+    table = claims.judge(source.name, registry.claims_of(source), [], "cpu")
+    page = site.html_table(table, set())
+    assert site.PAGE_COLUMNS[:3] == ("claim", "verdict", "value")
+    assert page.count('data-verdict="not tested"') == len(table) == page.count("<tr ")
+    assert page.count("<option>") == 1 and page.count('<th scope="col"><button') == len(
+        site.PAGE_COLUMNS
+    )
+    for name in ("claims.js", "claims.css"):
+        assert (site.STATIC / name).read_text()

@@ -51,7 +51,7 @@ def test_without_the_folder_one_line_says_so(tmp_path, monkeypatch, capsys):
 
 def test_a_dry_run_is_no_evidence(alone, monkeypatch):
     out = str(alone / "out")
-    words = "evidence --device cpu --budget 1m --only speed.ceilings --out".split()
+    words = "evidence --preset gpu --device cpu --budget 1m --only speed.ceilings --out".split()
     assert call(monkeypatch, *words, out) == 0
     (path,) = (alone / "out").iterdir()
     assert path.name == "speed-ceilings.parquet" and provenance_of(path)["preset"] == "smoke"

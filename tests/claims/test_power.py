@@ -33,6 +33,7 @@ def count_firm(mean, spread, n, kind, band) -> float:
         (-0.6, 1.0, 16, "ordering", (0.0, INFINITE)),
         (0.4, 1.0, 8, "estimate", (-INFINITE, 1.2)),
         (1.0, 0.2, 8, "equivalence", (0.8, 1.25)),
+        (1.025, 0.3, 12, "equivalence", (0.8, 1.25)),  # either edge is the hindrance
         (1.1, 0.15, 16, "equivalence", (0.8, 1.25)),
         (1.35, 0.15, 8, "equivalence", (0.8, 1.25)),
     ],

@@ -25,7 +25,7 @@ def numbers(data: datasets.Batches, images: torch.Tensor) -> list[int]:
 
 def test_a_batch_holds_no_image_in_reserve(data):
     split = datasets.HeldOut(data, 1, 9, COUNT)
-    reserve = {n for j in range(3) for n in numbers(data, split.reserved_batch(4, j)[0])}
+    reserve = {n for j in range(3) for n in numbers(data, split.draw_reserved(4, j)[0])}
     assert len(reserve) == COUNT
     for index in range(5):
         batch = numbers(data, split.batch(N - COUNT, index)[0])
@@ -53,9 +53,9 @@ def test_it_is_gathered_as_training_gathers_rows(data):
 
 def test_the_reserve_comes_round_with_new_noise(data):
     split = datasets.HeldOut(data, 1, 9, COUNT)
-    first, again = split.reserved_batch(4, 0), split.reserved_batch(4, 3)
+    first, again = split.draw_reserved(4, 0), split.draw_reserved(4, 3)
     assert sorted(numbers(data, first[0])) == sorted(numbers(data, again[0]))
-    assert len({tuple(split.reserved_batch(COUNT, j)[1].tolist()) for j in range(4)}) == 4
+    assert len({tuple(split.draw_reserved(COUNT, j)[1].tolist()) for j in range(4)}) == 4
 
 
 @pytest.mark.parametrize("size", [0, N - COUNT + 1])
@@ -67,7 +67,7 @@ def test_a_batch_of_more_images_than_there_are_is_refused(data, size):
 @pytest.mark.parametrize("size", [0, 5])
 def test_a_reserve_of_no_whole_batches_is_refused(data, size):
     with pytest.raises(ValueError, match=f"size must divide the 12 in reserve, got {size}"):
-        datasets.HeldOut(data, 1, 9, COUNT).reserved_batch(size, 0)
+        datasets.HeldOut(data, 1, 9, COUNT).draw_reserved(size, 0)
 
 
 @pytest.mark.parametrize("count", [0, N])

@@ -15,6 +15,7 @@ from replicate.optim import (
     KeepStepping,
     KeepVaulting,
     Lookahead,
+    OuterNesterov,
     TaylorExtrapolation,
 )
 
@@ -54,6 +55,7 @@ ROWS = {
     "Lookahead of momentum": Row(lambda p: Lookahead(momentum(p), 3, 0.8, "interpolate"), momentum),
     "Lookahead of Adam": Row(lambda p: Lookahead(adam(p), inner_state="interpolate"), adam),
     "Lookahead of AdamW": Row(lambda p: Lookahead(adamw(p)), adamw),
+    "OuterNesterov of SGD": Row(lambda p: OuterNesterov(sgd(p), 3, 0.7, 0.3), sgd),
     "TaylorExtrapolation of SGD": Row(lambda p: TaylorExtrapolation(sgd(p), dt=0.01), sgd),
     "TaylorExtrapolation of Adam": Row(lambda p: TaylorExtrapolation(adam(p), dt=0.01), adam),
     "KeepStepping": Row(lambda p: KeepStepping(p, lr=LR), sgd, walks=True),

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from replicate.optim import LBFGS, SGD, Adam, Lookahead, TaylorExtrapolation
+from replicate.optim import LBFGS, SGD, Adam, Lookahead, OuterNesterov, TaylorExtrapolation
 
 CURVATURE = np.array([1.0, 0.3, 0.05, 2.0])
 WRAPPERS = {
     "lookahead": lambda inner: Lookahead(inner, 3, 0.5, "interpolate"),
+    "outer nesterov": lambda inner: OuterNesterov(inner, 3, 0.7, 0.6),
     "taylor": lambda inner: TaylorExtrapolation(inner, 0.02),
     "taylor, every fourth": lambda inner: TaylorExtrapolation(
         inner, 0.02, order=2, derivative="backward", every=4
@@ -23,6 +24,7 @@ WRAPPERS = {
 }
 OTHERS = {  # the same method with other settings, to load into
     "lookahead": lambda inner: Lookahead(inner, 9, 0.9),
+    "outer nesterov": lambda inner: OuterNesterov(inner, 9, 0.9, 0.1),
     "taylor": lambda inner: TaylorExtrapolation(inner, 0.5, h=0.3, order=6),
     "taylor, every fourth": lambda inner: TaylorExtrapolation(inner, 0.5, every=None),
     "taylor, published": lambda inner: TaylorExtrapolation(inner, 0.5, order=5),

@@ -138,3 +138,15 @@ def test_the_first_steps_of_rosenbrock_are_drawn_once_more():
     ((_, right),) = plots.toy_paths(table, ground, {"rosenbrock": 0.1})
     (inset,) = right.child_axes
     assert [line.get_xdata().max() for line in inset.lines] == [100, 100]
+
+
+def test_only_the_baseline_of_twice_the_steps_is_dotted_and_goes_on(networks):
+    twice = networks[networks.arm == "plain"].assign(
+        arm="double", step=lambda part: 2 * part.step, seconds=lambda part: 2 * part.seconds
+    )
+    faster = networks[networks.arm == "plain"].assign(arm="rate-2")
+    ((steps, seconds),) = plots.arms_over(pd.concat([networks, twice, faster]), "source")
+    for ax, end in ((steps, 40), (seconds, 0.4)):
+        styles = {line.get_label(): line.get_linestyle() for line in ax.lines}
+        assert styles == {"plain": "-", "s=0.5": "-", "double": ":", "rate-2": "--"}
+        assert max(line.get_xdata()[-1] for line in ax.lines) == pytest.approx(end)

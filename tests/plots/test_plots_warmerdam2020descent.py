@@ -209,10 +209,38 @@ def test_second_order_draws_every_seed_and_the_mean_of_both_losses():
     assert [label.get_text() for label in left.get_xticklabels()] == ["NEWTON", "SGD"]
 
 
+def test_each_data_set_of_a_reader_has_a_row_and_each_budget_the_means_of_its_seeds():
+    rows = [
+        (dataset, arm, rate, axis, seed, share, 10.0 ** -(place * share + seed + width))
+        for dataset, width in (("digits", 0), ("cifar10", 10))
+        for arm, place in (("SGD", 1), ("KS_50_2 corrected", 2), ("SGD again", 3))
+        for rate in ("tuned", "validated", "tuned lower")
+        for axis in ("gradients", "forward-equivalents", "seconds")
+        for seed in (0, 1)
+        for share in (0.5, 1.0)
+    ]
+    names = ["dataset", "arm", "rate", "axis", "seed", "share", "train_loss"]
+    table = pd.DataFrame(rows, columns=names)
+    lost = (table.dataset == "cifar10") & (table.axis == "seconds") & (table.arm == "SGD")
+    table.loc[lost & (table.seed == 1) & (table.share == 1.0), "train_loss"] = np.nan
+    table.loc[table.rate != "tuned", "train_loss"] *= 7.0
+    axes = plots.on_your_images(table)
+    assert axes.shape == (2, 3) and axes[1][2].get_title() == "cifar10, seconds"
+    for row, width in zip(axes, (0, 10), strict=True):
+        for ax in row[:2]:
+            sgd, walk = (bars.lines[0].get_ydata() for bars in ax.containers)
+            assert sgd == pytest.approx([-1.0 - width, -1.5 - width])
+            assert walk == pytest.approx([-1.5 - width, -2.5 - width])
+        said = [text.get_text() for text in row[-1].get_legend().get_texts()]
+        assert said == ["SGD", "KS_50_2 corrected"]
+    assert list(axes[1][2].containers[0].lines[0].get_xdata()) == [0.5]
+
+
 @pytest.mark.parametrize(
     "plot",
     [plots.against_cost, plots.iterations, plots.rate_curves, plots.time_shares, plots.speed_ups, plots.turning,
-     plots.on_batches, plots.second_order, plots.overview, plots.mse_against_time, lambda table: plots.leads(table, ("A",))],
+     plots.on_batches, plots.second_order, plots.overview, plots.mse_against_time, plots.on_your_images,
+     lambda table: plots.leads(table, ("A",))],
 )  # fmt: skip
 def test_an_empty_table_is_said_to_be_empty(plot):
     assert plot(pd.DataFrame()).texts[0].get_text() == "nothing recorded yet"

@@ -97,16 +97,32 @@ def test_losses_of_networks_on_the_grid_alone():
 def test_the_pull_stands_behind_the_steps():
     values = {"pull": 0.9, "0": 0.8, "10": 0.7, "2": 0.6}
     rows = [
-        (seed, "1 drops", norm, cycle, place, value + shift + cycle / 100)
-        for norm, shift in (("running", 0.0), ("re-estimated", 0.05))
+        (seed, net, "1 drops", norm, cycle, place, value + shift + cycle / 100)
+        for net, norm, shift in (
+            ("batch norm", "running", 0.0),
+            ("batch norm", "re-estimated", 0.05),
+            ("group norm", "none", 0.07),
+        )
         for seed in range(2)
         for cycle in range(2)
         for place, value in values.items()
     ]
-    columns = ["seed", "probe", "norm", "cycle", "place", "top1"]
-    (ax,) = plots.accuracy_within_cycle(pd.DataFrame(rows, columns=columns))
+    columns = ["seed", "net", "probe", "norm", "cycle", "place", "top1"]
+    ax, plain = plots.accuracy_within_cycle(pd.DataFrame(rows, columns=columns))
     assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "2", "10", "pull"]
     assert lines_of(ax)["running"].tolist() == pytest.approx([0.805, 0.605, 0.705, 0.905])
+    assert lines_of(plain)["none"].tolist() == pytest.approx([0.875, 0.675, 0.775, 0.975])
+
+
+def test_setups_are_drawn_by_their_means():
+    shares = {"sgd": (0.9, 0.8), "as run": (0.5, 0.7)}
+    rows = [(seed, arm, tops[seed]) for seed in range(2) for arm, tops in shares.items()]
+    ax = plots.accuracy_by_setup(pd.DataFrame(rows, columns=["seed", "arm", "top1"]))
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["sgd", "as run"]
+    dots = sorted(x for dots in ax.collections for x in dots.get_offsets()[:, 0])
+    assert dots == pytest.approx([0.5, 0.7, 0.8, 0.9])
+    means = [x for line in ax.lines for x in line.get_xdata() if len(line.get_xdata()) == 2]
+    assert {0.85, 0.6} <= {round(float(x), 9) for x in means}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +133,7 @@ def test_the_pull_stands_behind_the_steps():
         plots.convergence_rates,
         plots.averages_and_acceleration,
         plots.loss_by_arm,
+        plots.accuracy_by_setup,
         plots.accuracy_within_cycle,
     ],
 )

@@ -153,13 +153,36 @@ def changed_by(tmp_path, monkeypatch):
 def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_no_others(
     changed_by,
 ):
-    networks = {"figure_5", "last_steps", "spectrum"}
-    kernels = networks | {"appendix_a", "regimes", "section_4", "spread", "table_1"}
-    drawn = {"appendix_a", "figure_4", "figure_9", "figure_11", "radius", "section_4", "spread"}
+    trips = {
+        "continuations",
+        "figure_6",
+        "figure_7",
+        "flatness",
+        "momentum_inside",
+        "steep_directions",
+        "same_model",
+    }
+    networks = {
+        "decoupled_decay",
+        "drifting_data",
+        "figure_5",
+        "figure_2",
+        "figure_3",
+        "figure_8",
+        "figure_14",
+        "last_steps",
+        "spectrum",
+    } | trips
+    algebra = {"appendix_a", "frozen_updates", "section_4", "spread"}
+    kernels = networks | algebra | {"regimes", "table_1"}
+    drawn = algebra | {"figure_4", "figure_9", "figure_11", "radius"}
     assert changed_by("training/loop.py") == changed_by("models/mlp.py") == networks
     assert changed_by("problems/heavy_ball.py") == {"table_1"}
     assert changed_by("streams.py") == networks | drawn
     assert changed_by("averaging/kernels.py") == kernels
+    hessian = "sources/sandler2023trajectories/_hessian.py"
+    assert changed_by(hessian) == {"flatness", "steep_directions"}
+    assert changed_by("sources/sandler2023trajectories/_turning.py") == {"drifting_data"}
     symbols = "sources/sandler2023trajectories/_equations.py"
     assert changed_by(symbols) == {"appendix_a", "section_4"}
     unused = (

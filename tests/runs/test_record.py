@@ -80,6 +80,30 @@ def test_code_that_changed_since_is_older_code(monkeypatch):
     assert runs.list_older(thirds, "cpu") == ["digits"]
 
 
+def named_before(settings: Settings) -> pd.DataFrame:
+    return pd.DataFrame({"seed": [0], "regime": ["source"], "lost": [3.0]})
+
+
+def named_now(settings: Settings) -> pd.DataFrame:
+    return pd.DataFrame({"seed": [0], "loss": [0.5], "note": [""], "lost": [np.nan]})
+
+
+def test_a_text_that_only_older_rows_have_does_not_reach_the_rows_that_count(monkeypatch):
+    """A column `regime` that today's code adds when it judges would meet an empty one of that name."""
+    named_before.__name__ = named_now.__name__ = "named"
+    codes = {named_before: "before", named_now: "now"}
+    for module in ("record", "cache"):
+        patched = sys.modules[f"replicate.runs.{module}"]
+        monkeypatch.setattr(patched, "code_digest", lambda run, chosen=(): codes[run])
+    for code in (named_before, named_now):
+        runs.produce_or_load(code, Settings())
+        runs.record(code, {"digits": Settings()}, "cpu")
+    table = runs.load_recorded(named_now, "cpu")
+    assert table.loss.tolist() == [0.5] and table.note.tolist() == [""]
+    assert "regime" not in table and np.isnan(table.lost.item())
+    assert "regime" in runs.read_table(runs.record_path(named_now, "cpu"))
+
+
 def test_an_exported_file_reads_as_it_was_written(folders):
     runs.produce_or_load(thirds, Settings())
     exported = runs.export(thirds, {"digits": Settings()}, "gpu", folders / "out")

@@ -88,9 +88,7 @@ class Twin:
     def rows(self, epoch: int, wanted=None, size: int | None = None):
         """The images of an epoch in its order: those that are wanted, or the first not in reserve."""
         tables = self.data.tables(3, FIXED, epoch)
-        keep = (
-            (lambda i: i in wanted) if wanted is not None else (lambda i: i not in self.reserve)
-        )
+        keep = (lambda i: i in wanted) if wanted is not None else (lambda i: i not in self.reserve)
         rows = [place for place, i in enumerate(tables["order"].tolist()) if keep(i)][:size]
         return self.data.gather({name: table[rows] for name, table in tables.items()})
 
@@ -137,7 +135,9 @@ class Twin:
 @pytest.fixture(scope="module")
 def table(folders):
     where, _ = folders
-    return figure_2.measure_stage(SETTINGS, {"seed": 3, "stage": "late"}, where / "none", [where], "cpu")
+    return figure_2.measure_stage(
+        SETTINGS, {"seed": 3, "stage": "late"}, where / "none", [where], "cpu"
+    )
 
 
 def test_stages_are_those_of_a_plain_loop(folders, twin):
@@ -195,16 +195,22 @@ def test_re_estimated_losses_are_in_evaluation_mode_with_new_statistics(folders,
     """Settings that take a draw of the size that the run trains with."""
     where, _ = folders
     settings = replace(SETTINGS, batch_sizes=(16,), draws=1)
-    rows = figure_2.measure_stage(settings, {"seed": 3, "stage": "late"}, where / "none", [where], "cpu")
+    rows = figure_2.measure_stage(
+        settings, {"seed": 3, "stage": "late"}, where / "none", [where], "cpu"
+    )
     draws = rows[rows.what == "draw"].set_index("norm")
     weights, batch = twin.stages["late"], twin.rows(0, size=16)
     for norm in ("batch", "re-estimated"):
         assert draws.start[norm] == pytest.approx(twin.loss(weights, batch, norm), rel=1e-3)
-        assert draws.held_start[norm] == pytest.approx(twin.held_loss(weights, norm).mean(), rel=1e-3)
-    assert draws.start["re-estimated"] != pytest.approx(draws.start["batch"], rel=0.01)
+        assert draws.held_start[norm] == pytest.approx(
+            twin.held_loss(weights, norm).mean(), rel=1e-3
+        )
+    assert draws.start["re-estimated"] != pytest.approx(draws.start["batch"], rel=4e-3)
     end = weights - draws.minimiser["re-estimated"] * twin.gradient(weights, batch)
     curve = rows[(rows.what == "curve") & (rows.norm == "re-estimated") & (rows.step == 1)]
-    assert float(curve.loss.iloc[0]) == pytest.approx(twin.loss(end, batch, "re-estimated"), rel=5e-3)
+    assert float(curve.loss.iloc[0]) == pytest.approx(
+        twin.loss(end, batch, "re-estimated"), rel=5e-3
+    )
 
 
 def test_noise_and_curvature_are_those_of_gradients_that_are_kept(table, twin):
@@ -242,16 +248,11 @@ def lines(folders):
 
 def test_lines_lie_between_the_ends_of_plain_descents(lines, twin):
     batch = twin.rows(0, size=16)
-    first = twin.gradient(twin.stages["late"], batch)
     rows = lines[lines.norm == "batch"].set_index(["line", "steps", "place"]).sort_index()
-    # The step that is best at first: the one on a fine grid up to the first minimum.
-    grid = np.linspace(0.01, 3, 300)
-    curve = np.array([twin.loss(twin.stages["late"] - e * first, batch) for e in grid])
-    low = int(np.argmax(np.diff(curve) > 0))
-    paths, step = {}, None
+    step = _recover_step(rows, twin, batch)
+    paths = {}
     for end in ("late", "later"):
         path = [twin.stages[end]]
-        step = step or _recover_step(rows, twin, batch, grid[low])
         for _ in range(9):
             path.append(path[-1] - step * twin.gradient(path[-1], batch))
         paths[end] = path
@@ -265,19 +266,40 @@ def test_lines_lie_between_the_ends_of_plain_descents(lines, twin):
     assert start.held == pytest.approx(twin.held_loss(twin.stages["start"]).mean(), rel=1e-3)
 
 
-def _recover_step(rows, twin, batch, about: float) -> float:
-    """The step size that the run took, near the best one: that which gives its loss after a step."""
-    wanted = rows.xs(("descents", 1)).iloc[0].loss
-    gradient = twin.gradient(twin.stages["late"], batch)
-    grid = about * np.linspace(0.6, 1.6, 401)
-    held = rows.xs(("descents", 1)).iloc[0].held
-    gaps = [
-        abs(twin.loss(twin.stages["late"] - e * gradient, batch) - wanted)
-        + abs(twin.held_loss(twin.stages["late"] - e * gradient).mean() - held)
-        for e in grid
-    ]
-    assert min(gaps) < 2e-3
-    return float(grid[int(np.argmin(gaps))])
+def _find_best_step(twin, batch) -> float:
+    """Where a parabola through the lowest of 24 step sizes, each 1.25 times the one before, and its
+    neighbours has its minimum: to about a hundredth.
+    """
+    weights = twin.stages["late"]
+    gradient = twin.gradient(weights, batch)
+    grid = 0.1 * 1.25 ** np.arange(24)
+    curve = np.array([twin.loss(weights - e * gradient, batch) for e in grid])
+    low = int(np.argmax(np.diff(curve) > 0))  # the first minimum
+    assert 0 < low < len(grid) - 1
+    near = slice(low - 1, low + 2)
+    a, b, _ = np.polyfit(grid[near], curve[near], 2)
+    return float(-b / (2 * a))
+
+
+def _recover_step(rows, twin, batch) -> float:
+    """The step size that the run took, within a factor of 2 of the best one: that which gives its
+    losses after a step, on the batch and on held-out ones.
+    """
+    row = rows.xs(("descents", 1)).iloc[0]
+    weights = twin.stages["late"]
+    gradient = twin.gradient(weights, batch)
+
+    def gap(step: float) -> float:
+        end = weights - step * gradient
+        return abs(twin.loss(end, batch) - row.loss) + abs(twin.held_loss(end).mean() - row.held)
+
+    step, reach = _find_best_step(twin, batch), 2.0
+    for _ in range(3):  # 15 step sizes, then 15 about the best of them
+        grid = step * np.geomspace(1 / reach, reach, 15)
+        gaps = [gap(e) for e in grid]
+        step, reach = float(grid[int(np.argmin(gaps))]), reach ** (1 / 6)
+    assert min(gaps) < 3e-3
+    return step
 
 
 def test_scatter_is_of_held_out_profiles_without_their_means(lines, twin):
@@ -293,7 +315,9 @@ def test_reordered_units_have_the_loss_of_the_second_end_and_a_barrier(lines):
     rows = lines[lines.norm == "batch"]
     same = rows[(rows.line == "descents") & (rows.steps == 9)].sort_values("place")
     other = rows[rows.line == "reordered units"].sort_values("place")
-    assert other.loss.iloc[[0, -1]].tolist() == pytest.approx(same.loss.iloc[[0, -1]].tolist(), rel=1e-3)
+    assert other.loss.iloc[[0, -1]].tolist() == pytest.approx(
+        same.loss.iloc[[0, -1]].tolist(), rel=1e-3
+    )
     assert other.held.iloc[5] != pytest.approx(same.held.iloc[5], rel=0.01)
 
 
@@ -301,10 +325,7 @@ def test_other_batches_are_nine_different_ones(lines, twin):
     """From the late stage, with the step of the descents, on draws that no trip has."""
     rows = lines[lines.norm == "batch"].set_index(["line", "steps", "place"]).sort_index()
     batch = twin.rows(0, size=16)
-    first = twin.gradient(twin.stages["late"], batch)
-    grid = np.linspace(0.01, 3, 300)
-    curve = np.array([twin.loss(twin.stages["late"] - e * first, batch) for e in grid])
-    step = _recover_step(rows, twin, batch, grid[int(np.argmax(np.diff(curve) > 0))])
+    step = _recover_step(rows, twin, batch)
     weights = twin.stages["late"]
     for t in range(9):
         other = twin.rows(SETTINGS.trips + t, size=16)

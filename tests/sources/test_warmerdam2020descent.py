@@ -256,8 +256,10 @@ def test_settings_refuse_what_cannot_be_run(change):
 def test_every_arm_of_a_figure_is_tuned_on_one_grid_and_all_arms_of_the_post_are_run():
     for preset in ("cpu", "gpu", "paper"):
         for name, settings in SOURCE.presets[preset].items():
-            assert settings.grid == PAPER.grid and len(settings.grid) == 16, name
             assert len(settings.seeds) >= 5, name
+            if not isinstance(settings, type(PAPER)):
+                continue  # a reader's images, which have rates of their own
+            assert settings.grid == PAPER.grid and len(settings.grid) == 16, name
             if name.startswith("figure"):
                 assert set(settings.arms) >= set(OF_THE_POST) and len(OF_THE_POST) == 8
 

@@ -212,19 +212,20 @@ def readme(
         bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")
     ] = False,
 ) -> None:
-    """Render the verdict tables of README.md from data/results/."""
+    """Render the answers of README.md, with figures and counts, from data/results/."""
     _need_checkout("readme")
     from replicate import claims
-    from replicate.app import readme, registry, verdicts
+    from replicate.app import answer_figures, readme, registry, verdicts
 
     if not check:
         for source in registry.sources():
             for preset in claims.PRESETS:
                 verdicts.write_recorded(source, preset)
+            answer_figures.write(source)
     path = paths.ROOT / "README.md"
     old = path.read_text()
     new = readme.render(old)
-    if check and new != old:
+    if check and (new != old or not all(map(answer_figures.is_current, registry.sources()))):
         raise BadParameter(
             "README.md does not show what data/results/ holds; run make readme and commit it"
         )

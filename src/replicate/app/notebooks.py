@@ -9,8 +9,8 @@ from typing import TypeVar
 import pandas as pd
 
 from replicate import claims, paths, runs
+from replicate.app import answers, registry, verdicts
 from replicate.app import overrides as given
-from replicate.app import registry, verdicts
 from replicate.errors import BadData, Failure, Killed
 
 T = TypeVar("T")
@@ -32,6 +32,13 @@ class Study:
         self.preset = preset
         self.settings = given.settings(self.source, preset, overrides, device)
 
+    def answer(self):
+        """Is it true? The source's answer, with its numbers from data/results/, as a cell shows Markdown."""
+        from IPython.display import Markdown
+
+        said = answers.answer(self.source)
+        return Markdown(said.in_markdown() if said else "Nothing is recorded yet.")
+
     def run(self, *names: str) -> pd.DataFrame:
         """The rows of one experiment, or of several below each other, on the data sets that each is
         meant for.
@@ -47,10 +54,11 @@ class Study:
 
     def deviations(self) -> pd.DataFrame:
         """What the settings change in the paper's: one row per field, one column per entry, empty
-        where as printed.
+        where as printed. An entry with settings of its own, which no paper has, is left out.
         """
-        tables = [runs.deviations(value, self.source.paper).assign(dataset=entry)
-                 for entry, value in self.settings.items()]  # fmt: skip
+        paper = self.source.paper
+        tables = [runs.deviations(value, paper).assign(dataset=entry)
+                 for entry, value in self.settings.items() if isinstance(value, type(paper))]  # fmt: skip
         table = (
             pd.concat(tables)
             .astype(str)

@@ -20,18 +20,22 @@ def settings(
     """Entry -> Settings of a preset, with overrides, for the data sets at hand; and the device set
     for all workers.
 
-    An override `lr` goes to every data set, `cifar10.lr` to one, which must then be at hand. A data
-    set that is not at hand is fetched where its server answers; else one line says that it is left
-    out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
+    An override `lr` goes to every entry whose settings have it, `cifar10.lr` to one, whose data set
+    must then be at hand. A data set that is not is fetched where its server answers; else one line
+    says that it is left out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
     """
     os.environ["REPLICATE_DEVICE"] = device
     _check_device(preset)
     chosen = overridden(source, preset, overrides)
-    named = {key.partition(".")[0] for key in overrides if "." in key}
+    named = {chosen[key.partition(".")[0]].dataset for key in overrides if "." in key}
+    wanted = dict.fromkeys(
+        value.dataset for entry, value in chosen.items() if source.needs_files(entry)
+    )
+    absent = {dataset for dataset in wanted if not _at_hand(dataset, asked=dataset in named)}
     return {
         entry: value
         for entry, value in chosen.items()
-        if not source.needs_files(entry) or _at_hand(value.dataset, asked=entry in named)
+        if not source.needs_files(entry) or value.dataset not in absent
     }
 
 
@@ -50,8 +54,15 @@ def overridden(source: Source, preset: object, overrides: object) -> dict:
             for key, new in overrides.items()
             if key.startswith(f"{entry}.")
         }
-        chosen[entry] = _replace(value, general | particular)
+        for_all = {key: new for key, new in general.items() if key in _names(value)}
+        chosen[entry] = _replace(value, for_all | particular)
     return chosen
+
+
+def _names(*settings: object) -> list[str]:
+    """The fields of some settings that can be overridden, in their order."""
+    names = (field.name for value in settings for field in fields(value))
+    return [name for name in dict.fromkeys(names) if name != "dataset"]
 
 
 def _check_names(source: Source, preset: str, overrides: object) -> None:
@@ -60,17 +71,18 @@ def _check_names(source: Source, preset: str, overrides: object) -> None:
     """
     if not isinstance(overrides, Mapping):
         raise BadParameter(f"overrides must map names of settings to values, got {overrides!r}")
-    names = [field.name for field in fields(source.paper) if field.name != "dataset"]
+    entries = source.presets[preset]
     for key in overrides:
         if not isinstance(key, str):
             raise BadParameter(f"overrides must have names as keys, got {key!r}")
         entry, dot, name = key.rpartition(".")
-        if dot and entry not in source.presets[preset]:
-            raise unknown(f"data set of preset {preset!r}", entry, source.presets[preset])
+        if dot and entry not in entries:
+            raise unknown(f"data set of preset {preset!r}", entry, entries)
         if name == "dataset":
             raise BadParameter(
                 "dataset cannot be overridden; name another entry of a preset instead"
             )
+        names = _names(*([entries[entry]] if dot else entries.values()))
         if name not in names:
             raise unknown("setting", name, names)
 

@@ -1,17 +1,22 @@
-"""README's tables, rendered from data/results/: how many claims came out how, then every primary
-row.
-"""
+"""README's answers and counts, rendered from data/results/."""
 
 import html
+import textwrap
 from importlib.metadata import metadata
 
 import pandas as pd
 
 from replicate import claims, paths, runs
-from replicate.app import benchmarks, registry, verdicts
+from replicate.app import answers, benchmarks, registry, verdicts
 from replicate.errors import BadData
 
 MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->")
+
+ANSWER_FIGURES = "docs/figures"
+COUNTED = (
+    "**How many claims came out how.** A firm word needs five seeds and the source's own setting; `control fails` counts those reproduced claims whose "
+    "effect is not there without the claimed mechanism."
+)
 
 
 def read() -> str:
@@ -22,7 +27,7 @@ def read() -> str:
 
 
 def render(text: str) -> str:
-    """README.md with its tables made anew. Raises BadData if the two marks are not there."""
+    """README.md with answers and counts made anew. Raises BadData if the two marks are not there."""
     before, _, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not end:
@@ -31,23 +36,24 @@ def render(text: str) -> str:
 
 
 def tables() -> str:
-    """Headline and primary rows of every source and preset on record, as Markdown."""
+    """The answers, each with its figure, then how many claims came out how, as Markdown."""
     rows = {(source.name, preset): verdicts.read_recorded(source, preset)
             for source in registry.sources() for preset in claims.PRESETS}  # fmt: skip
     rows = {key: table for key, table in rows.items() if not table.empty}
     if not rows:
         return "Nothing is recorded yet."
-    paragraphs = [_headline(rows)]
-    for (name, preset), table in rows.items():
-        primary = claims.primary_rows(table)
-        exact = primary.kind.isin(claims.WITHOUT_INTERVAL)
-        paragraphs.append(
-            f"**{name}, preset `{preset}`**: primary cases with intervals\n\n"
-            + _rows(primary[~exact])
-        )
-        paragraphs.append(f"Exact statements and errata: {verdicts.words(primary[exact])}.")
+    said = [answers.answer(source) for source in registry.sources()]
+    paragraphs = [_answer(each) for each in said if each]
+    paragraphs += [textwrap.fill(COUNTED, answers.PROSE_COLUMNS), _headline(rows)]
     paragraphs += [speed for speed in [_speed()] if speed]
     return "\n\n".join(paragraphs)
+
+
+def _answer(said: answers.Answer) -> str:
+    """Heading, sentences, setting and figure of one source."""
+    picture = f"![{said.alt}]({ANSWER_FIGURES}/{said.source}.png)"
+    link = f"Notebook: [`{said.source}`](notebooks/{said.source}.ipynb)."
+    return "\n\n".join((f"### {said.title}", said.in_markdown(), picture, link))
 
 
 def _headline(rows: dict) -> str:
@@ -59,27 +65,6 @@ def _headline(rows: dict) -> str:
                 lines.append(
                     f"| {name} | {preset} | {group} | {' | '.join(str(counts[word]) for word in words)} |"
                 )
-    return "\n".join(lines)
-
-
-def _rows(rows: pd.DataFrame) -> str:
-    lines = [
-        "| claim | says | case | setting | verdict | value [interval] | band | control |",
-        "|---" * 8 + "|",
-    ]
-    for row in rows.itertuples():
-        verdict = f"**{row.verdict}**" + (f" ({row.reason})" if row.reason else "")
-        cells = [
-            row.claim,
-            row.statement,
-            row.case,
-            row.setting,
-            verdict,
-            f"{verdicts.number(row)} {row.unit}",
-        ]
-        lines.append(
-            f"| {' | '.join(_escape(cell) for cell in [*cells, verdicts.band(row), verdicts.control(row)])} |"
-        )
     return "\n".join(lines)
 
 

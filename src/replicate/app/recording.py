@@ -134,7 +134,7 @@ def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> s
     settings = experiment.chosen(source.presets[preset])[entry]
     record = runs.records_of(experiment, preset)[recorded.key.iloc[0]]
     # A field that settings had not when the result was recorded was at its default.
-    before = _plain(asdict(source.paper)) | record["settings"]
+    before = _plain(asdict(type(settings)())) | record["settings"]
     if runs.without_seeds(before) != runs.without_seeds(_plain(asdict(settings))):
         return "not carried, its settings have changed"
     if record["numerics"] != runs.numerics(experiment, settings):

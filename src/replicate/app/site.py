@@ -16,8 +16,10 @@ from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import Source
 
-PAGE_COLUMNS = ("claim", "origin", "where", "statement", "role", "case", "setting", "verdict", "reason", "contrast", "value",
-           "band", "unit", "n", "p", "p_adjusted", "control", "device")  # fmt: skip
+# What a phone shows without scrolling comes first.
+PAGE_COLUMNS = ("claim", "verdict", "value", "band", "statement", "reason", "control", "setting", "case", "role", "origin", "where",
+                "quote", "contrast", "unit", "n", "p", "p_adjusted", "device")  # fmt: skip
+STATIC = Path(__file__).resolve().parent / "static"
 OPTIONS = {
     "project": "replicate",
     "extensions": ["myst_nb", "replicate.app.site"],
@@ -29,6 +31,9 @@ OPTIONS = {
         "icon_links": [],
     },
     "html_title": "replicate",
+    "html_static_path": [str(STATIC)],
+    "html_css_files": ["claims.css"],
+    "html_js_files": [("claims.js", {"defer": "defer"})],
     "html_sidebars": {"**": []},
     "html_math_renderer": "drawn",
     "html_show_sourcelink": False,
@@ -38,6 +43,8 @@ OPTIONS = {
     "nb_ipywidgets_js": {},  # would be fetched from a server
     "suppress_warnings": ["myst.header", "mystnb.unknown_mime_type"],
 }
+
+OUTSIDE_DOCS = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")  # a link to what the report does not hold
 
 
 def build() -> Path:
@@ -85,23 +92,20 @@ def build() -> Path:
 
 
 def write_pages(folder: Path) -> None:
-    """The report's pages as Markdown and notebooks: a start, how to read it, and two pages a
-    source.
-    """
+    """The report's pages as Markdown and notebooks: the answers, two pages a source, and docs/."""
     names = [source.name for source in registry.sources()]
     entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
+    shutil.copytree(paths.ROOT / "docs", folder / "docs")
+    for page in sorted((folder / "docs").glob("*.md")):
+        page.write_text(OUTSIDE_DOCS.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
+        entries.append(f"docs/{page.stem}")
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
-    start = f"# replicate\n\n{toc}\n\n{readme.tables()}\n\n{section(readme.read(), 'How to read a verdict')}"
+    answers = readme.tables().replace("](notebooks/", "](")
+    start = f"# replicate\n\n{toc}\n\n{answers}\n\n[How to read a verdict](docs/verdicts.md)\n"
     (folder / "index.md").write_text(start)
     for name in names:
         (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))
         shutil.copyfile(largest_notebook(name), folder / f"{name}.ipynb")
-
-
-def section(text: str, title: str) -> str:
-    """One section of a Markdown text, with its title, up to the next one of the same level."""
-    match = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return match.group(0) if match else ""
 
 
 def largest_notebook(name: str) -> Path:
@@ -133,18 +137,26 @@ def verdict_page(source: Source) -> str:
 
 
 def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
-    """The rows as HTML; the first row of each claim is an anchor by the claim's id, unless it is in
-    `anchored`.
+    """The rows as HTML that a script filters and sorts; the first row of each claim is an anchor by
+    the claim's id, unless it is in `anchored`.
     """
-    head = "".join(f"<th>{column}</th>" for column in PAGE_COLUMNS)
+    head = "".join(
+        f'<th scope="col"><button type="button">{column}</button></th>' for column in PAGE_COLUMNS
+    )
     rows = []
     for row in table.itertuples():
         anchor = "" if row.claim in anchored else f' id="{html.escape(row.claim)}"'
         anchored.add(row.claim)
         cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in PAGE_COLUMNS)
-        rows.append(f"<tr{anchor}>{cells}</tr>")
+        rows.append(f'<tr{anchor} data-verdict="{html.escape(row.verdict)}">{cells}</tr>')
     body = "\n".join(rows)
-    return f'<div class="pst-scrollable-table-container"><table class="table">\n<tr>{head}</tr>\n{body}\n</table></div>'
+    words = "".join(f"<option>{word}</option>" for word in dict.fromkeys(table.verdict) if word)
+    return (
+        f'<form class="claims" hidden><label>Words <input type="search"></label> '
+        f'<label>Verdict <select><option value="">all</option>{words}</select></label> <output></output></form>\n'
+        f'<div class="pst-scrollable-table-container"><table class="table claims">\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
 
 
 def _text(row, column: str) -> str:

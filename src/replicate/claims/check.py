@@ -26,7 +26,7 @@ AROUND_ONE = (
     "mean ratio",
 )  # contrasts that are 1 where two arms are alike
 OPTION = (str, int, float)
-CALLED = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
+SHAPE_NAMES = {str: "a text", list: "a list", FIELDS: "a table", (str, FIELDS): "a text or a table",
           OPTION: "a text or a number"}  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def _check_shapes(place: str, table: Mapping) -> None:
     for name, value in table.items():
         shape = FIELD_TYPES.get(name, OPTION)
         if not isinstance(value, shape):
-            raise ValueError(f"{place}.{name}: must be {CALLED[shape]}, got {value!r}")
+            raise ValueError(f"{place}.{name}: must be {SHAPE_NAMES[shape]}, got {value!r}")
         if name in ("of", "what") and not value.strip():
             raise ValueError(f"{place}.{name}: must say something, got {value!r}")
     for number, arm in enumerate(table.get("arms", ()), 1):

@@ -37,7 +37,7 @@ class HeldOut:
             raise ValueError(f"size must be in [1, {len(rows)}], got {size}")
         return self._gather(tables, rows[:size])
 
-    def reserved_batch(self, size: int, index: int) -> tuple[Tensor, Tensor]:
+    def draw_reserved(self, size: int, index: int) -> tuple[Tensor, Tensor]:
         """Images and labels in reserve: those from index * size on, over and over, drawn anew each
         time. Raises ValueError unless whole batches of the size make up the reserve.
         """

@@ -34,8 +34,13 @@ class Sharded(ImageSet):
         return f"{self.name}/"
 
     def checksum(self) -> str:
-        """SHA-256 (hex) of the index below the data folder. Raises Missing."""
-        return hashlib.sha256(self._read_index(paths.data_folder())).hexdigest()
+        """SHA-256 (hex) of the index below the data folder; of nothing where there is none, which no
+        run can have used.
+        """
+        try:
+            return hashlib.sha256(self._read_index(paths.data_folder())).hexdigest()
+        except Missing:
+            return hashlib.sha256().hexdigest()
 
     def is_at_hand(self, folder: Path) -> bool:
         """Whether the index is there, and every shard that it names with its size."""

@@ -4,9 +4,11 @@
 The dense second-order methods on the source's nets, in float64. mu = 0 is Newton's method. The
 Hessian of a net is singular, since one map scaled up and the next one down change nothing, so that
 its inverse is taken on the eigenvectors that count for its rank: the shortest step to where the
-second-order model is stationary. Damped, a step is taken only where it lowers the loss: mu is a tenth of what it was
-after a step that did, and ten times as large after one that did not, until one does (Levenberg 1944,
-Marquardt 1963). Every try costs a forward pass, and every column of B two gradients.
+second-order model is stationary.
+
+Damped, a step is taken only where it lowers the loss: mu is a tenth of what it was after a step
+that did, and ten times as large after one that did not, until one does (Levenberg 1944, Marquardt
+1963). Every try costs a forward pass, and every column of B two gradients.
 """
 
 import functools
@@ -79,7 +81,7 @@ class SecondOrder:
             walk = _Walk(
                 lambda w: float(loss_at(w, arrays)), lambda w: model_at(w, arrays), net.size
             )
-            step = walk.damped if self.damped else walk.plain
+            step = walk.step_damped if self.damped else walk.step_plainly
             points = [np.asarray(start, dtype=np.float64)]
             walk.loss = walk.loss_at(points[0])
             counts = [(walk.loss, 0, 0)]
@@ -103,7 +105,7 @@ class _Walk:
         self.gradients = 0
         self.forwards = 0
 
-    def plain(self, weights: np.ndarray) -> np.ndarray:
+    def step_plainly(self, weights: np.ndarray) -> np.ndarray:
         """The step with mu = 0, wherever it leads."""
         if not np.isfinite(self.loss):
             return np.full_like(weights, np.nan)
@@ -112,7 +114,7 @@ class _Walk:
         self.loss = self.loss_at(new)
         return new
 
-    def damped(self, weights: np.ndarray) -> np.ndarray:
+    def step_damped(self, weights: np.ndarray) -> np.ndarray:
         """The step with the first mu whose step lowers the loss; none if no mu does."""
         if self.ended:
             return weights
@@ -183,11 +185,11 @@ def _residuals(net: Net, weights, data: Rows | Moments):
         raise BadParameter(f"activation must be linear for second moments, got {net.activation}")
     inputs = net.dims[0]
     x = data.root[:, :inputs].T if by_moments else data.x
-    one = data.root[:, inputs] if by_moments else jnp.ones(data.x.shape[1], weights.dtype)
+    constant = data.root[:, inputs] if by_moments else jnp.ones(data.x.shape[1], weights.dtype)
     y = data.root[:, inputs + 1] if by_moments else data.y
     layers = net.layers(weights)
     for i, (w, b) in enumerate(layers):
-        x = w @ x + b[:, None] * one
+        x = w @ x + b[:, None] * constant
         if net.activation == "relu" and i < len(layers) - 1:
             x = jnp.maximum(x, 0)
-    return x[0] - y if by_moments else (x[0] - y) / jnp.sqrt(len(one))
+    return x[0] - y if by_moments else (x[0] - y) / jnp.sqrt(len(constant))

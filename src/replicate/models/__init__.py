@@ -9,6 +9,7 @@ from replicate import lazy
 if TYPE_CHECKING:
     from replicate.models.build import Specification, build
     from replicate.models.chain import chain
+    from replicate.models.group_norm import use_group_norm
     from replicate.models.initialise import initialise
     from replicate.models.mlp import mlp
     from replicate.models.operations import count_operations

@@ -101,41 +101,57 @@ def lookahead(
             f"inner must be an optax transformation (init, update), got {type(inner).__name__}"
         )
 
-    def init(params):
-        state = inner.init(params)
+    cycle = _Cycle(inner, k, alpha, inner_state)
+    return inner._replace(init=cycle.init, update=cycle.update)
+
+
+class _Cycle(NamedTuple):
+    """`lookahead`'s arguments, checked, with the two functions of the transformation."""
+
+    inner: Transformation
+    k: int
+    alpha: float
+    inner_state: str
+
+    def init(self, params):
+        """The state before the first step: the slow weights are the params."""
+        state = self.inner.init(params)
         if _states(state):
             raise BadParameter(
                 "a Lookahead around another needs its slow weights pulled with it, which this form "
                 "does not do; nest replicate.optim.Lookahead"
             )
         slow = jax.tree.map(lambda p: jnp.array(p, _wide(p), copy=True), params)
-        momenta = jax.tree.map(
-            lambda m: jnp.zeros(m.shape, _wide(m)),
-            _momenta(state) if inner_state == "interpolate" else (),
-        )
+        momenta = jax.tree.map(lambda m: jnp.zeros(m.shape, _wide(m)), self._momenta_of(state))
         return LookaheadState(jnp.zeros([], jnp.int32), slow, state, momenta)
 
-    def update(updates, state, params=None, **extra):
+    def update(self, updates, state, params=None, **extra):
+        """The moves of an inner step, or at a cycle's end those that lead to the slow weights."""
         if params is None:
             raise BadParameter("Lookahead needs the params: update(gradients, state, params)")
-        moves, within = inner.update(updates, state.inner, params, **extra)
-        ends = state.step + 1 >= k
+        moves, within = self.inner.update(updates, state.inner, params, **extra)
+        ends = state.step + 1 >= self.k
         fast = jax.tree.map(lambda s, p, u: p.astype(s.dtype) + u, state.slow, params, moves)
-        slow = _interpolate(ends, state.slow, fast, alpha)
+        slow = _interpolate(ends, state.slow, fast, self.alpha)
         moves = jax.tree.map(
             lambda s, p, u: jnp.where(ends, s - p, u.astype(s.dtype)), slow, params, moves
         )
-        momenta = state.momenta
-        if inner_state == "interpolate":
-            momenta = _interpolate(ends, momenta, _momenta(within), alpha)
-            within = _put_momenta(within, momenta, ends)
-        elif inner_state == "reset":
-            start = jax.tree.map(lambda s, p: s.astype(p.dtype), slow, params)
-            within = _choose(ends, inner.init(start), within)
+        start = jax.tree.map(lambda s, p: s.astype(p.dtype), slow, params)
+        within, momenta = self._pull_state(ends, within, state.momenta, start)
         step = jnp.where(ends, 0, state.step + 1).astype(jnp.int32)
         return moves, LookaheadState(step, slow, within, momenta)
 
-    return inner._replace(init=init, update=update)
+    def _momenta_of(self, state) -> tuple:
+        return _momenta(state) if self.inner_state == "interpolate" else ()
+
+    def _pull_state(self, ends, within, momenta: tuple, start) -> tuple:
+        """The inner state and the slow momenta after the step. start: the params at a cycle's end."""
+        if self.inner_state == "interpolate":
+            momenta = _interpolate(ends, momenta, _momenta(within), self.alpha)
+            return _put_momenta(within, momenta, ends), momenta
+        if self.inner_state == "reset":
+            within = _choose(ends, self.inner.init(start), within)
+        return within, momenta
 
 
 def slow_weights(state: Any) -> Any:

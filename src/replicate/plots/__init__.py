@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         toy_paths,
         toy_rates,
     )
+    from replicate.plots.fixed_batches import basins, drops_by_batch, single_steps
     from replicate.plots.sandler2023trajectories import (
         drag_and_drift,
         end_points,
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
         two_regimes,
         two_scales,
     )
+    from replicate.plots.sandler2023trajectories_trips import (
+        batch_gradients,
+        distances_to_ends,
+        flat_and_steep,
+        gains,
+        losses_under_drift,
+        predictions_beside,
+        trips_apart,
+    )
     from replicate.plots.style import interval
     from replicate.plots.warmerdam2020descent import (
         against_cost,
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
         leads,
         mse_against_time,
         on_batches,
+        on_your_images,
         overview,
         rate_curves,
         second_order,
@@ -43,11 +54,17 @@ if TYPE_CHECKING:
         turning,
     )
     from replicate.plots.zhang2019lookahead import (
+        accuracy_by_setup,
+        accuracy_surface,
         accuracy_within_cycle,
         averages_and_acceleration,
         convergence_rates,
         loss_by_arm,
+        loss_by_inner_state,
+        loss_by_k_and_alpha,
+        loss_by_rate_and_momentum,
         losses_at_best_rates,
+        table_of_accuracies,
         variance_by_rate,
     )
 

@@ -24,6 +24,7 @@ TIME_LABELS = {"step": "step (one gradient each)", "seconds": "processor seconds
 METRIC_LABELS = {"train_loss": "training loss [nats]", "top1": "test top-1 [fraction]"}
 ENLARGED_TOY = "rosenbrock"  # the post draws its first steps once more
 FIRST_STEPS = 100
+BASELINE = "double"  # the source's, trained for twice as long
 MOST_IN_COLUMN = 11  # arms that a legend holds beside its axes
 
 
@@ -252,8 +253,8 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
 
     table: what `networks` gives, with its column regime; regime: such as source or tuned; y:
     train_loss or top1. Lines are means over seeds, bands their 95 % intervals; of losses, those of
-    their logarithms. Dashed: plain SGD at a larger rate. Of top-1 all points but the last are on
-    the images that are evaluated along the way.
+    their logarithms. Dashed: plain SGD at a larger rate; dotted: the baseline of twice the steps.
+    Of top-1 all points but the last are on the images that are evaluated along the way.
     """
     own = table[(table.regime == regime) & (table.step > 0)]
     names, arms = list(own.dataset.unique()), list(own.arm.unique())
@@ -282,7 +283,7 @@ def _draw_with_band(ax: Axes, run: pd.DataFrame, x: str, y: str, colour, label: 
     low, high = np.array([interval(pd.Series(seeds)) for seeds in values]).T
     middle = np.array([seeds.mean() for seeds in values])
     ax.fill_between(places, back(low), back(high), color=colour, alpha=0.15, linewidth=0)
-    style = "--" if label.startswith("rate-") else "-"
+    style = ":" if label == BASELINE else "--" if label.startswith("rate-") else "-"
     ax.plot(places, back(middle), color=colour, linestyle=style, linewidth=1.3, label=label)
 
 

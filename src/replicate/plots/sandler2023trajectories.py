@@ -196,6 +196,7 @@ def drag_and_drift(table: pd.DataFrame) -> np.ndarray:
     left.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="RMS size")
     norms = table[table.what == "norm"]
     sns.histplot(norms, x="size", hue="arm", element="step", palette="colorblind", ax=right)
+    sns.move_legend(right, "upper right", title=None, frameon=False)
     right.set(xlabel="distance from the minimum", ylabel="runs")
     left.legend(frameon=False, fontsize="small")
     return axes[0]

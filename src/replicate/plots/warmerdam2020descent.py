@@ -281,6 +281,32 @@ def second_order(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
+@unless_empty
+def on_your_images(table: pd.DataFrame) -> np.ndarray:
+    """Training loss by share of three budgets, every arm at its tuned rate, (data sets, 3).
+
+    table: what `your_dataset` gives, on one data set or several. Means of log losses with intervals over seeds;
+    no point where a seed was lost.
+    """
+    tuned = table[table.rate == "tuned"]
+    datasets, budgets = list(tuned.dataset.unique()), list(tuned.axis.unique())
+    _, axes = grid(len(datasets), len(budgets), (3.2, 2.8), sharey="row")
+    for row, dataset in zip(axes, datasets, strict=True):
+        of_dataset = tuned[tuned.dataset == dataset]
+        arms = tuple(arm for arm in of_dataset.arm.unique() if arm in LOOKS)
+        for ax, budget in zip(row, budgets, strict=True):
+            for arm in arms:
+                part = of_dataset[(of_dataset.arm == arm) & (of_dataset.axis == budget)]
+                part = part.groupby("share").filter(lambda looks: looks.train_loss.notna().all())
+                _line(ax, part.share, np.log10(part.train_loss), label=arm, **LOOKS[arm])
+            ax.set(title=f"{dataset}, {budget}", xlabel="share of the budget")
+        row[0].set_ylabel("log10 of training loss")
+        handles, names = row[0].get_legend_handles_labels()
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        row[-1].legend(handles, names, fontsize="small", frameon=False, **place)
+    return axes
+
+
 def _curves(
     ax: Axes, part: pd.DataFrame, arms: tuple[str, ...], height: Callable = lambda logs: logs
 ) -> None:

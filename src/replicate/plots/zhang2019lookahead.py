@@ -98,20 +98,140 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
-def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
-    """Test accuracy by place in a cycle, statistics of BatchNorm as they are and re-estimated.
+def accuracy_by_setup(table: pd.DataFrame) -> Axes:
+    """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
+    intervals.
 
-    table: what `within_cycle` gives, of one data set. A panel a probe, (panels,) axes.
+    table: what `replication` gives, of one data set.
     """
-    probes = list(table.probe.unique())
-    _, axes = grid(1, len(probes), (4.6, 3.2))
-    means = table.groupby(["seed", "probe", "norm", "place"], as_index=False).top1.mean()
-    for ax, probe in zip(axes[0], probes, strict=True):
-        panel = means[means.probe == probe].sort_values("place", key=_order_places)
+    _, ((ax,),) = grid(1, 1, (5.2, 2.6))
+    sns.stripplot(table, x="top1", y="arm", color="0.7", size=3, ax=ax)
+    sns.pointplot(table, x="top1", y="arm", errorbar=interval, linestyle="none", ax=ax)
+    ax.set(xlabel="test top-1 [fraction]", ylabel="")
+    return ax
+
+
+@unless_empty
+def table_of_accuracies(table: pd.DataFrame) -> np.ndarray:
+    """Left, test accuracy of every arm at its best trial on held-out images; right, the losses of
+    mini-batches on the way there: (2,) axes, 95 % intervals.
+
+    table: what `table_1` gives, of one data set.
+    """
+    best = _at_best_trial(table)
+    _, axes = grid(1, 2, (4.6, 3.2))
+    sns.pointplot(best, x="top1", y="arm", errorbar=interval, linestyle="none", ax=axes[0][0])
+    axes[0][0].set(xlabel="test top-1 [fraction]", ylabel="")
+    curves = [name for name in table if name.startswith("loss_")]
+    curve = best.melt(["arm", "seed"], curves, "percent", "loss").dropna(subset="loss")
+    curve["percent"] = curve.percent.str.removeprefix("loss_").astype(int)
+    sns.lineplot(curve, x="percent", y="loss", hue="arm", errorbar=interval, ax=axes[0][1])
+    axes[0][1].set(yscale="log", xlabel="percent of the run", ylabel="training loss [nats]")
+    axes[0][1].legend(frameon=False, fontsize="small", title="")
+    return axes[0]
+
+
+def _at_best_trial(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every arm at the trial with the best mean accuracy on held-out images."""
+    trial = ["arm", "weight_decay", "lr"]
+    means = table.groupby(trial).valid_top1.mean().reset_index()
+    best = means.sort_values("valid_top1").drop_duplicates("arm", keep="last")
+    return table.merge(best[trial], on=trial)
+
+
+@unless_empty
+def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
+    """Training loss at the end by inner rate, and by momentum; a line an arm: (2,) axes.
+
+    table: what `robustness` gives, of one data set.
+    """
+    shown = table[table.arm.isin(["sgd", "sgd-ema", "sgd-alpha", "lookahead"])]
+    along = {"place": ("momentum", "rate"), "momentum": ("place", "momentum")}
+    _, axes = grid(1, 2, (4.6, 3.2), sharey="row")
+    for ax, (name, (fixed, label)) in zip(axes[0], along.items(), strict=True):
+        panel = shown[shown[fixed] == shown[fixed].min()]
+        sns.lineplot(panel, x=name, y="train_loss", hue="arm", errorbar=interval, ax=ax)
+        ax.set(yscale="log", xlabel=label, ylabel="training loss [nats]")
+        ax.legend(frameon=False, fontsize="small", title="")
+    return axes[0]
+
+
+@unless_empty
+def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
+    """Training loss at the first drop by alpha, a line a k; SGD at alpha times the rate beside it.
+
+    table: what `outer_grid` gives, of one data set.
+    """
+    pulled = table[table.arm == "lookahead"]
+    names = "Lookahead, k = " + pulled.k.astype(int).astype(str)
+    lower = table[table.arm == "sgd-alpha"].assign(name="SGD, alpha times the rate")
+    rows = pd.concat([pulled.assign(name=names), lower], ignore_index=True)
+    _, ((ax,),) = grid(1, 1, (5.2, 3.2))
+    sns.lineplot(rows, x="alpha", y="early_loss", hue="name", marker="o", errorbar=interval, ax=ax)
+    ax.axhline(table[table.arm == "sgd"].early_loss.mean(), color="0.4", linestyle=":", label="SGD")
+    ax.set(ylabel="training loss at the first drop [nats]")
+    ax.legend(frameon=False, fontsize="small", title="")
+    return ax
+
+
+@unless_empty
+def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
+    """Training loss at the first drop and test accuracy at the end by treatment: (2,) axes.
+
+    table: what `inner_state` gives, of one data set.
+    """
+    rows = table[table.arm.isin(["inner", "lookahead"])]
+    names = rows.inner_state.where(rows.arm == "lookahead", "no Lookahead")
+    _, axes = grid(1, 2, (4.6, 3.2))
+    for ax, metric in zip(axes[0], ("early_loss", "top1"), strict=True):
+        sns.pointplot(
+            rows.assign(name=names), x=metric, y="name", hue="inner", errorbar=interval,
+            linestyle="none", dodge=True, ax=ax,
+        )  # fmt: skip
+        ax.set(ylabel="")
+        ax.legend(frameon=False, fontsize="small", title="")
+    axes[0][0].set(xlabel="training loss at the first drop [nats]")
+    axes[0][1].set(xlabel="test top-1 [fraction]")
+    return axes[0]
+
+
+@unless_empty
+def accuracy_surface(table: pd.DataFrame) -> Axes:
+    """Test accuracy over the plane through three fast weights of one cycle, and the places in it.
+
+    table: what `surface` gives, of one data set; the first seed's drawn cycle is shown.
+    """
+    drawn = table[(table.seed == table.seed.min()) & (table.cycle == table.cycle.min())]
+    drawn = drawn[drawn.norm == "re-estimated"]
+    heights = drawn[drawn.place == ""].pivot_table(index="y", columns="x", values="top1")
+    _, ((ax,),) = grid(1, 1, (5.2, 4.0))
+    colours = ax.contourf(heights.columns, heights.index, heights, levels=12, cmap="viridis")
+    ax.figure.colorbar(colours, label="test top-1 [fraction]")
+    for place in drawn[drawn.place != ""].itertuples():
+        ax.plot(place.x, place.y, "o", color="white", markeredgecolor="black")
+        ax.annotate(place.place, (place.x, place.y), fontsize="x-small", color="white")
+    ax.set(xlabel="from the first towards the last fast weights", ylabel="beside that")
+    return ax
+
+
+@unless_empty
+def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
+    """Test accuracy by place in a cycle, statistics of BatchNorm as they are and re-estimated, and of
+    a net without them.
+
+    table: what `within_cycle` gives, of one data set. A panel a net and probe, (panels,) axes.
+    """
+    panels = list(table.groupby(["net", "probe"]).groups)
+    _, axes = grid(1, len(panels), (4.6, 3.2))
+    unit = ["seed", "net", "probe", "norm", "place"]
+    means = table.groupby(unit, as_index=False).top1.mean()
+    for ax, (net, probe) in zip(axes[0], panels, strict=True):
+        panel = means[(means.net == net) & (means.probe == probe)]
+        panel = panel.sort_values("place", key=_order_places)
         sns.lineplot(panel, x="place", y="top1", hue="norm", style="norm", errorbar=interval, ax=ax)
-        ax.set(title=f"after {probe} of the rate", xlabel="inner step, and the pull")
+        ax.set(title=f"{net}, after {probe} of the rate", xlabel="inner step, and the pull")
         ax.set_ylabel("test top-1 [fraction]")
-        ax.legend(frameon=False, fontsize="small", title="BatchNorm")
+        ax.legend(frameon=False, fontsize="small", title="statistics")
     return axes[0]
 
 

@@ -28,7 +28,7 @@ from replicate.progress import deadline, ends_by, progress
 from replicate.runs import backends, identity, machine
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
-from replicate.runs.tables import ROWS, provenance_of, read_table, write_table
+from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
@@ -283,7 +283,7 @@ def _files(folder: Path) -> dict[str, int]:
     files = [
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in (TABLE, ROWS, "lock")
+        if path.is_file() and path.name not in (TABLE, UNFINISHED_ROWS, "lock")
     ]
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}
 

@@ -128,8 +128,19 @@ def load_pool(experiment: Callable, path: Path) -> pd.DataFrame:
     rows = pool.select_counted(
         table, records, _todays_code(experiment), machine.history()
     ).reset_index(drop=True)
+    rows = rows.drop(columns=_list_foreign(rows))
     rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
     return rows
+
+
+def _list_foreign(rows: pd.DataFrame) -> list[str]:
+    """Columns of text that only rows of other code have, with which these share the file.
+
+    A run writes "" where a text does not apply, so a text that is missing throughout is not its
+    own. A number that is missing throughout may be: a run that never diverged has no such step.
+    """
+    texts = rows.select_dtypes(exclude="number")
+    return [name for name in texts if texts[name].isna().all() and len(rows)]
 
 
 def records_of(experiment: Callable, preset: str) -> dict[str, dict]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from replicate.errors import BadData, Missing
 from replicate.paths import write_atomic
 
-ROWS = "rows.parquet"  # of a run that is not done
+UNFINISHED_ROWS = "rows.parquet"  # of a run that is not done
 FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's metadata
 
 
@@ -72,13 +72,13 @@ def kept_rows(folder: Path) -> list[dict]:
     """The rows that a run in this folder had when it was stopped; none if it is a new one. Raises
     BadData.
     """
-    path = folder / ROWS
+    path = folder / UNFINISHED_ROWS
     return read_table(path).to_dict("records") if path.exists() else []
 
 
 def keep_rows(folder: Path, rows: list[dict]) -> None:
     """Write the rows that a run has so far, to go on from when it is stopped."""
-    write_table(folder / ROWS, pd.DataFrame(rows), {})
+    write_table(folder / UNFINISHED_ROWS, pd.DataFrame(rows), {})
 
 
 def _read(path: Path) -> pa.Table:

@@ -134,6 +134,11 @@ def experiment(**declared) -> Callable[[Callable], Experiment]:
     return lambda run: Experiment(run, **declared)
 
 
+def keep_claims(table):
+    """The rows to judge of a table that holds what is drawn too: those whose `what` is "claim"."""
+    return table[table.what == "claim"]
+
+
 class Source(Mapping):
     """One source: a mapping from the names of its experiments to the experiments, sorted.
 

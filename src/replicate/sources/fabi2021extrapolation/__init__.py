@@ -10,4 +10,4 @@ TITLE = "Weight extrapolation with Taylor series and finite differences (Fabi 20
 COST = """Imagewoof at 224 px must be placed by hand; no experiment here reads it yet. Estimated from floors, not
 measured: 20 epochs of its 9025 images on ResNet-18 at 224 px are 2e15 floating-point operations per run,
 minutes of one GPU, and the arms and five seeds some 30 such runs. At 64 px preset `night` reads it: a step of
-its ResNet-8 is 0.25 s of a core without AMX, all seeds 12 hours of one core, 6 of two."""
+its ResNet-8 is 0.25 s of a core without AMX, all seeds 21 hours of one core, 10 of two."""

@@ -12,7 +12,7 @@ import pandas as pd
 from replicate.optim.stencils import step_coefficients
 from replicate.sources.fabi2021extrapolation.presets import ALGEBRA
 from replicate.sources.fabi2021extrapolation.settings import Settings
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 
 CURVATURES = np.geomspace(0.01, 1.0, 12)
 HORIZON = 100  # steps
@@ -23,16 +23,11 @@ SMALL = 0.1  # a rate far below the largest stable one, 2
 SHARES_OF_RISK = np.round(np.arange(-0.6, 2.01, 0.05), 10)  # below 0: Lookahead with k = 1
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def noise(settings: Settings) -> pd.DataFrame:
     """Expected loss after 100 steps on a noisy quadratic.

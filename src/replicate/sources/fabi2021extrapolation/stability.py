@@ -9,7 +9,7 @@ from replicate import optim
 from replicate.optim.stencils import step_coefficients
 from replicate.sources.fabi2021extrapolation.presets import ALGEBRA
 from replicate.sources.fabi2021extrapolation.settings import Settings
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 
 SHARES = np.linspace(0.02, 2.0, 23)  # s of the map
 CHECKED = (0.05, 0.1, 0.3, 0.5, 1.0, 2.0)  # s at which the optimizer itself is run
@@ -23,16 +23,11 @@ METHODS = {
 }
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def stability(settings: Settings) -> pd.DataFrame:
     """Edges of stability, predicted and met: claim, case, value, control, what, arm, s, x (x = eta

@@ -9,7 +9,7 @@ ARMS = ("training batch", "held out", "training batch, reordered units",
         "held out, reordered units", "other batches", "before the first step", "after three steps")  # fmt: skip
 METRICS = ("after_three", "after_nine", "barrier", "rise", "rise_over_fall", "profile_distance")
 UNIT = ["seed", "norm"]
-COLUMNS = {"training batch": "loss", "held out": "held"}
+LOSS_OF_ARM = {"training batch": "loss", "held out": "held"}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def _describe(table: pd.DataFrame) -> list[dict]:
     descents = table[table.line == "descents"]
     ends = descents[descents.place.isin([0, 1])].groupby("steps")[["loss", "held"]].mean()
     rows = []
-    for arm, column in COLUMNS.items():
+    for arm, column in LOSS_OF_ARM.items():
         of_steps = ends[column]
         ratios = {"after_three": of_steps[3] / of_steps[0], "after_nine": of_steps[9] / of_steps[0]}
         rows.append({"arm": arm, "barrier": _barrier(descents, column) / of_steps[0], **ratios})

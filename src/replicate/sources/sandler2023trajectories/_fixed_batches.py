@@ -23,8 +23,8 @@ from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
 from replicate.sources.sandler2023trajectories._step_curves import find_minimiser
 
-NORMS = ("batch", "re-estimated")
-FIXED = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
+NORMALISED = ("batch", "re-estimated")
+FIXED_STREAM = DRAWS + 2  # stream of the fixed mini-batches; nobody trains on it
 STAGES = "stages.ckpt"
 Losses = Callable[[object], tuple[float, np.ndarray]]  # weights -> own loss, losses held out
 
@@ -80,7 +80,7 @@ class Bench:
     def load(cls, settings: BatchSettings, seed: int, folder: Path, device: str) -> Bench:
         """folder: of this seed's `leave_stages`. Raises Missing if the data set is not there."""
         main = _branches.Main.load(replace(settings.main_run, precision="float32"), seed, device)
-        images = datasets.HeldOut(main.data, seed, FIXED, settings.held_out)
+        images = datasets.HeldOut(main.data, seed, FIXED_STREAM, settings.held_out)
         stages, _ = training.load_tensor_file(folder / STAGES)
         return cls(settings, main, images, {name: w.to(device) for name, w in stages.items()})
 
@@ -110,17 +110,17 @@ class Bench:
         return gradient, step
 
     @cached_property
-    def held_out(self) -> list[tuple]:
+    def reserve(self) -> list[tuple]:
         """The held-out batches, the same for all weights of a seed."""
         size = self.settings.held_batch
-        return [self.images.reserved_batch(size, j) for j in range(self.settings.held_batches)]
+        return [self.images.draw_reserved(size, j) for j in range(self.settings.held_batches)]
 
     def losses(self, norm: str, batch: tuple) -> Losses:
         """A function from weights to the loss of a batch, and those of every held-out batch."""
-        return {NORMS[0]: self._normalise_each, NORMS[1]: self._re_estimate}[norm](batch)
+        return {NORMALISED[0]: self._normalise_each, NORMALISED[1]: self._re_estimate}[norm](batch)
 
     def _normalise_each(self, batch: tuple) -> Losses:
-        surfaces = [self.surface(each) for each in (batch, *self.held_out)]
+        surfaces = [self.surface(each) for each in (batch, *self.reserve)]
 
         def losses(weights):
             first, *rest = (surface.loss(weights) for surface in surfaces)
@@ -129,7 +129,7 @@ class Bench:
         return losses
 
     def _re_estimate(self, batch: tuple) -> Losses:
-        sets = {str(place): each for place, each in enumerate((batch, *self.held_out))}
+        sets = {str(place): each for place, each in enumerate((batch, *self.reserve))}
         data = self.main.data
         norm = kit.norm_batches(data, self.settings.batch, self.settings.estimate_batches)
         evaluator = kit.evaluator(self.network, sets, norm)
@@ -143,7 +143,7 @@ class Bench:
 
     def norms(self, place: int) -> tuple[str, ...]:
         """How the draw at a place is looked at: re-estimated too among the first ones."""
-        return NORMS if place < self.settings.estimated else NORMS[:1]
+        return NORMALISED if place < self.settings.estimated else NORMALISED[:1]
 
 
 def count_stages(settings: BatchSettings) -> float:

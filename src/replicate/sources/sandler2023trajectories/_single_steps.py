@@ -11,18 +11,18 @@ from replicate.curvature import SingleStep, scale_of_drops
 
 ARMS = ("mini-batch", "first half", "second half", "full-gradient", "all cells", "all sizes",
         "usual sizes")  # fmt: skip
-BATCH = "batch"  # how BatchNorm normalises wherever all sizes are looked at
+NORM_OF_ALL = "batch"  # how BatchNorm normalises wherever all sizes are looked at
 CELL = ["seed", "stage", "norm", "bs"]
 PAPERS_SHARE = 0.8 / 1.8  # of the loss above a trained model's, at Figure 2's step: 1.8 and 1 nats
-FLOOR = 1e-5  # nats; below it a drop is rounding
+DROP_FLOOR = 1e-5  # nats; below it a drop is rounding
 PARABOLIC = 0.95  # R2 from which on a curve counts as a parabola; TRAJ-01's band
 TENTH = 0.1  # of the batch's own drop, up to which held-out ones gain little; TRAJ-03.drop's band
 USUAL = (256, 512, 1024, 2048, 4096)  # "typical range (256-4096)" (Fig. 13)
-MEANS = ["minimiser", "start", "least", "critical", "rise", "convex", "cooled", "held_start",
+DRAW_MEANS = ["minimiser", "start", "least", "critical", "rise", "convex", "cooled", "held_start",
          "held_least", "held_critical", "held_convex"]  # fmt: skip
 OF_NOISE = ["batch", "squared_mean", "trace", "along_mean", "along_batch"]
 METRICS = (
-    *MEANS, "drop", "held_drop", "fit", "held_fit", "least_90", "held_least_90", "drop_scale", "noise_scale",
+    *DRAW_MEANS, "drop", "held_drop", "fit", "held_fit", "least_90", "held_least_90", "drop_scale", "noise_scale",
     "noise_scale_elsewhere", "predicted_critical", "crossover", "share_parabolic", "share_held_parabolic", "share_unlike",
     "largest_ratio",
 )  # fmt: skip
@@ -45,7 +45,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     ]
     rows = rows.merge(_predict(table, rows), on=CELL, how="left")
     largest = rows[rows.bs == rows.bs.max()].assign(arm="full-gradient", bs=np.nan)
-    cells = rows[rows.norm == BATCH]
+    cells = rows[rows.norm == NORM_OF_ALL]
     over = [_find_crossovers(cells), _find_usual(cells), _count_cells(cells)]
     table = pd.concat([rows, *halves, largest, *over], ignore_index=True)
     return _name_stages(table, cells).assign(branch=0)
@@ -53,9 +53,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 def _describe_cells(draws: pd.DataFrame) -> pd.DataFrame:
     groups = draws.groupby(CELL)
-    rows = groups[MEANS].mean()
-    rows["drop"] = (rows.start - rows.least).clip(lower=FLOOR)
-    rows["held_drop"] = (rows.held_start - rows.held_least).clip(lower=FLOOR)
+    rows = groups[DRAW_MEANS].mean()
+    rows["drop"] = (rows.start - rows.least).clip(lower=DROP_FLOOR)
+    rows["held_drop"] = (rows.held_start - rows.held_least).clip(lower=DROP_FLOOR)
     rows[["fit", "held_fit"]] = groups[["fit", "held_fit"]].median()
     rows["least_90"] = groups.least.quantile(0.9)
     rows["held_least_90"] = groups.held_least.quantile(0.9)

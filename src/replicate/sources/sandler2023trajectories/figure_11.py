@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.sandler2023trajectories._two_scales import (
     draw_runs,
     settle_losses,
@@ -22,16 +22,11 @@ SHARES_OF_EMA = {
 }  # of eq. 19 at section 5.1's numbers; the paper prints none
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def figure_11(settings: Settings) -> pd.DataFrame:
     """Columns claim, case, value, control, what, arm, step, direction, loss, run.

@@ -22,15 +22,15 @@ from replicate.sources.images import DRAWS
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _fixed_batches, _step_curves
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
-from replicate.sources.sandler2023trajectories._fixed_batches import NORMS, Bench
+from replicate.sources.sandler2023trajectories._fixed_batches import NORMALISED, Bench
 from replicate.sources.sandler2023trajectories._single_steps import ARMS, METRICS, summarise
 
 NOISE = DRAWS + 1  # stream of the mini-batches that give noise and curvature; nobody trains on it
 PARABOLA = 2  # degree; "can be accurately modeled by a quadratic function" (abstract)
 LOW_DEGREE = 4  # ours, for "a low-degree polynomial" (section 3)
 OF_CURVES = ("step", "loss", "held", "spread", "lowest", "highest")
-PRODUCT = 8  # gradients' work in a Hessian product, about
-PROBES = 6  # losses that the search for the best step takes, about
+WORK_OF_PRODUCT = 8  # gradients' work in a Hessian product, about
+SEARCH_LOOKS = 6  # losses that the search for the best step takes, about
 
 
 def operations(settings: BatchSettings) -> float:
@@ -42,10 +42,10 @@ def operations(settings: BatchSettings) -> float:
         draws = settings.count_draws(size)
         share = min(settings.estimated, draws) / draws if size == settings.batch else 0
         look = _fixed_batches.count_looks(settings, size, share)
-        forward = size * (PROBES * image + training_step)
+        forward = size * (SEARCH_LOOKS * image + training_step)
         looks += draws * (points * look + forward)
     noise = settings.step_gradients
-    noise += PRODUCT * (settings.products + 1) * settings.curvature_batches
+    noise += WORK_OF_PRODUCT * (settings.products + 1) * settings.curvature_batches
     noise *= settings.batch * training_step
     stages = len(settings.stages) - 1
     per_seed = _fixed_batches.count_stages(settings) + stages * (looks + noise)
@@ -57,7 +57,7 @@ def operations(settings: BatchSettings) -> float:
         "arm": ARMS,
         "stage": lambda settings: {*settings.stages, "too early"},
         "bs": lambda settings: settings.batch_sizes,
-        "norm": NORMS,
+        "norm": NORMALISED,
         "above_cooled": float,
     },
     metrics=METRICS,
@@ -137,7 +137,7 @@ def _walk(bench: Bench, weights, size: int, draw: int) -> list[dict]:
     gradient, minimiser = bench.find_step(bench.surface(batch), weights)
     steps = _step_curves.place_steps(minimiser, settings.even_steps, settings.small_steps)
     rows = []
-    for norm in bench.norms(draw) if size == settings.batch else NORMS[:1]:
+    for norm in bench.norms(draw) if size == settings.batch else NORMALISED[:1]:
         losses = bench.losses(norm, batch)
         cell = {"norm": norm, "bs": size, "draw": draw}
         looks = [losses(weights - e * gradient) for e in steps]

@@ -22,27 +22,27 @@ from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _fixed_batches
 from replicate.sources.sandler2023trajectories._basins import ARMS, METRICS, summarise
 from replicate.sources.sandler2023trajectories._batch_settings import BatchSettings
-from replicate.sources.sandler2023trajectories._fixed_batches import NORMS, Bench
+from replicate.sources.sandler2023trajectories._fixed_batches import NORMALISED, Bench
 from replicate.streams import rng
 
-LENGTH = 9  # steps of a descent, Fig. 3
-LOOKS = (0, 1, 3, 6, 9)  # steps after which the line between both ends is walked; ours
-PLACES = 11  # points of a line; ours, the paper does not say
-ENDS = ("late", "later")
+DESCENT_STEPS = 9  # steps of a descent, Fig. 3
+LOOKED_AT = (0, 1, 3, 6, 9)  # steps after which the line between both ends is walked; ours
+POINTS_OF_LINE = 11  # points of a line; ours, the paper does not say
+DESCENT_ENDS = ("late", "later")
 
 
 def operations(settings: BatchSettings) -> float:
     """Multiplications and additions of descents and lines; stages are those of `figure_2`."""
     _, training_step = kit.operations_per_image(settings, settings.dataset)
     share = min(settings.estimated, settings.trips) / settings.trips
-    lines = (len(LOOKS) + 1) * PLACES
+    lines = (len(LOOKED_AT) + 1) * POINTS_OF_LINE
     looks = lines * _fixed_batches.count_looks(settings, settings.batch, share)
-    descents = 3 * LENGTH * settings.batch * training_step
+    descents = 3 * DESCENT_STEPS * settings.batch * training_step
     return len(settings.seeds) * settings.trips * (looks + descents)
 
 
 @experiment(
-    fields={"arm": ARMS, "norm": NORMS},
+    fields={"arm": ARMS, "norm": NORMALISED},
     metrics=METRICS,
     datasets=("digits-batches", "cifar10-batches", "imagenet-batches"),
     needs_data=True,
@@ -84,20 +84,24 @@ def _walk_lines(bench: Bench, trip: int) -> list[dict]:
     batch = bench.images.batch(settings.batch, trip)
     surface = bench.surface(batch)
     _, step = bench.find_step(surface, bench.stages["late"])
-    first, second = (_descend(bench.stages[end], [surface] * LENGTH, step) for end in ENDS)
+    first, second = (
+        _descend(bench.stages[end], [surface] * DESCENT_STEPS, step) for end in DESCENT_ENDS
+    )
     others = [
-        bench.surface(bench.images.batch(settings.batch, settings.trips + LENGTH * trip + t))
-        for t in range(LENGTH)
+        bench.surface(bench.images.batch(settings.batch, settings.trips + DESCENT_STEPS * trip + t))
+        for t in range(DESCENT_STEPS)
     ]
-    reordered = _reorder(bench, second[LENGTH], trip)
-    points = {"other batches": _descend(bench.stages["late"], others, step)[LENGTH],
+    reordered = _reorder(bench, second[DESCENT_STEPS], trip)
+    points = {"other batches": _descend(bench.stages["late"], others, step)[DESCENT_STEPS],
               "start": bench.stages["start"]}  # fmt: skip
     rows = []
     for norm in bench.norms(trip):
         walk = partial(_walk_line, bench.losses(norm, batch))
-        lines = [walk("descents", t, first[t], second[t]) for t in LOOKS]
-        lines.append(walk("reordered units", LENGTH, first[LENGTH], reordered))
-        lines += [walk(name, LENGTH, point, point, places=1) for name, point in points.items()]
+        lines = [walk("descents", t, first[t], second[t]) for t in LOOKED_AT]
+        lines.append(walk("reordered units", DESCENT_STEPS, first[DESCENT_STEPS], reordered))
+        lines += [
+            walk(name, DESCENT_STEPS, point, point, places=1) for name, point in points.items()
+        ]
         rows += [row | {"norm": norm} for line in lines for row in line]
     return rows
 
@@ -114,11 +118,13 @@ def _reorder(bench: Bench, weights, trip: int):
     """The same function at other weights."""
     model = bench.network
     training.load_flat(model, weights)
-    models.reorder_units(model, rng(bench.main.seed, "eval", trip, _fixed_batches.FIXED))
+    models.reorder_units(model, rng(bench.main.seed, "eval", trip, _fixed_batches.FIXED_STREAM))
     return training.flat_weights(model)
 
 
-def _walk_line(losses, line: str, steps: int, first, second, places: int = PLACES) -> list[dict]:
+def _walk_line(
+    losses, line: str, steps: int, first, second, places: int = POINTS_OF_LINE
+) -> list[dict]:
     """A row a place on the line between two weight vectors; a loss that is no number is infinite."""
     along = np.linspace(0, 1, places)
     looks = [losses(first + float(a) * (second - first)) for a in along]

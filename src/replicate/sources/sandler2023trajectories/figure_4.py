@@ -9,7 +9,7 @@ import pandas as pd
 
 from replicate import streams
 from replicate.problems import average_covariance, random_rows, stationary_covariance
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.sandler2023trajectories._fits import fit_power
 from replicate.sources.sandler2023trajectories._samples import Samples
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
@@ -22,16 +22,11 @@ RUNS = 200
 APART = 100  # steps between the two points of Fig. 4b, at lr kappa = 0.05
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def figure_4(settings: Settings) -> pd.DataFrame:
     """Columns claim, case, value, control, what, arm, rate, size.

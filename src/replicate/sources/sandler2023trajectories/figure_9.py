@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.sandler2023trajectories._two_scales import (
     AVERAGING_TIME,
     draw_runs,
@@ -24,16 +24,11 @@ FLOORS = {"large rate": 0.02533, "small rate": 0.01005, "EMA": 0.00988}
 NAMES_OF_FLOORS = {"large rate": "raw", "small rate": "small-rate", "EMA": "ema"}
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def figure_9(settings: Settings) -> pd.DataFrame:
     """Columns claim, case, value, control, what, arm, step, loss, run.

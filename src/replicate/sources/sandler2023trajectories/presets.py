@@ -93,7 +93,7 @@ NIGHT = replace(
     last_windows=(),
 )
 
-SHORT = replace(
+CPU_LADDER = replace(
     CIFAR,
     model="resnet8",
     width=16,
@@ -109,7 +109,7 @@ SHORT = replace(
     controls=(10, 100),
     last_windows=(),
 )
-LONG = replace(
+NIGHT_LADDER = replace(
     NIGHT, seeds=tuple(range(16)), branches=2, controls=(100, 300), **_windows(10, 100, 300)
 )
 
@@ -144,12 +144,12 @@ PRESETS: dict[str, dict[str, Settings]] = {
     "cpu": {
         "quadratic": QUADRATIC,
         "digits": DIGITS,
-        "cifar10": SHORT,
+        "cifar10": CPU_LADDER,
         "digits-batches": _on_batches(DIGITS, **BATCHES_DIGITS),
-        "cifar10-batches": _on_batches(SHORT, **BATCHES_SHORT),
+        "cifar10-batches": _on_batches(CPU_LADDER, **BATCHES_SHORT),
     },
     "night": {
-        "cifar10": LONG,
+        "cifar10": NIGHT_LADDER,
         "cifar10-1000": replace(
             NIGHT,
             **_windows(10, 100, 300, 1000),
@@ -159,7 +159,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             noise_gradients=200,
         ),
         "cifar100": replace(NIGHT, dataset="cifar100"),
-        "cifar10-batches": _on_batches(LONG, seeds=(0, 1, 2, 3, 4), **BATCHES_LONG),
+        "cifar10-batches": _on_batches(NIGHT_LADDER, seeds=(0, 1, 2, 3, 4), **BATCHES_LONG),
     },
     "gpu": {
         "cifar10": CIFAR,

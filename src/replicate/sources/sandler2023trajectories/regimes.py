@@ -13,7 +13,7 @@ import pandas as pd
 
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.problems import responses, stationary_moments, weigh_last
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.sandler2023trajectories.presets import ALGEBRA
 from replicate.sources.sandler2023trajectories.settings import Settings
 
@@ -22,16 +22,11 @@ WINDOWS_OVER_RELAXATION = np.logspace(-1, 3, 25)  # x
 AVERAGES: dict[str, Callable[[int], np.ndarray]] = {"two-point": two_point, "swa": swa, "ema": ema}
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def regimes(settings: Settings) -> pd.DataFrame:
     """Columns claim, case, value, control, what, kernel, x, variance, offset, gains.

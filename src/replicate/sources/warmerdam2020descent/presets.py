@@ -1,10 +1,11 @@
-"""The post's settings and what each preset changes in them: seven tasks of the post, and three of
-ours.
+"""The post's settings and what each preset changes in them: seven tasks of the post, three of ours,
+and two of a reader's images.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from replicate.sources.warmerdam2020descent._images import ImageTask
 from replicate.sources.warmerdam2020descent.settings import ARMS, Settings
 
 PAPER = Settings()
@@ -48,10 +49,12 @@ def enlarge(task: Settings) -> Settings:
     return replace(task, seeds=TEN_SEEDS, arms=arms, **tuning, **sweep)
 
 
-def tiny(settings: Settings) -> Settings:
+def tiny(settings: Settings | ImageTask) -> Settings | ImageTask:
     """A task at which every line runs once. Most is compiling, which few maps and equal shapes
     shorten.
     """
+    if isinstance(settings, ImageTask):
+        return shrink_images(settings)
     rows = min(settings.rows, 2 if settings.dataset == "resnet18" else 1000)
     columns = {"figure11": PAPER.columns, "figure13": 10}.get(settings.dataset, settings.columns)
     sizes = {"rows": rows, "tuning_rows": min(rows, 500), "form_rows": 200, "test_rows": 500, "steps": 20,
@@ -61,6 +64,13 @@ def tiny(settings: Settings) -> Settings:
             "sweep_arms": FEWER, "arms": FEWEST, "tuned": FEWER}  # fmt: skip
     timing = {"repeats": 1, "fit_repeats": 1, "fit_precisions": ("float32",), "blocks": 1}
     return replace(settings, **sizes, **runs, **timing)
+
+
+def shrink_images(task: ImageTask) -> ImageTask:
+    """A task on images at which every line runs once."""
+    sizes = {"width": 8, "batch": 16, "steps": 20, "walk_gradients": 5, "norm_batches": 1}
+    sets = {"curve_images": 100, "test_images": 100}
+    return replace(task, **sizes, **sets, seeds=(0, 1), grid=task.grid[1:4], shares=2)
 
 
 def change(presets: Mapping[str, Settings], changes: Mapping[str, Mapping]) -> dict[str, Settings]:
@@ -92,9 +102,33 @@ AT_CPU = {
 }
 AT_GPU = {name: {"fit_repeats": 5} for name in FULL}
 RESNET_AT_GPU = {"resnet18": {"rows": 128, "batches": (128,), "tuning_rows": 128}}
-PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {name: tiny(settings) for name, settings in FULL.items() if name != "figure13code"},
-    "cpu": change(FULL, AT_CPU),
+
+# Half decades, as the figures' grid; looked at on a seed of its own so that no arm's best rate lies
+# at an end.
+IMAGES_OF_DIGITS = ImageTask(
+    steps=200, walk_gradients=50, grid=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), seeds=TEN_SEEDS[:8]
+)
+PICTURES = ImageTask(
+    dataset="cifar10", model="resnet8", width=16, stem="stride2", pad=4, flip=True, walk_gradients=100,
+    grid=(0.03, 0.1, 0.3, 1.0, 3.0), seeds=TEN_SEEDS[:8], test_images=2000,
+)  # fmt: skip
+PICTURES_AT_CPU = replace(
+    PICTURES,
+    steps=60,
+    walk_gradients=20,
+    seeds=TEN_SEEDS[:5],
+    arms=("SGD", "ADAM", "KS_50_2 corrected", "KV_50 corrected"),
+    neighbours=False,  # what they cost is half of a seed; the night has them
+    shares=2,
+    test_images=1000,
+    norm_batches=2,
+)
+
+PRESETS: dict[str, dict[str, Settings | ImageTask]] = {
+    "smoke": {name: tiny(settings) for name, settings in FULL.items() if name != "figure13code"}
+    | {"digits": tiny(IMAGES_OF_DIGITS)},
+    "cpu": change(FULL, AT_CPU) | {"digits": IMAGES_OF_DIGITS, "cifar10": PICTURES_AT_CPU},
+    "night": {"cifar10": PICTURES},
     "gpu": change(change(FULL, AT_GPU), RESNET_AT_GPU),
     "paper": change(FULL, {name: {"seeds": tuple(range(20)), "blocks": 20} for name in FULL}),
 }
@@ -103,6 +137,8 @@ OURS = {
     "minibatch": "mini-batches with noise on y",
     "overfit": "60 rows with noise on y",
     "resnet18": "ResNet-18 on noise",
+    "digits": "a perceptron on digits",
+    "cifar10": "ResNet-8 on CIFAR-10",
 }
 OF_THE_TASK = (
     "rows",

@@ -1,35 +1,32 @@
-"""SGD and Lookahead on images, on the same mini-batches in the same order, and what is seen of each
-run.
+"""Optimizers on images, on the same mini-batches in the same order, and what is seen of each run.
 
-A run of SGD is three arms: its last weights, their mean that forgets as alpha and k do, and the mean
-of its tail; a run of Lookahead is two: its slow weights and their mean. So arms of a run share every
-gradient. BatchNorm is re-estimated before every evaluation but those of columns raw_*. A run that
-diverges has NaN for its losses and accuracies.
+Arms of a run share every gradient: the weights that the method is judged by, and means that are
+only looked at. BatchNorm is re-estimated before every evaluation but those of columns raw_*. A run
+that diverges has NaN for its losses and accuracies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from replicate import averaging, datasets, optim, training
+from replicate import averaging, datasets, models, training
 from replicate.errors import Diverged
 from replicate.sources import images as kit
 from replicate.sources.images import MAIN
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS, first_drop
 from replicate.sources.zhang2019lookahead.settings import Settings
 
-ENTRIES_OF_IMAGES = ("digits", "cifar10")  # entries of the presets
-ARMS_OF = {"sgd": ("sgd", "sgd-ema", "tail"), "lookahead": ("lookahead", "lookahead-ema")}
-KERNEL_OF = {"sgd-ema": "ema", "tail": "tail", "lookahead-ema": "ema"}  # arm -> its average
 END_METRICS = ("train_loss", "train_top1", "valid_loss", "valid_top1", "test_loss", "top1")
 RAW = {"raw_loss": ("test", "loss"), "raw_top1": ("test", "top1")}
 ALL_METRICS = ("early_loss", *END_METRICS, *RAW)
+PIECES = 10  # of a training curve
+CURVE = tuple(f"loss_{100 * (i + 1) // PIECES}" for i in range(PIECES))  # by percent of the run
 BATCH_OF_NORM = 256
 
 
@@ -69,32 +66,34 @@ def _colour(images: datasets.Images) -> datasets.Images:
 
 
 class Run:
-    """One seed of SGD or of Lookahead around it, at one rate and schedule."""
+    """A seed of a method at one rate and schedule.
 
-    def __init__(self, settings: Settings, point: dict, device: str):
-        self.settings = settings
+    point: `seed`, `method`, `schedule`, `lr`, and any settings that the run has instead; net: one
+    of the settings' `nets`.
+    """
+
+    def __init__(self, settings: Settings, point: dict, device: str, net: str = "batch norm"):
+        instead = {name: value for name, value in point.items() if hasattr(settings, name)}
+        self.settings = replace(settings, **instead)
         self.seed = point["seed"]
-        self.method = point["method"]
-        self.data = Data.load(settings, device)
-        self.model = kit.network(settings, self.seed, self.data.images, device)
-        self.rate = schedule(settings, point["schedule"], point["lr"])
-        inner = optim.SGD(
-            self.model.parameters(),
-            lr=point["lr"],
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-        is_ahead = self.method == "lookahead"
-        self.optimizer = optim.Lookahead(inner, settings.k, settings.alpha) if is_ahead else inner
+        self.method = IMAGE_METHODS[point["method"]]
+        self.data = Data.load(self.settings, device)
+        network = kit.network(self.settings, self.seed, self.data.images, device)
+        self.has_statistics = net == "batch norm"
+        self.model = network if self.has_statistics else models.use_group_norm(network)
+        self.optimizer = self.method.make(self.model.parameters(), self.settings, point["lr"])
+        # The optimizer's own rate: what a method makes of the grid's.
+        self.rate = schedule(self.settings, point["schedule"], self.optimizer.param_groups[0]["lr"])
         self.step = 0
 
-    def advance(self, stop: int, averages: tuple = ()) -> None:
-        """Train to a step. Raises Diverged."""
-        for _ in training.steps(
+    def advance(self, stop: int, averages: tuple = ()) -> list:
+        """Train to a step: the losses of the mini-batches on the way. Raises Diverged."""
+        steps = training.steps(
             self.model, self.data.batches, self.optimizer, self.rate, self.seed, MAIN, self.step, stop, averages
-        ):  # fmt: skip
-            pass
+        )  # fmt: skip
+        losses = [loss for _, loss in steps]
         self.step = stop
+        return losses
 
     def evaluator(self) -> training.Evaluator:
         """Weights -> losses and accuracies, BatchNorm re-estimated."""
@@ -106,10 +105,6 @@ class Run:
             self.model, self.data.sets, re_estimate=lambda model, batches: None, columns=columns
         )
 
-    def show_slow(self):
-        """The weights that the method is judged by, in the model's place."""
-        return self.optimizer.slow_weights() if self.method == "lookahead" else nullcontext()
-
 
 def schedule(settings: Settings, name: str, lr: float) -> Callable[[int], float]:
     """The rate of every step: constant, or times `drop` at each of the `drops`."""
@@ -117,65 +112,50 @@ def schedule(settings: Settings, name: str, lr: float) -> Callable[[int], float]
     return lambda step: lr * settings.drop ** sum(step >= place for place in places)
 
 
-def kernels(settings: Settings, method: str) -> dict[str, np.ndarray]:
-    """The averages that are looked at: weights on theta_0, theta_1, ..., sum 1.
-
-    ema, early: to the end and to the first drop; they forget in k steps what a pull leaves of the
-    slow weights, 1 - alpha, and of Lookahead go over the slow weights, one a cycle. tail: the mean
-    from the share `tail` on.
-    """
-    steps, early = settings.steps, first_drop(settings)
-    if method == "lookahead":
-        return {"ema": _mean_of_slow(settings, steps), "early": _mean_of_slow(settings, early)}
-    begin = min(round(settings.tail * steps), steps - 1)
-    tail = np.zeros(steps + 1)
-    tail[begin:] = averaging.swa(steps - begin)
-    delta = 1 - (1 - settings.alpha) ** (1 / settings.k)
-    means = {name: averaging.ema(end, delta) for name, end in (("ema", steps), ("early", early))}
-    return means | {"tail": tail}
-
-
-def _mean_of_slow(settings: Settings, steps: int) -> np.ndarray:
-    """The kernel of the mean of slow weights up to the last pull within some steps."""
-    count = max(1, steps // settings.k)
-    weights = np.zeros(count * settings.k + 1)
-    weights[:: settings.k] = averaging.ema(count, settings.alpha)
-    return weights
-
-
-def first_drop(settings: Settings) -> int:
-    """The step at which the rate is first lowered where it is."""
-    return round(settings.drops[0] * settings.steps)
-
-
 def train_run(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """The arms of one seed, method, schedule and rate: a row an arm, columns arm and metrics."""
+    """The arms of one point: a row an arm, columns arm, metrics and, of the method itself, CURVE.
+
+    CURVE: mean loss of the mini-batches in each piece of the run.
+    """
     run = Run(settings, point, device)
-    averages = averaging.KernelAverages(kernels(settings, run.method), run.model)
+    kernels = run.method.average(run.settings)
+    averages = averaging.KernelAverages(kernels, run.model) if kernels else None
+    told = (averages,) if kernels else ()
     try:
-        run.advance(first_drop(settings), (averages,))
+        losses = run.advance(first_drop(run.settings), told)
         early = _see_early(run, averages)
-        run.advance(settings.steps, (averages,))
+        losses += run.advance(run.settings.steps, told)
     except Diverged:
-        nothing = dict.fromkeys(ALL_METRICS, math.nan)
-        return pd.DataFrame([{"arm": arm} | nothing for arm in ARMS_OF[run.method]])
-    rows = []
-    with run.show_slow():
+        nothing = dict.fromkeys((*ALL_METRICS, *CURVE), math.nan)
+        return pd.DataFrame([{"arm": arm} | nothing for arm in run.method.arms])
+    values = np.array([float(loss) for loss in losses])
+    curve = [float(piece.mean()) for piece in np.array_split(values, PIECES)]
+    return pd.DataFrame(_see_end(run, averages, early, dict(zip(CURVE, curve, strict=True))))
+
+
+def _see_early(run: Run, averages: averaging.KernelAverages | None) -> dict[str, float]:
+    """Arm -> training loss now, of the arms that are there before the tail."""
+    with run.method.show(run.optimizer):
+        evaluate = run.evaluator()
+        weights = {
+            arm: averages["early"] if mean else None
+            for arm, mean in run.method.arms.items()
+            if mean != "tail"
+        }
+        return {arm: evaluate(vector)["train_loss"] for arm, vector in weights.items()}
+
+
+def _see_end(
+    run: Run, averages: averaging.KernelAverages | None, early: dict, curve: dict
+) -> Iterator[dict]:
+    """The rows of the arms at the end."""
+    with run.method.show(run.optimizer):
         evaluate, evaluate_raw = run.evaluator(), run.raw_evaluator()
-        for arm in ARMS_OF[run.method]:
-            weights = averages[KERNEL_OF[arm]] if arm in KERNEL_OF else None
+        for arm, mean in run.method.arms.items():
+            weights = averages[mean] if mean else None
             ends = evaluate(weights)
             ends = {name: ends[name] for name in END_METRICS} | evaluate_raw(weights)
-            rows.append({"arm": arm, "early_loss": early.get(arm, math.nan)} | ends)
-    return pd.DataFrame(rows)
-
-
-def _see_early(run: Run, averages: averaging.KernelAverages) -> dict[str, float]:
-    """Arm -> training loss now, of the arms that are there before the tail."""
-    plain, mean = (arm for arm in ARMS_OF[run.method] if KERNEL_OF.get(arm) != "tail")
-    with run.show_slow():
-        evaluate = run.evaluator()
-        losses = {plain: None, mean: averages["early"]}
-        return {arm: evaluate(weights)["train_loss"] for arm, weights in losses.items()}
+            row = {"arm": arm, "early_loss": early.get(arm, math.nan)} | ends
+            yield row | ({} if mean else curve)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from replicate.problems import accelerate, acceleration_weights, second_moments
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.zhang2019lookahead.presets import ALGEBRA
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -26,16 +26,11 @@ SMALLEST = 1e-14  # regularisation where residuals cancel exactly
 EVERYTHING = (2, 3, 4)  # dimensions of quadratics of which all iterates are combined
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "decayed", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def averages(settings: Settings) -> pd.DataFrame:
     """Averages and acceleration: claim, case, value, decayed, control, what, arm, steps.

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from replicate.problems import cycle_rate, find_alpha, game_matrix, heavy_ball_matrix
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.zhang2019lookahead.presets import ALGEBRA
 from replicate.sources.zhang2019lookahead.settings import Settings
 from replicate.streams import rng
@@ -25,16 +25,11 @@ TIE = 1e-3  # of a gain; what is closer is neither faster nor slower
 GAME_RATES = (0.01, 0.1, 0.3)
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def conditioning(settings: Settings) -> pd.DataFrame:
     """Convergence on deterministic quadratics: claim, case, value, control, what, arm, kappa, beta.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from replicate.problems import SecondMoments, lookahead_mean_square, second_moments, slow_factor
 from replicate.problems.noisy_quadratic import cycle
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.zhang2019lookahead.presets import ALGEBRA
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -33,16 +33,11 @@ AVERAGED_ALPHAS = (0.2, 0.5, 0.8)  # under a running mean; alpha = 1 is SGD
 GAIN_COLUMNS = ["claim", "case", "value", "decayed", "averaged"]
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "decayed", "averaged"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def progress(settings: Settings) -> pd.DataFrame:
     """Expected loss at the best rate: claim, case, value, decayed, averaged, what, arm, noise, steps.

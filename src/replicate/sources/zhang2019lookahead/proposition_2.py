@@ -16,7 +16,7 @@ from replicate.problems import (
     sgd_variance,
     slow_factor,
 )
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import experiment, keep_claims
 from replicate.sources.zhang2019lookahead.presets import ALGEBRA
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -38,16 +38,11 @@ SHOWN = (0.05, 0.3, 1.0)  # gamma a of the rows at single rates; alpha = 0.5 and
 EDGE_WIDTH = 1e-10  # to which bisection finds an edge
 
 
-def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge."""
-    return table[table.what == "claim"]
-
-
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
     settings=ALGEBRA,
-    derive=derive,
+    derive=keep_claims,
 )
 def proposition_2(settings: Settings) -> pd.DataFrame:
     """Equations (6) and (7), and what they leave out: claim, case, value, control, what, arm, x.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from replicate import runs, training
 from replicate.errors import Diverged
-from replicate.sources.protocol import experiment
+from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -19,14 +19,15 @@ COLUMNS_SEEN = {
     "test_loss": ("test", "loss"),
     "top1": ("test", "top1"),
 }
-NORMS = ("running", "re-estimated")  # statistics of BatchNorm as they are, or anew at each place
+# Statistics of BatchNorm as they are, or anew at each place; a net without them has neither.
+NORMS = ("running", "re-estimated", "none")
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
     """Means over the cycles of a probe; `place` of the last fast weights is "last"."""
     last = table.place[table.place != "pull"].astype(int).max()
     names = table.place.replace({"0": "slow", str(last): "last"})
-    unit = ["seed", "probe", "norm", "place"]
+    unit = ["seed", "net", "probe", "norm", "place"]
     return table.assign(place=names).groupby(unit, as_index=False)[list(COLUMNS_SEEN)].mean()
 
 
@@ -37,32 +38,37 @@ def name_probes(settings: Settings) -> list[str]:
 
 @experiment(
     fields={
+        "net": lambda settings: settings.nets,
         "probe": name_probes,
         "norm": NORMS,
         "place": lambda settings: ["slow", *map(str, range(1, settings.k)), "last", "pull"],
     },
     metrics=tuple(COLUMNS_SEEN),
-    datasets=_networks.ENTRIES_OF_IMAGES,
+    datasets=("digits", "cifar10-cycles"),
     needs_data=True,
     derive=derive,
+    evidence={"cifar10-cycles": Evidence(60, "fast and slow weights, ResNet-18")},
+    night={
+        "cifar10-cycles": Evidence(77, "fast and slow weights, with and without BatchNorm's part")
+    },
 )
 def within_cycle(settings: Settings) -> pd.DataFrame:
     """Losses and accuracies within cycles of Lookahead at the settings' rate, which is decayed.
 
-    Columns: seed, probe, cycle, norm, place, and the metrics. place: "0", the slow weights at the
+    Columns: seed, net, probe, cycle, norm, place, and the metrics. place: "0", the slow weights at the
     beginning; "1" to the last, fast weights after that many steps; "pull", the slow weights after
     it.
     """
-    points = [{"seed": seed} for seed in settings.seeds]
+    points = [{"seed": seed, "net": net} for seed in settings.seeds for net in settings.nets]
     return runs.each(cycles_run, settings, points).table
 
 
 def cycles_run(
     settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """One seed: every place of the cycles of all probes. Empty from where the run diverges."""
+    """A seed and net: every place of the cycles of all probes. Empty from where it diverges."""
     about = {"method": "lookahead", "schedule": "decayed", "lr": settings.lr}
-    run = _networks.Run(settings, point | about, device)
+    run = _networks.Run(settings, point | about, device, point["net"])
     rows = []
     try:
         for probe, share in zip(name_probes(settings), settings.probes, strict=True):
@@ -91,7 +97,11 @@ def _look(run: _networks.Run, settings: Settings) -> Iterator[dict]:
 
 
 def _see(run: _networks.Run, place: str, weights=None) -> Iterator[dict]:
-    columns = run.raw_evaluator(COLUMNS_SEEN)(weights)
-    yield {"norm": "running", "place": place} | columns
+    """The metrics at weights, by default the model's, as often as BatchNorm has statistics."""
+    raw = run.raw_evaluator(COLUMNS_SEEN)(weights)
+    if not run.has_statistics:
+        yield {"norm": "none", "place": place} | raw
+        return
+    yield {"norm": "running", "place": place} | raw
     columns = run.evaluator()(weights)
     yield {"norm": "re-estimated", "place": place} | {name: columns[name] for name in COLUMNS_SEEN}

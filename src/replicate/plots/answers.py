@@ -1,0 +1,158 @@
+"""One figure a source that shows its answer: `draw_<source>`, whose arguments are named after the experiments it shows.
+
+Lines are named beside their ends, in their own colours. Bands and bars: `interval` over seeds.
+"""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from replicate.plots.style import grid, interval
+
+LINE_COLOURS = sns.color_palette("colorblind", 8)
+BLUE, ORANGE, GREEN, RED = LINE_COLOURS[0], LINE_COLOURS[1], LINE_COLOURS[2], LINE_COLOURS[3]
+GREY = "0.45"
+PANEL = (3.6, 3.2)  # inches an axes
+NAME_HEIGHT = 0.055  # of an axes' height, between the names of two lines
+KERNEL_TITLES = {"swa": "mean of the last k", "two-point": "midpoint", "ema": "moving average, 5/k"}
+TRIPS = {"average": ("weights averaged", BLUE), "side-trip": ("rate reduced", ORANGE), "constant-rate": ("control: rate kept", GREY)}  # fmt: skip
+EXTRAPOLATIONS = {"plain": ("SGD", GREY), "s=0.5": ("extrapolated, s = 0.5", ORANGE), "rate-1.5": ("SGD, rate 1.5 times", BLUE),
+                  "heavy-ball": ("momentum 0.9", GREEN)}  # fmt: skip
+POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", GREY), ("KS_50_2 published", "source"): ("KeepStepping as published", RED),
+         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", ORANGE), ("ADAM", "source"): ("Adam, the post's rate", "black"),
+         ("SGD", "tuned"): ("SGD, tuned", BLUE)}  # fmt: skip
+
+ROBUST_ARMS = {
+    "sgd": ("SGD", GREY),
+    "sgd-ema": ("SGD, running mean", BLUE),
+    "sgd-alpha": ("SGD, half the rate", GREEN),
+    "lookahead": ("Lookahead", ORANGE),
+}
+CYCLE_NORMS = {
+    "running": ("BatchNorm as it is", ORANGE),
+    "re-estimated": ("BatchNorm re-estimated", BLUE),
+}
+
+
+def draw_sandler2023trajectories(figure_5: pd.DataFrame) -> np.ndarray:
+    """What average and side-trip gain over the iterate at the same step, by window; a kernel an axes, (3,)."""
+    table = figure_5[figure_5.dataset == "digits"]
+    places = ["seed", "branch", "start"]
+    raw = table[table.arm == "raw"].set_index([*places, "k"]).train_loss
+    raw = raw[~raw.index.duplicated()]
+    _, axes = grid(1, len(KERNEL_TITLES), PANEL, sharey=True)
+    for ax, (kernel, title) in zip(axes[0], KERNEL_TITLES.items(), strict=True):
+        shown = (table.kernel == kernel) | (table.arm == "constant-rate")  # which knows no kernel
+        rows = table[shown & table.arm.isin(list(TRIPS)) & (table.k > 1)]
+        loss = rows.set_index([*places, "k", "arm"]).train_loss
+        gain = raw.reindex(loss.index.droplevel("arm")).to_numpy() - loss
+        for arm, (name, colour) in TRIPS.items():
+            by_seed = gain.xs(arm, level="arm").groupby(["k", "seed"]).mean()
+            _draw_means(ax, by_seed.groupby("k"), colour, name, dashed=arm == "side-trip")
+        ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ax.set(title=title, xlabel="window k [steps]", xscale="log")
+    axes[0, 0].set_ylabel("training loss gained [nats]")
+    _name_lines(axes[0, -1])
+    return axes[0]
+
+
+def draw_fabi2021extrapolation(networks: pd.DataFrame, rate_curves: pd.DataFrame) -> np.ndarray:
+    """Training loss on digits by step at the source's rate, and at the end by rate, (2,)."""
+    at_source = networks[(networks.dataset == "digits") & networks.source & (networks.step > 0)]
+    ends = rate_curves[rate_curves.dataset == "digits"]
+    whole = ends.groupby(["arm", "lr"]).train_loss.transform(lambda losses: losses.notna().all())
+    _, axes = grid(1, 2, (4.6, 3.4))
+    for ax, (x, rows) in zip(axes[0], {"step": at_source, "lr": ends[whole]}.items(), strict=True):
+        for arm, (name, colour) in EXTRAPOLATIONS.items():
+            losses = rows[rows.arm == arm].set_index(x).train_loss
+            if len(losses):
+                _draw_means(
+                    ax, np.log10(losses).groupby(x), colour, name, dashed=arm.startswith("rate")
+                )
+        ax.set_ylabel("log10 of training loss")
+        _name_lines(ax)
+    axes[0, 0].set(title="at the source's rate", xlabel="step (one gradient each)")
+    axes[0, 1].set(title="at the end, by rate", xlabel="learning rate", xscale="log")
+    return axes[0]
+
+
+def draw_warmerdam2020descent(figure_9: pd.DataFrame) -> Axes:
+    """Log loss on the task of Figure 9 by modelled seconds."""
+    table = figure_9[(figure_9.axis == "modelled seconds") & (figure_9.start == "source")]
+    _, ((ax,),) = grid(1, 1, (7, 3.6))
+    for (arm, rate), (name, colour) in POST_ARMS.items():
+        rows = table[(table.arm == arm) & (table.rate == rate)]
+        loss = rows.assign(time=rows.share * rows.budget.mean()).set_index("time").loss
+        _draw_means(ax, loss.groupby("time"), colour, name, dashed="published" in arm)
+    ax.set(xlabel="modelled seconds, one thread", ylabel="log10 of loss over loss at the start")
+    _name_lines(ax)
+    return ax
+
+
+def draw_zhang2019lookahead(robustness: pd.DataFrame, within_cycle: pd.DataFrame) -> np.ndarray:
+    """Training loss by momentum on digits, and on CIFAR-10 how test accuracy changes within a cycle, (2,)."""
+    at_momenta = robustness[(robustness.place == 0.1) & (robustness.dataset == "digits")]
+    cycles = within_cycle[
+        (within_cycle.dataset == "cifar10-cycles") & (within_cycle.net == "batch norm")
+    ]
+    cycles = cycles[cycles.probe == "1 drops"]
+    places = [*sorted(set(cycles.place) - {"pull"}, key=int), "pull"]
+    _, (axes,) = grid(1, 2, (4.6, 3.4))
+    for arm, (name, colour) in ROBUST_ARMS.items():
+        loss = at_momenta[at_momenta.arm == arm].set_index("momentum").train_loss
+        _draw_means(axes[0], loss.groupby("momentum"), colour, name, dashed=arm != "lookahead")
+    for norm, (name, colour) in CYCLE_NORMS.items():
+        rows = cycles[cycles.norm == norm]
+        by_seed = rows.groupby(["seed", "place"]).top1.mean().unstack()[places]
+        change = 100 * by_seed.sub(by_seed["0"], axis=0).set_axis(range(len(places)), axis=1)
+        change = change.stack().rename_axis(["seed", "step"])
+        _draw_means(axes[1], change.groupby("step"), colour, name, dashed=norm != "running")
+    axes[0].set(title="digits, rate 0.1", xlabel="momentum", ylabel="training loss [nats]")
+    axes[1].set(title="CIFAR-10, after the first drop", xlabel="inner step, and the pull")
+    axes[1].set_ylabel("change of test accuracy [points]")
+    axes[1].set_xticks(range(len(places)), places)
+    for ax in axes:
+        _name_lines(ax)
+    return axes
+
+
+def _draw_means(ax: Axes, values, colour, name: str, *, dashed: bool) -> None:
+    """A line through the means of groups of seeds, and a band of their intervals."""
+    middle = values.mean()
+    low, high = np.array([interval(each) for _, each in values]).T
+    line = {"color": colour, "linewidth": 1.8, "linestyle": "--" if dashed else "-"}
+    ax.fill_between(middle.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(middle.index, middle, label=name, **line)
+
+
+def _name_lines(ax: Axes) -> None:
+    """The name of each line right of its end, moved apart where ends lie close."""
+    bottom, top = ax.get_ylim()
+    lines = [line for line in ax.lines if not line.get_label().startswith("_")]
+    ends = sorted(((line.get_ydata()[-1], line) for line in lines), key=lambda end: end[0])
+    heights = _move_apart([(end - bottom) / (top - bottom) for end, _ in ends], NAME_HEIGHT)
+    for height, (_, line) in zip(heights, ends, strict=True):
+        ax.text(
+            1.02,
+            height,
+            line.get_label(),
+            color=line.get_color(),
+            transform=ax.transAxes,
+            va="center",
+        )
+
+
+def _move_apart(heights: list[float], least: float) -> list[float]:
+    """Ascending heights, changed as little as it takes for neighbours to be `least` apart."""
+    moved = list(heights)
+    for _ in range(len(moved) ** 2):
+        gaps = [
+            (below, below + 1)
+            for below in range(len(moved) - 1)
+            if moved[below + 1] - moved[below] < least - 1e-9
+        ]
+        for below, above in gaps:
+            middle = (moved[below] + moved[above]) / 2
+            moved[below], moved[above] = middle - least / 2, middle + least / 2
+    return moved

@@ -1,0 +1,123 @@
+"""A sentence of README takes its numbers from the records, and is refused where they say otherwise."""
+
+import inspect
+
+import matplotlib
+import pandas as pd
+import pytest
+from records import FILE, SOURCE, write_record
+
+from replicate import claims, paths
+from replicate.app import answer_figures, answers, registry, verdicts
+from replicate.errors import BadData
+from replicate.plots import answers as plots
+
+matplotlib.use("agg")
+
+
+@pytest.fixture
+def say(tmp_path, monkeypatch):
+    """say(text): the answer of a source with a record of its own whose sentence is `text`."""
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "ANSWERS", tmp_path)
+    write_record(tmp_path / "results" / "gpu" / SOURCE / FILE)
+
+    def write(text: str) -> answers.Answer:
+        lines = (f'{name} = "x"' for name in ("title", "short", "setting", "alt"))
+        said = "\n".join(['preset = "gpu"', *lines, f'text = """{text}"""'])
+        (tmp_path / f"{SOURCE}.toml").write_text(said)
+        return answers.answer(registry.source(SOURCE))
+
+    return write
+
+
+def decided_row() -> pd.Series:
+    """A primary row of the record with an interval."""
+    rows = claims.primary_rows(verdicts.read_recorded(registry.source(SOURCE), "gpu"))
+    return rows[rows.value.notna() & (rows.low < rows.high)].iloc[0]
+
+
+def test_a_number_is_the_recorded_one_in_every_form(say):
+    say("")
+    row = decided_row()
+    said = say(
+        f"a {{{row.claim}:{row.verdict}}} b {{{row.claim}:{row.verdict} 10^}} c {{{row.claim}:{row.verdict} seeds}}"
+    )
+    plain, power, seeds = (
+        said.text.removeprefix("a ").replace(" b ", "|").replace(" c ", "|").split("|")
+    )
+    assert plain == f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]"
+    assert float(power.split()[0]) == pytest.approx(10**row.value, rel=5e-3)
+    assert seeds == str(row.n)
+
+
+def test_a_sentence_that_rests_on_another_verdict_is_refused(say):
+    say("")
+    row = decided_row()
+    other = "contradicted" if row.verdict == "reproduced" else "reproduced"
+    with pytest.raises(
+        BadData, match=f"says that {row.claim} is {other}, and data/results/ has it {row.verdict}"
+    ):
+        say(f"{{{row.claim}:{other}}}")
+    with pytest.raises(BadData, match="is nothing"):
+        say(f"{{{row.claim}}}")
+
+
+def test_a_claim_without_a_row_is_refused(say):
+    with pytest.raises(BadData, match="names TRAJ-99, which has no primary row"):
+        say("{TRAJ-99:reproduced}")
+
+
+def test_a_source_without_sentences_has_no_answer(say, tmp_path):
+    say("")
+    (tmp_path / f"{SOURCE}.toml").unlink()
+    assert answers.answer(registry.source(SOURCE)) is None
+
+
+@pytest.mark.parametrize("path", sorted(paths.ANSWERS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_answer_rests_on_rows_with_words_and_has_a_figure(path):
+    source = registry.source(path.stem)
+    said = answers.answer(source)
+    assert said.text.count("[") >= 3, "an answer says how sure it is"
+    assert said.alt and hasattr(plots, f"draw_{source.name}")
+    for name in inspect.signature(getattr(plots, f"draw_{source.name}")).parameters:
+        assert name in source
+
+
+def test_a_figure_is_stale_when_its_table_or_its_code_changes(tmp_path, monkeypatch):
+    source = registry.source("sandler2023trajectories")
+    assert answer_figures.is_current(source)
+    monkeypatch.setattr(answer_figures, "path_of", lambda source: tmp_path / "other.png")
+    assert not answer_figures.is_current(source)
+    monkeypatch.setattr(answer_figures.runs, "checksum_of", lambda path: "another")
+    monkeypatch.setattr(
+        answer_figures, "path_of", lambda source: paths.ROOT / "docs/figures" / f"{source.name}.png"
+    )
+    assert not answer_figures.is_current(source)
+
+
+def test_side_trips_are_drawn_as_gains_over_the_iterate():
+    """Losses 3 (raw), 1 (average), 2 (side-trip), 4 (control) on every seed: gains 2, 1 and -1."""
+    losses = {"raw": 3.0, "average": 1.0, "side-trip": 2.0, "constant-rate": 4.0}
+    rows = [
+        {"dataset": "digits", "seed": seed, "branch": 0, "start": 5, "k": k, "arm": arm, "train_loss": loss + seed / 10,
+         "kernel": kernel if arm in ("average", "side-trip") else ""}
+        for seed in range(3) for k in (10, 100) for arm, loss in losses.items() for kernel in plots.KERNEL_TITLES
+    ]  # fmt: skip
+    axes = plots.draw_sandler2023trajectories(pd.DataFrame(rows).drop_duplicates())
+    assert len(axes) == 3
+    for ax in axes:
+        drawn = {
+            line.get_label(): {round(y, 6) for y in map(float, line.get_ydata())}
+            for line in ax.lines
+        }
+        assert drawn["weights averaged"] == {2.0}
+        assert drawn["rate reduced"] == {1.0}
+        assert drawn["control: rate kept"] == {-1.0}
+
+
+def test_names_of_lines_that_end_together_do_not_overlap():
+    moved = plots._move_apart([0.1, 0.1, 0.11, 0.5], 0.05)
+    assert moved[3] == 0.5
+    assert all(above - below >= 0.05 - 1e-6 for below, above in zip(moved, moved[1:], strict=False))
+    assert moved == sorted(moved)
