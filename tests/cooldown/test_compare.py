@@ -72,15 +72,22 @@ FAST = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # settled after a hundred steps
 
 
 def test_gains_are_the_expected_ones():
-    """Means over runs beside the exact expectation, and the same from what Lanczos and gradients say."""
-    table = compare_quadratic(FAST, runs=30, branches=1, window=20, steps=120, directions=5).table
+    """Means over runs beside the exact expectation."""
+    table = compare_quadratic(FAST, runs=30, branches=1, window=20, steps=120).table
     exact = gains(FAST, NOISE, RATE, MOMENTUM, swa(20))
     for arm in ("average", "cool_down"):
         gain = table.raw - table[arm]
         assert abs(gain.mean() - exact[arm]) < 4 * gain.std() / np.sqrt(len(gain)), arm
-        predicted = table[f"predicted_{arm}"]  # of 200 gradients a run: a tenth of each variance
-        assert predicted.mean() == pytest.approx(exact[arm], rel=0.05)
-        assert predicted.std() > 0.01 * exact[arm]
+
+
+def test_predictions_of_several_runs_scatter_around_the_exact_one():
+    """200 gradients a run give each variance to a tenth."""
+    table = compare_quadratic(FAST, runs=6, branches=1, window=20, steps=20, directions=5).table
+    exact = gains(FAST, NOISE, RATE, MOMENTUM, swa(20))
+    for arm in ("average", "cool_down"):
+        predicted = table[f"predicted_{arm}"]
+        assert predicted.mean() == pytest.approx(exact[arm], rel=0.1)
+        assert 0.005 * exact[arm] < predicted.std() < 0.15 * exact[arm]
 
 
 def test_a_prediction_is_that_of_the_gradients_that_it_saw():
