@@ -115,12 +115,11 @@ class Comparison:
 
     def _why_open(self) -> str:
         """Why nothing is decided, "" if it is."""
-        ratio = self.ratio()
+        ratio, runs = self.ratio(), self.table.run.nunique()
+        if runs < FEWEST_SEEDS:
+            return f"{runs} of the {FEWEST_SEEDS} runs that an answer takes"
         if ratio.reason:
             return ratio.reason
-        if self.unit != "run" or ratio.n < FEWEST_SEEDS:
-            runs = self.table.run.nunique()
-            return f"{runs} of the {FEWEST_SEEDS} runs that an answer takes"
         crosses = any(ratio.low < edge < ratio.high for edge in BAND)
         return f"the interval crosses an edge of {BAND[0]} to {BAND[1]}" if crosses else ""
 
@@ -142,8 +141,10 @@ class Comparison:
         """Over runs, or over the branch points of a single one; rows without a number, as of what is
         measured at one branch point only, are left out.
         """
-        from replicate.claims.statistics import estimate
+        from replicate.claims.statistics import Estimate, estimate
 
         seed = self.table.branch if self.unit == "branch point" else self.table.run
         rows = self.table[["branch"]].assign(seed=seed, **columns).dropna()
+        if rows.empty:
+            return Estimate(np.nan, np.nan, np.nan, n=0, reason="not measured")
         return estimate(rows, kind, BAND)

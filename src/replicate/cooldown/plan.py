@@ -4,7 +4,9 @@ How long a comparison goes and where it leaves the main run: the run is cut into
 each ends with a window.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import numpy as np
 
@@ -15,42 +17,53 @@ OF_A_RUN = 2  # streams of mini-batches: its own, and others from a branch point
 FIRST_RUN = 4  # streams before are those of batches that nobody trains on
 
 
+LEAST = {"window": 1, "steps": 1, "branches": 1, "runs": 1, "directions": 0, "norm_batches": 1,
+         "seed": 0}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Plan:
     """Numbers of a comparison. Raises BadParameter where they do not fit each other."""
 
     window: int
-    mu: tuple[float, ...]
+    kernel: Callable[[int], np.ndarray] = field(repr=False)  # its weights are named instead
     steps: int
     branches: int
     runs: int = field(repr=False)  # more of them join those that are there
     directions: int
     norm_batches: int
     seed: int
+    weights: tuple[float, ...] = field(init=False)
 
     def __post_init__(self):
-        for name, least in (("window", 1), ("steps", 1), ("branches", 1), ("runs", 1),
-                            ("directions", 0), ("norm_batches", 1), ("seed", 0)):  # fmt: skip
+        for name, least in LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, Integral) or value < least:
                 raise BadParameter(f"{name} must be a whole number from {least} on, got {value!r}")
         if self.window * self.branches > self.steps:
             raise BadParameter(
                 f"window must fit {self.branches} times into the run of {self.steps} steps, one window "
                 f"a branch point, got {self.window}; name more steps or fewer branches"
             )
-        self._check_kernel()
+        object.__setattr__(self, "weights", tuple(self._read_kernel().tolist()))
 
-    def _check_kernel(self) -> None:
-        if len(self.mu) != self.window + 1:
-            raise BadParameter(
-                f"kernel must give {self.window + 1} weights for a window of {self.window} steps, "
-                f"got {len(self.mu)}"
-            )
+    def _read_kernel(self) -> np.ndarray:
         try:
-            kernel_weights(np.array(self.mu))
+            mu = np.asarray(self.kernel(self.window), dtype=np.float64)
+            kernel_weights(mu)
         except ValueError as error:
             raise BadParameter(f"kernel: {error}") from None
+        if len(mu) != self.window + 1:
+            raise BadParameter(
+                f"kernel must give {self.window + 1} weights for a window of {self.window} steps, "
+                f"got {len(mu)}"
+            )
+        return mu
+
+    @property
+    def mu(self) -> np.ndarray:
+        """The kernel's weights, (window + 1,)."""
+        return np.array(self.weights)
 
     @property
     def starts(self) -> tuple[int, ...]:

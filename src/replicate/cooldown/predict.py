@@ -30,12 +30,12 @@ NOISE_GRADIENTS = 200  # ours: a variance of so many is known to a tenth
 def need_sgd(optimizer: torch.optim.Optimizer, schedule) -> None:
     """Raises BadParameter unless theory covers what the optimizer does."""
     groups = optimizer.param_groups
+    words = ("lr", "momentum", "weight_decay")
     plain = type(optimizer) is torch.optim.SGD and not any(
         group["nesterov"] or group["dampening"] or group["maximize"] for group in groups
     )
-    words = ("lr", "momentum", "weight_decay")
-    same = len({tuple(float(group[word]) for word in words) for group in groups}) == 1
-    if not (plain and same and schedule is None):
+    same = plain and len({tuple(float(group[word]) for word in words) for group in groups}) == 1
+    if not (same and schedule is None):
         raise BadParameter(
             "directions needs torch.optim.SGD at one constant rate, without Nesterov and dampening, "
             f"got {type(optimizer).__name__}{'' if schedule is None else ' under a schedule'}; "

@@ -70,9 +70,7 @@ def compare(
     loss that is not finite; Paused near REPLICATE_DEADLINE; BadData if the folder is of another
     comparison.
     """
-    mu = np.asarray(kernel(window) if window >= 1 else (), dtype=np.float64)
-    plan = Plan(window, tuple(mu.tolist()) if window >= 1 else (), steps, branches, runs, directions,
-                norm_batches, seed)  # fmt: skip
+    plan = Plan(window, kernel, steps, branches, runs, directions, norm_batches, seed)
     _check(model, optimizer)
     if directions:
         need_sgd(optimizer, schedule)
@@ -84,14 +82,14 @@ def compare(
         tick = iter(progress(range(plan.walked), "compare"))
         walker = Walker(model, optimizer, loss, draws, schedule or _keep_rate, tick)
         losses = Losses(model, loss, draws, _judged(held_out, draws), norm_batches)
-        return _Study(plan, mu, walker, losses, Path(path)).compare()
+        return _Study(plan, walker, losses, Path(path)).compare()
 
 
 class _Study:
     """What the runs of one comparison share."""
 
-    def __init__(self, plan: Plan, mu: np.ndarray, walker: Walker, losses: Losses, folder: Path):
-        self.plan, self.mu, self.walker, self.losses = plan, mu, walker, losses
+    def __init__(self, plan: Plan, walker: Walker, losses: Losses, folder: Path):
+        self.plan, self.walker, self.losses = plan, walker, losses
         self.folder = folder
         self.begin = folder / "begin.ckpt"
 
@@ -100,7 +98,7 @@ class _Study:
         self.walker.identify(self.plan)
         self.walker.save_start(self.begin)
         rows = [row for run in range(self.plan.runs) for row in self._measure_run(run)]
-        return Comparison.of(rows, self.mu)
+        return Comparison.of(rows, self.plan.mu)
 
     def _measure_run(self, run: int) -> Iterator[dict]:
         previous = None
@@ -119,7 +117,7 @@ class _Study:
         """The walks of one branch point by name, in their order."""
         start = self.plan.starts[branch]
         stop, (main, other) = start + self.plan.window, self.plan.streams(run)
-        fall = KernelSchedule(1.0, self.mu, start)
+        fall = KernelSchedule(1.0, self.plan.mu, start)
         label = f"run {run + 1}"
 
         def walk(name: str, **how) -> Walk:
@@ -131,7 +129,7 @@ class _Study:
         trip = functools.partial(walk, start=approach.end)
         walks = [
             ("approach", approach),
-            ("window", trip("window", stream=main, mu=self.mu)),
+            ("window", trip("window", stream=main, mu=self.plan.mu)),
             ("cool_down", trip("cool-down", stream=main, factor=fall)),
             ("constant", trip("constant", stream=other)),
             ("other_cool_down", trip("cool-down on other batches", stream=other, factor=fall)),
@@ -192,7 +190,7 @@ class _Study:
         walker.load_end(walks["window"])
         average = training.load_tensor_file(walks["window"].average)[0][AVERAGE]
         training.load_flat(walker.model, average)
-        predicted = predict_gains(walker, self.mu, self.plan.directions, run)
+        predicted = predict_gains(walker, self.plan.mu, self.plan.directions, run)
         return {f"predicted_{name}": gain for name, gain in predicted.items()}
 
 
