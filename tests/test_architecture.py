@@ -19,7 +19,7 @@ from replicate.sources.protocol import Experiment, Source, names
 
 PACKAGE = paths.ROOT / "src" / "replicate"
 GROUND = {"errors", "paths", "streams", "progress", "numerics", "lazy"}
-COMPOSING = {"app", "__main__"}
+COMPOSING = {"app", "__main__", "cooldown"}
 NOT_LEAVES = GROUND | COMPOSING | {"sources", ""}
 SHARED = {
     "sources",

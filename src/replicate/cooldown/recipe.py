@@ -2,32 +2,41 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from replicate import averaging
 from replicate.errors import BadData, BadParameter, Missing, unknown
+from replicate.runs.machine import DEVICE
+from replicate.runs.machine import device as find_device
 
 KERNELS = ("swa", "two_point", "ema")
 KEYS = ("model", "loss", "batches", "optimizer")
 OPTIONAL = ("held_out", "schedule")
 
 
-def load_recipe(name: str, device: str) -> dict[str, object]:
+def load_recipe(name: str, device: str = "auto") -> dict[str, object]:
     """What the function `name`, "file.py:function" or "module:function", makes for a device.
 
-    It takes the device and gives a dict of `compare`'s arguments: KEYS, and any of OPTIONAL. Raises
-    BadParameter on another form, Missing if there is no such file, module or function, BadData if it
-    gives anything else.
+    It takes "cpu" or "cuda" and gives a dict of `compare`'s arguments: KEYS, and any of OPTIONAL.
+    torch's generator is at seed 0 when it is called, so that it makes the same model each time, and
+    a comparison that was cut can go on. device: "auto" is CUDA where there is one. Raises
+    BadParameter on another form or device, Unavailable if there is no CUDA, Missing if there is no
+    such file, module or function, BadData if it gives anything else.
     """
+    os.environ[DEVICE] = device
+    device = find_device()
     home, colon, function = name.rpartition(":")
     if not colon or not home or not function:
         raise BadParameter(f"recipe must be file.py:function or module:function, got {name!r}")
     module = _load_file(Path(home)) if home.endswith(".py") else _load_module(home)
     if not callable(make := getattr(module, function, None)):
         raise Missing(f"{home} has no function {function!r}")
+    torch.manual_seed(0)
     made = make(device)
     if not isinstance(made, dict) or not set(KEYS) <= set(made) <= {*KEYS, *OPTIONAL}:
         shown = sorted(made) if isinstance(made, dict) else type(made).__name__
