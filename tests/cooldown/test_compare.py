@@ -65,7 +65,9 @@ def test_every_number_is_that_of_a_plain_loop(kernel):
     for name in rows[0]:
         assert table[name].to_numpy() == pytest.approx([row[name] for row in rows], rel=1e-9), name
     first = table.branch == 0
-    assert (table.replay[first] == table.cool_down[first]).all() and table.replay[~first].isna().all()
+    assert (table.replay[first] == table.cool_down[first]).all() and table.replay[
+        ~first
+    ].isna().all()
 
 
 FAST = np.array([0.5, 1.0, 2.0, 4.0, 8.0])  # settled after a hundred steps
@@ -92,7 +94,9 @@ def test_predictions_of_several_runs_scatter_around_the_exact_one():
 
 def test_a_prediction_is_that_of_the_gradients_that_it_saw():
     """Curvature exact, noise the sample variance of just these gradients."""
-    (row,) = compare_quadratic(FAST, runs=1, branches=1, window=20, steps=40, directions=5).table.to_dict("records")
+    (row,) = compare_quadratic(
+        FAST, runs=1, branches=1, window=20, steps=40, directions=5
+    ).table.to_dict("records")
     seen = np.array([slope(3, step) for step in range(200)]).var(0, ddof=1)
     expected = gains(FAST, seen, RATE, MOMENTUM, swa(20))
     assert row["predicted_average"] == pytest.approx(expected["average"], rel=1e-6)
@@ -102,7 +106,9 @@ def test_a_prediction_is_that_of_the_gradients_that_it_saw():
 def test_what_a_decay_of_weights_adds_to_the_curvature_is_predicted():
     model = Quadratic(FAST)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=0.5)
-    table = compare(model, loss, draw, optimizer, window=5, steps=5, branches=1, runs=1, directions=5).table
+    table = compare(
+        model, loss, draw, optimizer, window=5, steps=5, branches=1, runs=1, directions=5
+    ).table
     seen = np.array([slope(3, step) for step in range(200)]).var(0, ddof=1)
     expected = gains(FAST + 0.5, seen, RATE, MOMENTUM, swa(5))
     assert table.predicted_average[0] == pytest.approx(expected["average"], rel=1e-6)
@@ -110,8 +116,12 @@ def test_what_a_decay_of_weights_adds_to_the_curvature_is_predicted():
 
 def test_rates_of_groups_and_a_schedule_reach_every_walk():
     """Two groups with rates of their own under a falling schedule, beside a plain loop."""
-    model = torch.nn.ParameterList([torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)])
-    optimizer = torch.optim.SGD([{"params": [model[0]], "lr": 0.1}, {"params": [model[1]], "lr": 0.02}])
+    model = torch.nn.ParameterList(
+        [torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)]
+    )
+    optimizer = torch.optim.SGD(
+        [{"params": [model[0]], "lr": 0.1}, {"params": [model[1]], "lr": 0.02}]
+    )
 
     def linear(model, noise):
         return (torch.cat(list(model)) * noise).sum() + (torch.cat(list(model)) ** 2).sum()
@@ -126,7 +136,9 @@ def test_rates_of_groups_and_a_schedule_reach_every_walk():
 
 
 def test_model_optimizer_modes_and_generators_are_as_before():
-    model = torch.nn.Sequential(torch.nn.Linear(5, 2), torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(5, 2), torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5)
+    )
     model[1].eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     model(torch.ones(3, 5)).sum().backward()

@@ -6,7 +6,13 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from replicate.cooldown.draws import Draws, move, randomness_restored
 from replicate.errors import BadParameter
@@ -45,13 +51,18 @@ def test_an_epoch_of_a_loader_shows_each_example_once_and_leaves_a_part_batch_ou
     again = Draws(loader(shuffle=shuffle), 0, CPU)
     assert torch.equal(again.batch(4, 10)[0], draws.batch(4, 10)[0])
     other = Draws(loader(shuffle=shuffle), 1, CPU)
-    assert [other.batch(4, i)[0].tolist() for i in range(3)] != [each.tolist() for each in epochs[0].split(3)]
+    assert [other.batch(4, i)[0].tolist() for i in range(3)] != [
+        each.tolist() for each in epochs[0].split(3)
+    ]
 
 
 def test_a_sequence_begins_anew_after_each_epoch_in_another_order():
     draws = Draws([torch.tensor(i) for i in range(6)], 0, CPU)
     epochs = [[int(draws.batch(4, 6 * epoch + i)) for i in range(6)] for epoch in range(3)]
-    assert all(sorted(epoch) == list(range(6)) for epoch in epochs) and len(set(map(tuple, epochs))) == 3
+    assert (
+        all(sorted(epoch) == list(range(6)) for epoch in epochs)
+        and len(set(map(tuple, epochs))) == 3
+    )
 
 
 def test_a_data_set_smaller_than_a_batch_is_one_batch():

@@ -25,7 +25,9 @@ def draw(stream, step):
 
 def make_net(dropout=0.0):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2))
+    net = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2)
+    )
     return net.double()
 
 
@@ -38,7 +40,14 @@ HELD_OUT = [draw(9, step) for step in range(2)]
 
 def ask(net, **changes):
     optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=0.5)
-    given = {"window": 6, "steps": 10, "branches": 1, "runs": 1, "held_out": HELD_OUT, "norm_batches": 3}
+    given = {
+        "window": 6,
+        "steps": 10,
+        "branches": 1,
+        "runs": 1,
+        "held_out": HELD_OUT,
+        "norm_batches": 3,
+    }
     return compare(net, loss, draw, optimizer, **given | changes)
 
 

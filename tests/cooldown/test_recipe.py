@@ -13,7 +13,17 @@ from replicate.cooldown import Comparison, load_kernel, load_recipe
 from replicate.errors import BadData, BadParameter, Missing
 
 TEMPLATE = paths.NOTEBOOKS / "templates" / "compare.ipynb"
-PARAMETERS = {"recipe", "window", "steps", "kernel", "branches", "runs", "directions", "device", "folder"}
+PARAMETERS = {
+    "recipe",
+    "window",
+    "steps",
+    "kernel",
+    "branches",
+    "runs",
+    "directions",
+    "device",
+    "folder",
+}
 MINE = """
 import torch
 
@@ -102,7 +112,9 @@ def test_the_template_is_thin_ran_once_and_compares_something():
 
 def readme_lines() -> str:
     """The indented block of README that ends with `compare`."""
-    text = (paths.ROOT / "README.md").read_text().partition("## Would averaging do for your model?")[2]
+    text = (
+        (paths.ROOT / "README.md").read_text().partition("## Would averaging do for your model?")[2]
+    )
     block = text.partition("\nFive runs")[0]
     assert all(not line or line.startswith("    ") for line in block.splitlines()[2:])
     return re.sub(r"^    ", "", block, flags=re.MULTILINE)
@@ -122,7 +134,12 @@ def test_the_lines_of_readme_run(capsys):
 @pytest.mark.long
 def test_the_lines_of_readme_answer_as_they_stand():
     values: dict = {}
-    exec(compile(readme_lines().replace("print(compare(", "answer = (compare("), "README.md", "exec"), values)
+    exec(
+        compile(
+            readme_lines().replace("print(compare(", "answer = (compare("), "README.md", "exec"
+        ),
+        values,
+    )
     answer = values["answer"]
     assert isinstance(answer, Comparison) and answer.ratio().n == 5
     assert (answer.table.replayed_apart.dropna() == 0).all()

@@ -97,7 +97,11 @@ def test_a_run_that_diverges_names_its_rate():
 
 
 def test_a_held_out_loss_that_is_not_finite():
-    refuse(Diverged, "loss on the held-out batches is nan", held_out=[torch.full((5,), float("nan")).double()])
+    refuse(
+        Diverged,
+        "loss on the held-out batches is nan",
+        held_out=[torch.full((5,), float("nan")).double()],
+    )
 
 
 def test_batches_that_end_within_the_run_are_named_with_their_step():

@@ -33,7 +33,9 @@ def ask(folder=None, loss=plain_loss, **changes):
     net = make_net(dropout=0.3)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     given = {"window": 5, "steps": 15, "branches": 2, "runs": 2, "kernel": two_point}
-    return compare(net, loss, draw, optimizer, held_out=HELD_OUT, folder=folder, **given | changes).table
+    return compare(
+        net, loss, draw, optimizer, held_out=HELD_OUT, folder=folder, **given | changes
+    ).table
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,9 @@ class Comparison:
         ratio, k = self.ratio(), len(self.mu) - 1
         numbers = f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
         size = f"{ratio.n} {self.unit}{'s' if ratio.n > 1 else ''}"
-        gain = f"{describe(self.mu)} gains {numbers} of what a cool-down over {k} steps gains ({size})"
+        gain = (
+            f"{describe(self.mu)} gains {numbers} of what a cool-down over {k} steps gains ({size})"
+        )
         if reason := self._why_open():
             return f"Undecided: {gain}; {reason}."
         if self._lies_in_band():

@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from replicate.errors import BadParameter
 from replicate.streams import rng
 
-FORMS = "a DataLoader over a data set with a length, a sequence of batches, or a function of (stream, step)"
+BATCH_FORMS = "a DataLoader over a data set with a length, a sequence of batches, or a function of (stream, step)"
 EPOCHS_AT_HAND = 8  # orders that are kept: of the main run, its trips and the batches to judge on
 Draw = Callable[[int, int], object]
 
@@ -27,7 +27,7 @@ class Draws:
     """A reader's mini-batches by stream and step, on one device."""
 
     def __init__(self, batches, seed: int, device: torch.device):
-        """batches: FORMS. Raises BadParameter on anything else, or if there is nothing in it."""
+        """batches: BATCH_FORMS. Raises BadParameter on anything else, or if there is nothing in it."""
         self._draw, self.per_epoch = _read(batches, seed)
         self.seed, self.device = seed, device
         self._generators = [torch.default_generator]
@@ -39,17 +39,19 @@ class Draws:
 
         Raises BadParameter if there is none.
         """
-        self.reseed(stream, step)
+        self.seed_generators(stream, step)
         try:
             batch = self._draw(stream, step)
         except (StopIteration, IndexError) as error:
-            raise _used_up(stream, step, f"{type(error).__name__} {error}".strip()) from error
+            raise _say_exhausted(stream, step, f"{type(error).__name__} {error}".strip()) from error
         if batch is None:
-            raise _used_up(stream, step, "None")
-        self.reseed(stream, step)  # a batch that is made once and kept leaves the same state
+            raise _say_exhausted(stream, step, "None")
+        self.seed_generators(
+            stream, step
+        )  # a batch that is made once and kept leaves the same state
         return move(batch, self.device)
 
-    def reseed(self, stream: int, step: int) -> None:
+    def seed_generators(self, stream: int, step: int) -> None:
         """Set the generators of torch, NumPy and Python to where this stream and step begin."""
         words = rng(self.seed, "dropout", step, stream).integers(2**32, size=3)
         # Not torch.manual_seed, which keeps a traceback a call for a CUDA that is not in use.
@@ -110,7 +112,7 @@ def _map(batch, function: Callable):
     return batch
 
 
-def _used_up(stream: int, step: int, reason: str) -> BadParameter:
+def _say_exhausted(stream: int, step: int, reason: str) -> BadParameter:
     return BadParameter(
         f"batches are used up at step {step} of stream {stream} ({reason}); give more, or a sequence "
         "or DataLoader, which begins anew after each epoch"
@@ -128,7 +130,7 @@ def _read(batches, seed: int) -> tuple[Draw, int | None]:
     if callable(batches):
         return batches, None
     raise BadParameter(
-        f"batches must be {FORMS}, got {type(batches).__name__}, which gives each batch once"
+        f"batches must be {BATCH_FORMS}, got {type(batches).__name__}, which gives each batch once"
     )
 
 
@@ -141,7 +143,7 @@ def _read_loader(loader: DataLoader, seed: int) -> tuple[Draw, int]:
     plain = type(loader.sampler) in (RandomSampler, SequentialSampler)
     if not (plain and type(loader.batch_sampler) is BatchSampler):
         raise BadParameter(
-            f"batches must be {FORMS}; this DataLoader has a sampler of its own, whose order cannot "
+            f"batches must be {BATCH_FORMS}; this DataLoader has a sampler of its own, whose order cannot "
             "be drawn twice"
         )
     if not len(loader.dataset):

@@ -1,6 +1,6 @@
 """A recipe to begin from: torch's own transformer on the rows of handwritten digits.
 
-    file.py:function       takes a device, gives the arguments of `replicate.compare` as a dict
+file.py:function       takes a device, gives the arguments of `replicate.compare` as a dict
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-HELD_OUT = 297  # of 1797 images
+IMAGES_HELD_OUT = 297  # of 1797 images
 WIDTH = 8  # pixels of a row, which is a token; an image has as many rows
 
 
@@ -28,8 +28,10 @@ def make_transformer(device: str) -> dict[str, object]:
     return {
         "model": model,
         "loss": compute_loss,
-        "batches": DataLoader(TensorDataset(x[:-HELD_OUT], y[:-HELD_OUT]), batch_size=32),
-        "held_out": [(x[-HELD_OUT:], y[-HELD_OUT:])],
+        "batches": DataLoader(
+            TensorDataset(x[:-IMAGES_HELD_OUT], y[:-IMAGES_HELD_OUT]), batch_size=32
+        ),
+        "held_out": [(x[-IMAGES_HELD_OUT:], y[-IMAGES_HELD_OUT:])],
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
     }
 

@@ -15,7 +15,7 @@ from replicate.errors import Diverged
 from replicate.numerics import modes_restored
 from replicate.training import load_flat
 
-JUDGED, NORM = 0, 1  # streams of mini-batches that nobody trains on
+JUDGED_STREAM, NORM_STREAM = 0, 1  # streams of mini-batches that nobody trains on
 
 
 class Losses:
@@ -23,7 +23,7 @@ class Losses:
 
     def __init__(self, model: nn.Module, loss, draws: Draws, held_out: Sequence, norm_batches: int):
         """loss: (model, batch) -> 0-d tensor; held_out: what is judged on; norm_batches: how many
-        batches of stream NORM BatchNorm is re-estimated on, where the model has any.
+        batches of stream NORM_STREAM BatchNorm is re-estimated on, where the model has any.
         """
         self.model, self.loss, self.draws = model, loss, draws
         self.held_out = held_out
@@ -38,13 +38,13 @@ class Losses:
         load_flat(self.model, weights)
         recompute_batch_norm(
             _Whole(self.model, self.loss),
-            (([self.draws.batch(NORM, step)],) for step in range(self.norm_batches)),
+            (([self.draws.batch(NORM_STREAM, step)],) for step in range(self.norm_batches)),
         )
         total = torch.zeros((), dtype=torch.float64, device=self.draws.device)
         with modes_restored(self.model):
             self.model.eval()
             for place, batch in enumerate(self.held_out):
-                self.draws.reseed(JUDGED, place)
+                self.draws.seed_generators(JUDGED_STREAM, place)
                 total += self.loss(self.model, move(batch, self.draws.device)).double()
         value = float(total) / len(self.held_out)
         if not torch.isfinite(total):

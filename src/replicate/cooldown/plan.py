@@ -13,11 +13,11 @@ import numpy as np
 from replicate.averaging import kernel_weights
 from replicate.errors import BadParameter
 
-OF_A_RUN = 2  # streams of mini-batches: its own, and others from a branch point on
+STREAMS_OF_A_RUN = 2  # streams of mini-batches: its own, and others from a branch point on
 FIRST_RUN = 4  # streams before are those of batches that nobody trains on
 
 
-LEAST = {"window": 1, "steps": 1, "branches": 1, "runs": 1, "directions": 0, "norm_batches": 1,
+LEAST_VALUES = {"window": 1, "steps": 1, "branches": 1, "runs": 1, "directions": 0, "norm_batches": 1,
          "seed": 0}  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Plan:
     weights: tuple[float, ...] = field(init=False)
 
     def __post_init__(self):
-        for name, least in LEAST.items():
+        for name, least in LEAST_VALUES.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise BadParameter(f"{name} must be a whole number from {least} on, got {value!r}")
@@ -75,7 +75,7 @@ class Plan:
 
     def streams(self, run: int) -> tuple[int, int]:
         """A run's mini-batches, and those of trips that see others."""
-        first = FIRST_RUN + OF_A_RUN * run
+        first = FIRST_RUN + STREAMS_OF_A_RUN * run
         return first, first + 1
 
     def count_steps(self, branch: int) -> int:
@@ -87,6 +87,6 @@ class Plan:
         return self.starts[branch] - before + (1 + trips) * self.window
 
     @property
-    def walked(self) -> int:
+    def total(self) -> int:
         """Steps of all runs and trips."""
         return self.runs * sum(map(self.count_steps, range(self.branches)))

@@ -22,7 +22,7 @@ from replicate.cooldown.walks import Walker
 from replicate.errors import BadParameter
 from replicate.streams import rng
 
-CURVATURE, NOISE = 2, 3  # streams of mini-batches that nobody trains on
+CURVATURE_STREAM, NOISE_STREAM = 2, 3  # streams of mini-batches that nobody trains on
 HESSIAN_BATCHES = 16  # ours: their mean is the loss whose curvature is taken
 NOISE_GRADIENTS = 200  # ours: a variance of so many is known to a tenth
 
@@ -43,9 +43,7 @@ def need_sgd(optimizer: torch.optim.Optimizer, schedule) -> None:
         )
 
 
-def predict_gains(
-    walker: Walker, mu: np.ndarray, directions: int, run: int
-) -> dict[str, float]:
+def predict_gains(walker: Walker, mu: np.ndarray, directions: int, run: int) -> dict[str, float]:
     """Predicted gains, in the loss's unit, of average and cool-down with kernel mu.
 
     The walker's model is at an average. directions: how many steps of Lanczos' iteration; those that do not
@@ -72,7 +70,8 @@ def gains(
     raw = 0.5 * float((kappa * moments[:, 0, 0]).sum())
     ends = {"average": (np.full(k, rate), mu), "cool_down": (rate * kernel_weights(mu), last)}
     return {
-        name: raw - float(problems.predict_loss(kappa, noise, rates, momentum, weights, moments).sum())
+        name: raw
+        - float(problems.predict_loss(kappa, noise, rates, momentum, weights, moments).sum())
         for name, (rates, weights) in ends.items()
     }
 
@@ -88,7 +87,7 @@ def _product(walker: Walker, direction: Tensor) -> Tensor:
     """H v of the mean loss over the batches, by double backward passes: (d,)."""
     parameters, product = _list_trained(walker.model), torch.zeros_like(direction)
     for step in range(HESSIAN_BATCHES):
-        value = walker.compute_loss(CURVATURE, step)
+        value = walker.compute_loss(CURVATURE_STREAM, step)
         slope = _flat_gradient(value, parameters, create_graph=True) @ direction
         if slope.requires_grad:  # else the loss is linear there
             product += _flat_gradient(slope, parameters) / HESSIAN_BATCHES
@@ -98,7 +97,7 @@ def _product(walker: Walker, direction: Tensor) -> Tensor:
 def _gradients(walker: Walker, run: int) -> Iterator[Tensor]:
     parameters = _list_trained(walker.model)
     for step in range(run * NOISE_GRADIENTS, (run + 1) * NOISE_GRADIENTS):
-        yield _flat_gradient(walker.compute_loss(NOISE, step), parameters)
+        yield _flat_gradient(walker.compute_loss(NOISE_STREAM, step), parameters)
 
 
 def _list_trained(model: nn.Module) -> list[nn.Parameter]:

@@ -14,15 +14,15 @@ from replicate.errors import BadData, BadParameter, Missing, unknown
 from replicate.runs.machine import DEVICE
 from replicate.runs.machine import device as find_device
 
-KERNELS = ("swa", "two_point", "ema")
-KEYS = ("model", "loss", "batches", "optimizer")
+KERNEL_NAMES = ("swa", "two_point", "ema")
+REQUIRED = ("model", "loss", "batches", "optimizer")
 OPTIONAL = ("held_out", "schedule")
 
 
 def load_recipe(name: str, device: str = "auto") -> dict[str, object]:
     """What the function `name`, "file.py:function" or "module:function", makes for a device.
 
-    It takes "cpu" or "cuda" and gives a dict of `compare`'s arguments: KEYS, and any of OPTIONAL.
+    It takes "cpu" or "cuda" and gives a dict of `compare`'s arguments: REQUIRED, and any of OPTIONAL.
     torch's generator is at seed 0 when it is called, so that it makes the same model each time, and
     a comparison that was cut can go on. device: "auto" is CUDA where there is one. Raises
     BadParameter on another form or device, Unavailable if there is no CUDA, Missing if there is no
@@ -38,10 +38,10 @@ def load_recipe(name: str, device: str = "auto") -> dict[str, object]:
         raise Missing(f"{home} has no function {function!r}")
     torch.manual_seed(0)
     made = make(device)
-    if not isinstance(made, dict) or not set(KEYS) <= set(made) <= {*KEYS, *OPTIONAL}:
+    if not isinstance(made, dict) or not set(REQUIRED) <= set(made) <= {*REQUIRED, *OPTIONAL}:
         shown = sorted(made) if isinstance(made, dict) else type(made).__name__
         raise BadData(
-            f"recipe {name!r} must give a dict of {', '.join(KEYS)}, and of {' or '.join(OPTIONAL)} "
+            f"recipe {name!r} must give a dict of {', '.join(REQUIRED)}, and of {' or '.join(OPTIONAL)} "
             f"if it likes, got {shown}"
         )
     return made
@@ -49,8 +49,8 @@ def load_recipe(name: str, device: str = "auto") -> dict[str, object]:
 
 def load_kernel(name: str) -> Callable[[int], np.ndarray]:
     """k -> mu by name: swa, two_point or ema. Raises BadParameter on another, with the nearest."""
-    if name not in KERNELS:
-        raise unknown("kernel", name, KERNELS)
+    if name not in KERNEL_NAMES:
+        raise unknown("kernel", name, KERNEL_NAMES)
     return getattr(averaging, name)
 
 

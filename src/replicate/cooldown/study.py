@@ -16,7 +16,7 @@ from replicate import training
 from replicate.averaging import KernelSchedule, swa
 from replicate.cooldown.comparison import Comparison
 from replicate.cooldown.draws import Draws, randomness_restored
-from replicate.cooldown.losses import JUDGED, Losses
+from replicate.cooldown.losses import JUDGED_STREAM, Losses
 from replicate.cooldown.plan import Plan
 from replicate.cooldown.predict import need_sgd, predict_gains
 from replicate.cooldown.walks import AVERAGE, Loss, Walk, Walker, remove
@@ -76,12 +76,12 @@ def compare(
         need_sgd(optimizer, schedule)
     device = next(model.parameters()).device
     place = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
-    with place as path, randomness_restored(device), _restored(model, optimizer):
+    with place as path, randomness_restored(device), _put_back(model, optimizer):
         draws = Draws(batches, seed, device)
-        draws.check(JUDGED)
-        tick = iter(progress(range(plan.walked), "compare"))
+        draws.check(JUDGED_STREAM)
+        tick = iter(progress(range(plan.total), "compare"))
         walker = Walker(model, optimizer, loss, draws, schedule or _keep_rate, tick)
-        losses = Losses(model, loss, draws, _judged(held_out, draws), norm_batches)
+        losses = Losses(model, loss, draws, _hold_out(held_out, draws), norm_batches)
         return _Study(plan, walker, losses, Path(path)).compare()
 
 
@@ -198,11 +198,11 @@ def _keep_rate(step: int) -> float:
     return 1.0
 
 
-def _judged(held_out: Iterable | None, draws: Draws) -> Sequence:
+def _hold_out(held_out: Iterable | None, draws: Draws) -> Sequence:
     """The batches that are judged on."""
     if held_out is None:
         count = min(JUDGED_BATCHES, draws.per_epoch or JUDGED_BATCHES)
-        return [draws.batch(JUDGED, step) for step in range(count)]
+        return [draws.batch(JUDGED_STREAM, step) for step in range(count)]
     judged = list(held_out)
     if not judged:
         raise BadParameter("held_out must hold at least one batch, got none")
@@ -224,7 +224,7 @@ def _check(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 @contextmanager
-def _restored(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def _put_back(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Model and optimizer as they were before, after an error too; in training mode meanwhile."""
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     state = copy.deepcopy(optimizer.state_dict())

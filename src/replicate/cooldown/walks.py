@@ -137,7 +137,9 @@ class Walker:
                     self._refuse_divergence(walk, losses, done)
         for average in state.averages:
             training.save_tensor_file(walk.average, {AVERAGE: average[AVERAGE]})
-        checkpoints.keep(END, self._state((), walk.stop))  # last: what makes the walk a finished one
+        checkpoints.keep(
+            END, self._state((), walk.stop)
+        )  # last: what makes the walk a finished one
         for path in walk.folder.glob("step-*.ckpt"):
             path.unlink()
 
