@@ -229,4 +229,18 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(BadParameter, match="did you mean 'reset'"):
         filters.lookahead(5, 0.5, 0.9, "resett")
     with pytest.raises(ValueError, match="must settle within"):
-        filters.heavy_ball(1.0).pace
+        filters.heavy_ball(1.0).response([1.0])
+    with pytest.raises(ValueError, match="a constant pace, it grows"):
+        _ = filters.heavy_ball(1.0).pace
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_pace_is_how_far_a_constant_gradient_has_moved(name):
+    method, make = OPTIMIZERS[name]
+    weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer, path = make([weight]), []
+    for _ in range(600):
+        weight.grad = -torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+        path.append(float(weight.detach()))
+    assert method.pace == pytest.approx((path[599] - path[299]) / 300, rel=1e-9)

@@ -57,10 +57,20 @@ class Filter:
 
     @property
     def pace(self) -> float:
-        """How far a gradient that stays the same moves the weights a step, in units of the rate: the
-        mean over phases of where an impulse ends.
+        """How far a gradient that stays the same moves the weights a step, in units of the rate.
+
+            c . r  l . f / (N l . r)        l M = l,  M r = r: M a cycle without gradients, f what
+                                            a displacement of 1 in each of its steps adds
+
+        Raises ValueError if the state has no such pair, as at beta = 1.
         """
-        return float(np.mean([self._settle(phase)[-1] for phase in range(self.phases)]))
+        whole, added = np.eye(len(self.look)), np.zeros(len(self.look))
+        for push, inject in zip(self.push, self.inject, strict=True):
+            whole, added = push @ whole, push @ added + inject
+        right, left = _find_steady(whole), _find_steady(whole.T)
+        if abs(left @ right) < SETTLED:
+            raise ValueError("a constant gradient must lead to a constant pace, it grows")
+        return float((self.look @ right) * (left @ added) / (left @ right) / self.phases)
 
     @property
     def lag(self) -> float:
@@ -84,27 +94,30 @@ class Filter:
             total += np.exp(-1j * np.outer(omega, np.arange(len(steps)))) @ steps
         return total / self.phases
 
-    def decay(self, x: float) -> float:
-        """The factor by which the weights fall or grow a step in the long run, at x = rate times
-        curvature.
+    def decay(self, x) -> np.ndarray:
+        """The factor by which the weights fall or grow a step in the long run, for every x = rate
+        times curvature, of any shape.
         """
-        size = self.loop
+        x, size = np.asarray(x, dtype=np.float64), self.loop
         whole = np.eye(size)
         for push, inject in zip(self.push, self.inject, strict=True):
-            step = push[:size, :size].copy()
-            step[:, 0] -= x * inject[:size]
+            step = np.broadcast_to(push[:size, :size], (*x.shape, size, size)).copy()
+            step[..., 0] -= x[..., None] * inject[:size]
             whole = step @ whole
-        return float(np.abs(np.linalg.eigvals(whole)).max() ** (1 / self.phases))
+        return np.abs(np.linalg.eigvals(whole)).max(-1) ** (1 / self.phases)
 
     def largest_stable(self) -> float:
         """The x up to which the weights do not grow: the first crossing on a grid of 0.001, then
         bisection; 8 if there is none below.
         """
         grid = np.arange(1, round(FARTHEST / COARSE) + 1) * COARSE
-        first = next((x for x in grid if self.decay(x) > 1 + SETTLED), None)
-        if first is None:
+        unstable = np.flatnonzero(self._grows(grid))
+        if not len(unstable):
             return FARTHEST
-        return _bisect(lambda x: self.decay(x) > 1 + SETTLED, first - COARSE, first)
+        return _bisect(self._grows, grid[unstable[0]] - COARSE, grid[unstable[0]])
+
+    def _grows(self, x) -> np.ndarray:
+        return self.decay(x) > 1 + SETTLED
 
     def variance(self, x: float) -> float:
         """Var y in the long run, the mean over a cycle, in units of a step's noise (lambda sigma)^2;
@@ -241,6 +254,12 @@ def _single(push: Sequence, inject: Sequence) -> Filter:
 def _cycle(push: list[np.ndarray], inject: list[np.ndarray]) -> Filter:
     size = len(inject[0])
     return Filter(np.array(push), np.array(inject), _first(size), size)
+
+
+def _find_steady(matrix: np.ndarray) -> np.ndarray:
+    """The eigenvector of the eigenvalue 1, (n,) of length 1."""
+    values, vectors = np.linalg.eig(matrix)
+    return vectors[:, np.abs(values - 1).argmin()].real
 
 
 def _first(size: int) -> np.ndarray:

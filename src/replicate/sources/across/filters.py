@@ -80,8 +80,11 @@ def _judge(settings: Settings, methods: dict[str, Method]) -> Iterator[tuple[tup
     yield ("ACROSS-7", ""), _look_at_pulls(settings)
     machines = {name: method.filter for name, method in methods.items()}
     slow = _slow_mean().noise_at_pace(SLOW)
+    noise = {name: machines[name].noise_at_pace(SLOW) for name in FED_BACK}
     for name in FED_BACK:
-        yield ("ACROSS-8", name), (machines[name].noise_at_pace(SLOW), slow)
+        yield ("ACROSS-8", name), (noise[name], slow)
+    reset = "Lookahead, momentum, reset"
+    yield ("ACROSS-13", ""), (noise[reset] / _spread_within_cycle(machines[reset]), noise[reset])
     for claim, names, measure, beside in (
         ("ACROSS-9", WITH_MOMENTUM, _stretch, "SGD"),
         ("ACROSS-10", WITHOUT_MOMENTUM, _stretch, "momentum"),
@@ -157,6 +160,14 @@ def _relate(impulse: np.ndarray, other: np.ndarray) -> float:
 def _slow_mean():
     """A mean over ten times the time in which a slow direction decays."""
     return problems.filters.running_mean(problems.filters.sgd(), SLOW / 10)
+
+
+def _spread_within_cycle(machine) -> float:
+    """mean c_p^2 / (mean c_p)^2, c_p: how far a displacement at phase p has moved the weights in the
+    end.
+    """
+    ends = np.array([machine.impulse(COMPARED, phase)[-1] for phase in range(machine.phases)])
+    return float((ends**2).mean() / ends.mean() ** 2)
 
 
 def _stretch(machine) -> float:
