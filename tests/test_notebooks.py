@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PARAMETERS = {"preset", "overrides", "device"}
-MOST_BYTES = 1_000_000
+MOST_BYTES = 4_000_000
 MOST_LINES = 12
 STATEMENTS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.AsyncFor, ast.While)
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}

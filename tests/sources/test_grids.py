@@ -30,9 +30,13 @@ def runs_of_grids(defined: Mapping[str, ast.FunctionDef]) -> list[str]:
 
 
 def calls(node: ast.AST) -> Iterator[str]:
-    """What a function names without a dot or takes from a module of its source, `_module.name`."""
+    """What a function names without a dot, but for its own variables, or takes from a module of its
+    source, `_module.name`.
+    """
+    names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    variables = {name.id for name in names if isinstance(name.ctx, ast.Store)}
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+        if isinstance(inner, ast.Name) and inner.id not in variables:
             yield inner.id
         elif (
             isinstance(inner, ast.Attribute)
