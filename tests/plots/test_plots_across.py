@@ -33,14 +33,18 @@ def test_lines_are_the_tables_numbers(table):
 
 
 def test_a_method_near_its_edge_is_not_drawn_beyond(table):
-    (third,) = [line for line in plots.filter_views(table)[2, 1].lines if line.get_label() == "third order"]
+    (third,) = [
+        line for line in plots.filter_views(table)[2, 1].lines if line.get_label() == "third order"
+    ]
     assert np.isfinite(third.get_ydata()).all() and third.get_xdata().max() < 1
 
 
 def test_edges_stand_in_the_order_of_the_methods(table):
     shown = plots.list_edges(table)
     assert list(shown.index[:2]) == ["SGD", "momentum"]
-    assert shown.fastest["momentum"] == pytest.approx(38) and shown.lag["running mean"] == pytest.approx(9)
+    assert shown.fastest["momentum"] == pytest.approx(38) and shown.lag[
+        "running mean"
+    ] == pytest.approx(9)
 
 
 def test_nothing_is_drawn_of_an_empty_table(table):

@@ -120,7 +120,9 @@ def test_a_running_mean_is_a_loop_over_the_weights():
 def test_variances_are_those_of_other_formulas():
     for x in (0.01, 0.5, 1.5):
         assert filters.sgd().variance(x) == pytest.approx(1 / (x * (2 - x)))
-        assert filters.heavy_ball(0.9).variance(x) == pytest.approx(float(problems.heavy_ball_variance(x, 0.9)))
+        assert filters.heavy_ball(0.9).variance(x) == pytest.approx(
+            float(problems.heavy_ball_variance(x, 0.9))
+        )
         shrunk = problems.shrinkage(1 - x, swa(8)) / (x * (2 - x))
         assert filters.average(filters.sgd(), swa(8)).variance(x) == pytest.approx(float(shrunk))
     for coefficients, every in ((step_coefficients(0.5, 3), 1), (step_coefficients(0.3, 2), 4)):

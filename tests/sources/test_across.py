@@ -28,7 +28,9 @@ def test_every_claim_has_its_rows_and_every_row_a_claim(judged):
     claims = {claim.id for claim in registry.claims_of(Source("across"))}
     assert set(judged.index.get_level_values("claim")) == claims
     assert {claim.origin for claim in registry.claims_of(Source("across"))} == {"ours"}
-    assert not judged.index.duplicated().any() and judged[["value", "control"]].notna().all(axis=None)
+    assert not judged.index.duplicated().any() and judged[["value", "control"]].notna().all(
+        axis=None
+    )
 
 
 def test_every_method_is_drawn_and_belongs_to_a_side(table):
@@ -64,10 +66,15 @@ def test_edge_and_highest_frequency_of_extrapolation_by_its_polynomial(order, na
     s = SETTINGS.s
     newest = {2: s + s**2 / 2 + s / 2, 3: 11 * s / 6 + s**2 + s**3 / 6}[order]
     # Second order by BDF: w' = (3 d_0 - d_1) / 2, w'' = d_0 - d_1; third: those of the source.
-    tail = {2: [-(s / 2 + s**2 / 2)], 3: [-(7 * s / 6 + 3 * s**2 / 2 + s**3 / 3), s / 3 + s**2 / 2 + s**3 / 6]}
+    tail = {
+        2: [-(s / 2 + s**2 / 2)],
+        3: [-(7 * s / 6 + 3 * s**2 / 2 + s**3 / 3), s / 3 + s**2 / 2 + s**3 / 6],
+    }
     a = [1 + newest, *tail[order]]
     swung = abs(sum(each * (-1) ** j for j, each in enumerate(a)))
-    assert judged.value["ACROSS-12", f"extrapolation, {name} order"] == pytest.approx(swung / (1 + s))
+    assert judged.value["ACROSS-12", f"extrapolation, {name} order"] == pytest.approx(
+        swung / (1 + s)
+    )
     assert judged.value["ACROSS-10", f"extrapolation, {name} order"] == pytest.approx(
         2 / swung * (1 + s) / 2
     )

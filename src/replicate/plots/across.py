@@ -22,6 +22,7 @@ SCALES = {  # axes by what is drawn
     "noise": {"xlabel": "rate times curvature of SGD", "ylabel": "variance over SGD's",
               "xscale": "log", "yscale": "log"},
 }  # fmt: skip
+LEGENDS_FROM = 2.0  # of the first row's axis: no impulse goes further
 HIGHEST = 30.0  # of a variance that is drawn: above, a method is near its edge
 
 
@@ -43,7 +44,8 @@ def filter_views(table: pd.DataFrame, whats: Sequence[str] = tuple(SCALES)) -> n
                 ax.set_ylabel("")
         if what == whats[0]:
             for ax in row:
-                ax.legend(fontsize="xx-small", frameon=False)
+                ax.set_ylim(0, LEGENDS_FROM + 1.5)
+                ax.legend(fontsize="xx-small", frameon=False, loc="upper right", borderpad=0)
     return axes
 
 
@@ -67,4 +69,6 @@ def list_edges(table: pd.DataFrame) -> pd.DataFrame:
     wide = rows.pivot(index="arm", columns="what", values="value")
     order = rows.arm.drop_duplicates()
     wide = wide.assign(fastest=wide.edge * wide.pace).loc[order]
-    return wide.rename_axis(index=None, columns=None)[["pace", "lag", "edge", "fastest"]].round(6) + 0
+    return (
+        wide.rename_axis(index=None, columns=None)[["pace", "lag", "edge", "fastest"]].round(6) + 0
+    )

@@ -197,7 +197,11 @@ def lookahead(k: int, alpha: float, beta: float = 0.0, kept: str = "maintain") -
     inner[0, 1] = inner[1, 1] = beta
     pull = np.eye(4)
     pull[0] = pull[2] = [alpha, 0, 1 - alpha, 0]
-    momenta = {"maintain": [0, 1, 0, 0], "reset": np.zeros(4), "interpolate": [0, alpha, 0, 1 - alpha]}
+    momenta = {
+        "maintain": [0, 1, 0, 0],
+        "reset": np.zeros(4),
+        "interpolate": [0, alpha, 0, 1 - alpha],
+    }
     pull[1] = pull[3] = momenta[kept]
     inject = np.array([1.0, 1.0, 0.0, 0.0])
     push = [inner] * (k - 1) + [pull @ inner]
@@ -223,7 +227,10 @@ def running_mean(inner: Filter, delta: float) -> Filter:
     n = len(inner.look)
     push, inject = np.zeros((inner.phases, n + 1, n + 1)), np.zeros((inner.phases, n + 1))
     push[:, :n, :n], inject[:, :n] = inner.push, inner.inject
-    push[:, n, :n], inject[:, n] = delta * inner.look @ inner.push, delta * inner.inject @ inner.look
+    push[:, n, :n], inject[:, n] = (
+        delta * inner.look @ inner.push,
+        delta * inner.inject @ inner.look,
+    )
     push[:, n, n] = 1 - delta
     return Filter(push, inject, _first(n + 1)[::-1].copy(), inner.loop)
 

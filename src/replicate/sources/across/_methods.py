@@ -47,7 +47,9 @@ def _fed_back(settings: Settings) -> dict[str, Method]:
 
 def _averages(settings: Settings) -> dict[str, Method]:
     plain = filters.sgd()
-    means = {f"average, {name}": filters.average(plain, mu) for name, mu in kernels(settings).items()}
+    means = {
+        f"average, {name}": filters.average(plain, mu) for name, mu in kernels(settings).items()
+    }
     means["running mean"] = filters.running_mean(plain, settings.delta)
     return {name: Method(mean) for name, mean in means.items()}
 

@@ -126,7 +126,10 @@ def _pair(settings: Settings, methods: dict) -> Iterator[tuple[tuple, tuple]]:
     yield ("ACROSS-3", ""), (machines.difference(fast, ahead), machines.difference(fast, ball))
     longer = 1 + settings.s
     pull = machines.lookahead(1, longer)
-    yield ("ACROSS-4", ""), tuple(machines.difference(each, plain, longer) for each in (first, third))
+    yield (
+        ("ACROSS-4", ""),
+        tuple(machines.difference(each, plain, longer) for each in (first, third)),
+    )
     yield ("ACROSS-5", ""), tuple(machines.difference(each, pull) for each in (first, third))
 
 
