@@ -7,7 +7,7 @@ import pytest
 
 from replicate.app import registry
 from replicate.sources.across import _methods
-from replicate.sources.across.filters import AMPLIFIES, AVERAGES, FED_BACK, WITH_MOMENTUM
+from replicate.sources.across.filters import AMPLIFIES, FED_BACK, MEANS_BESIDE, WITH_MOMENTUM
 from replicate.sources.across.settings import Settings
 from replicate.sources.protocol import Source
 
@@ -37,7 +37,7 @@ def test_every_method_is_drawn_and_belongs_to_a_side(table):
     names = set(_methods.list_methods(SETTINGS))
     for what in ("impulse", "response", "noise", "pace", "lag", "edge"):
         assert set(table[table.what == what].arm) == names
-    assert set(FED_BACK) | set(AVERAGES) | {"SGD"} == names
+    assert set(FED_BACK) | set(MEANS_BESIDE) | {"SGD"} == names
     assert not set(WITH_MOMENTUM) & set(AMPLIFIES)
 
 

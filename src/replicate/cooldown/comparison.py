@@ -62,7 +62,8 @@ class Comparison:
     @property
     def answer(self) -> str:
         """The answer in a sentence."""
-        ratio, k = self.ratio(), len(self.mu) - 1
+        ratio = self.ratio()
+        k = len(self.mu) - 1
         numbers = f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]"
         size = f"{ratio.n} {self.unit}{'s' if ratio.n > 1 else ''}"
         gain = (
@@ -117,7 +118,8 @@ class Comparison:
 
     def _why_open(self) -> str:
         """Why nothing is decided, "" if it is."""
-        ratio, runs = self.ratio(), self.table.run.nunique()
+        ratio = self.ratio()
+        runs = self.table.run.nunique()
         if runs < FEWEST_SEEDS:
             return f"{runs} of the {FEWEST_SEEDS} runs that an answer takes"
         if ratio.reason:

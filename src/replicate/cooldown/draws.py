@@ -29,7 +29,8 @@ class Draws:
     def __init__(self, batches, seed: int, device: torch.device):
         """batches: BATCH_FORMS. Raises BadParameter on anything else, or if there is nothing in it."""
         self._draw, self.per_epoch = _read(batches, seed)
-        self.seed, self.device = seed, device
+        self.seed = seed
+        self.device = device
         self._generators = [torch.default_generator]
         if device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[device.index or 0])
@@ -72,7 +73,8 @@ class Draws:
 @contextmanager
 def randomness_restored(device: torch.device) -> Iterator[None]:
     """The generators of torch, NumPy and Python as they were before."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
@@ -89,7 +91,8 @@ def move(batch, device: torch.device):
 
 def equal(first, second) -> bool:
     """Whether two batches hold the same tensors."""
-    ours, theirs = list_tensors(first), list_tensors(second)
+    ours = list_tensors(first)
+    theirs = list_tensors(second)
     return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
@@ -148,7 +151,8 @@ def _read_loader(loader: DataLoader, seed: int) -> tuple[Draw, int]:
         )
     if not len(loader.dataset):
         raise BadParameter("batches must hold at least one batch, got an empty data set")
-    count, size = len(loader.dataset), min(loader.batch_size, len(loader.dataset))
+    count = len(loader.dataset)
+    size = min(loader.batch_size, len(loader.dataset))
     place = _places(count, size, seed)
 
     def draw(stream: int, step: int):

@@ -25,7 +25,9 @@ class Losses:
         """loss: (model, batch) -> 0-d tensor; held_out: what is judged on; norm_batches: how many
         batches of stream NORM_STREAM BatchNorm is re-estimated on, where the model has any.
         """
-        self.model, self.loss, self.draws = model, loss, draws
+        self.model = model
+        self.loss = loss
+        self.draws = draws
         self.held_out = held_out
         self.norm_batches = norm_batches
 
@@ -57,7 +59,8 @@ class _Whole(nn.Module):
 
     def __init__(self, model: nn.Module, loss):
         super().__init__()
-        self.model, self._loss = model, loss
+        self.model = model
+        self._loss = loss
         self.training = model.training
 
     def forward(self, held: list) -> Tensor:

@@ -50,7 +50,8 @@ def predict_gains(walker: Walker, mu: np.ndarray, directions: int, run: int) -> 
     settle at this rate, where the loss is concave or too steep, predict nothing. run: each has
     mini-batches of its own for the noise, all have the same ones for the curvature.
     """
-    group, rate = walker.optimizer.param_groups[0], walker.rates[0]
+    group = walker.optimizer.param_groups[0]
+    rate = walker.rates[0]
     momentum = group["momentum"]
     with _double_backward():
         spectrum = _find_directions(walker, directions)
@@ -85,7 +86,8 @@ def _find_directions(walker: Walker, directions: int) -> curvature.Spectrum:
 
 def _product(walker: Walker, direction: Tensor) -> Tensor:
     """H v of the mean loss over the batches, by double backward passes: (d,)."""
-    parameters, product = _list_trained(walker.model), torch.zeros_like(direction)
+    parameters = _list_trained(walker.model)
+    product = torch.zeros_like(direction)
     for step in range(HESSIAN_BATCHES):
         value = walker.compute_loss(CURVATURE_STREAM, step)
         slope = _flat_gradient(value, parameters, create_graph=True) @ direction

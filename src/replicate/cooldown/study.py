@@ -89,7 +89,9 @@ class _Study:
     """What the runs of one comparison share."""
 
     def __init__(self, plan: Plan, walker: Walker, losses: Losses, folder: Path):
-        self.plan, self.walker, self.losses = plan, walker, losses
+        self.plan = plan
+        self.walker = walker
+        self.losses = losses
         self.folder = folder
         self.begin = folder / "begin.ckpt"
 
@@ -116,7 +118,8 @@ class _Study:
     def _list_walks(self, run: int, branch: int, begin: Path) -> dict[str, Walk]:
         """The walks of one branch point by name, in their order."""
         start = self.plan.starts[branch]
-        stop, (main, other) = start + self.plan.window, self.plan.streams(run)
+        stop = start + self.plan.window
+        main, other = self.plan.streams(run)
         fall = KernelSchedule(1.0, self.plan.mu, start)
         label = f"run {run + 1}"
 
@@ -157,7 +160,8 @@ class _Study:
     def _read_row(self, path: Path) -> dict:
         try:
             content = json.loads(path.read_bytes())
-            key, row = content["comparison"], content["row"]
+            key = content["comparison"]
+            row = content["row"]
         except (ValueError, KeyError, TypeError):
             raise BadData(f"{path} is damaged; remove it, and it is measured again") from None
         if key != self.walker.key:

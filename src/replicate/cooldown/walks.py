@@ -63,8 +63,12 @@ class Walker:
         tick: Iterator,
     ):
         """schedule: step -> factor of the optimizer's rates; tick: told of every step."""
-        self.model, self.optimizer, self.loss, self.draws = model, optimizer, loss, draws
-        self.schedule, self.tick = schedule, tick
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.draws = draws
+        self.schedule = schedule
+        self.tick = tick
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.key = ""
 

@@ -23,7 +23,7 @@ SCALES = {  # axes by what is drawn
               "xscale": "log", "yscale": "log"},
 }  # fmt: skip
 LEGENDS_FROM = 2.0  # of the first row's axis: no impulse goes further
-HIGHEST = 30.0  # of a variance that is drawn: above, a method is near its edge
+HIGHEST_VARIANCE = 30.0  # of a variance that is drawn: above, a method is near its edge
 
 
 @unless_empty
@@ -53,7 +53,7 @@ def _draw(ax, drawn: pd.DataFrame, arms: Sequence[str], pace: pd.Series | None) 
     """The methods of one family, in steps of the pace where one is given."""
     colours = ["k", *sns.color_palette("colorblind", len(arms) - 1)]
     for arm, colour in zip(arms, colours, strict=True):
-        rows = drawn[(drawn.arm == arm) & (drawn.value < HIGHEST)].sort_values("at")
+        rows = drawn[(drawn.arm == arm) & (drawn.value < HIGHEST_VARIANCE)].sort_values("at")
         values = rows.value if pace is None else rows.value / pace[arm]
         label = arm.removeprefix("extrapolation, ").removeprefix("average, ")
         ax.plot(rows["at"], values, color=colour, label=label.removeprefix("Lookahead, "),

@@ -21,9 +21,12 @@ from scipy.linalg import solve_discrete_lyapunov
 from replicate.errors import unknown
 
 KEPT_STATES = ("maintain", "reset", "interpolate")  # what a pull does to the momentum
-COARSE, FARTHEST = 1e-3, 8.0  # the grid of x on which the first crossing is looked for, and its end
-SETTLED = 1e-12  # of a response, below which what is still to come counts for nothing
-MOST_STEPS = 2**16  # of a response that does not settle
+GRID_STEP, FARTHEST_X = (
+    1e-3,
+    8.0,
+)  # the grid of x on which the first crossing is looked for, and its end
+SETTLED_SHARE = 1e-12  # of a response, below which what is still to come counts for nothing
+LONGEST_IMPULSE = 2**16  # of a response that does not settle
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,8 @@ class Filter:
         """How far a displacement of 1 at a step of this phase has moved what is looked at, after
         that step and each of the next: (steps,).
         """
-        moved, state = np.empty(steps), np.zeros(len(self.look))
+        moved = np.empty(steps)
+        state = np.zeros(len(self.look))
         for j in range(steps):
             at = (phase + j) % self.phases
             state = self.push[at] @ state
@@ -64,11 +68,13 @@ class Filter:
 
         Raises ValueError if the state has no such pair, as at beta = 1.
         """
-        whole, added = np.eye(len(self.look)), np.zeros(len(self.look))
+        whole = np.eye(len(self.look))
+        added = np.zeros(len(self.look))
         for push, inject in zip(self.push, self.inject, strict=True):
             whole, added = push @ whole, push @ added + inject
-        right, left = _find_steady(whole), _find_steady(whole.T)
-        if abs(left @ right) < SETTLED:
+        right = _find_steady(whole)
+        left = _find_steady(whole.T)
+        if abs(left @ right) < SETTLED_SHARE:
             raise ValueError("a constant gradient must lead to a constant pace, it grows")
         return float((self.look @ right) * (left @ added) / (left @ right) / self.phases)
 
@@ -110,14 +116,14 @@ class Filter:
         """The x up to which the weights do not grow: the first crossing on a grid of 0.001, then
         bisection; 8 if there is none below.
         """
-        grid = np.arange(1, round(FARTHEST / COARSE) + 1) * COARSE
+        grid = np.arange(1, round(FARTHEST_X / GRID_STEP) + 1) * GRID_STEP
         unstable = np.flatnonzero(self._grows(grid))
         if not len(unstable):
-            return FARTHEST
-        return _bisect(self._grows, grid[unstable[0]] - COARSE, grid[unstable[0]])
+            return FARTHEST_X
+        return _bisect(self._grows, grid[unstable[0]] - GRID_STEP, grid[unstable[0]])
 
     def _grows(self, x) -> np.ndarray:
-        return self.decay(x) > 1 + SETTLED
+        return self.decay(x) > 1 + SETTLED_SHARE
 
     def variance(self, x: float) -> float:
         """Var y in the long run, the mean over a cycle, in units of a step's noise (lambda sigma)^2;
@@ -127,10 +133,12 @@ class Filter:
             return math.inf
         steps = [push - x * np.outer(inject, _first(len(inject)))
                  for push, inject in zip(self.push, self.inject, strict=True)]  # fmt: skip
-        whole, added = np.eye(len(self.look)), np.zeros((len(self.look),) * 2)
+        whole = np.eye(len(self.look))
+        added = np.zeros((len(self.look),) * 2)
         for step, inject in zip(steps, self.inject, strict=True):
             whole, added = step @ whole, step @ added @ step.T + np.outer(inject, inject)
-        moments, total = solve_discrete_lyapunov(whole, added), 0.0
+        moments = solve_discrete_lyapunov(whole, added)
+        total = 0.0
         for step, inject in zip(steps, self.inject, strict=True):
             moments = step @ moments @ step.T + np.outer(inject, inject)
             total += float(self.look @ moments @ self.look)
@@ -146,12 +154,12 @@ class Filter:
     def _settle(self, phase: int) -> np.ndarray:
         """An impulse until it moves nothing any more. Raises ValueError if it never does."""
         steps = 4 * len(self.look) * self.phases
-        while steps <= MOST_STEPS:
+        while steps <= LONGEST_IMPULSE:
             moved = self.impulse(steps, phase)
-            if np.ptp(moved[steps // 2 :]) <= SETTLED * np.abs(moved).max():
+            if np.ptp(moved[steps // 2 :]) <= SETTLED_SHARE * np.abs(moved).max():
                 return moved
             steps *= 2
-        raise ValueError(f"an impulse must settle within {MOST_STEPS} steps, it still moves")
+        raise ValueError(f"an impulse must settle within {LONGEST_IMPULSE} steps, it still moves")
 
 
 def sgd() -> Filter:
@@ -176,7 +184,8 @@ def extrapolation(coefficients: Sequence[float], every: int = 1) -> Filter:
     them; every: N.
     """
     m = len(coefficients)
-    plain, due = np.zeros((m + 1, m + 1)), np.eye(m + 1)
+    plain = np.zeros((m + 1, m + 1))
+    due = np.eye(m + 1)
     plain[0, 0] = 1
     plain[range(2, m + 1), range(1, m)] = 1
     due[0, 1:] = coefficients
@@ -214,10 +223,14 @@ def average(inner: Filter, mu: np.ndarray) -> Filter:
     The run itself is that of `inner`; its weights are only looked at.
     """
     mu = np.asarray(mu, dtype=np.float64)
-    n, size = len(inner.look), len(inner.look) + len(mu)
-    push, inject = np.zeros((inner.phases, size, size)), np.zeros((inner.phases, size))
-    push[:, :n, :n], inject[:, :n] = inner.push, inner.inject
-    push[:, n, :n], inject[:, n] = inner.look @ inner.push, inner.inject @ inner.look
+    n = len(inner.look)
+    size = len(inner.look) + len(mu)
+    push = np.zeros((inner.phases, size, size))
+    inject = np.zeros((inner.phases, size))
+    push[:, :n, :n] = inner.push
+    inject[:, :n] = inner.inject
+    push[:, n, :n] = inner.look @ inner.push
+    inject[:, n] = inner.inject @ inner.look
     push[:, range(n + 1, size), range(n, size - 1)] = 1  # theta_t, theta_{t-1}, ...
     return Filter(push, inject, np.array([*np.zeros(n), *mu[::-1]]), inner.loop)
 
@@ -225,12 +238,12 @@ def average(inner: Filter, mu: np.ndarray) -> Filter:
 def running_mean(inner: Filter, delta: float) -> Filter:
     """y <- y + delta (theta - y)        an EMA that runs for ever beside the run of `inner`"""
     n = len(inner.look)
-    push, inject = np.zeros((inner.phases, n + 1, n + 1)), np.zeros((inner.phases, n + 1))
-    push[:, :n, :n], inject[:, :n] = inner.push, inner.inject
-    push[:, n, :n], inject[:, n] = (
-        delta * inner.look @ inner.push,
-        delta * inner.inject @ inner.look,
-    )
+    push = np.zeros((inner.phases, n + 1, n + 1))
+    inject = np.zeros((inner.phases, n + 1))
+    push[:, :n, :n] = inner.push
+    inject[:, :n] = inner.inject
+    push[:, n, :n] = delta * inner.look @ inner.push
+    inject[:, n] = delta * inner.inject @ inner.look
     push[:, n, n] = 1 - delta
     return Filter(push, inject, _first(n + 1)[::-1].copy(), inner.loop)
 
@@ -276,7 +289,7 @@ def _first(size: int) -> np.ndarray:
 
 
 def _bisect(is_beyond, low: float, high: float) -> float:
-    while high - low > SETTLED:
+    while high - low > SETTLED_SHARE:
         middle = (low + high) / 2
         low, high = (low, middle) if is_beyond(middle) else (middle, high)
     return float(low)

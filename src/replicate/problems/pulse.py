@@ -22,7 +22,8 @@ def answer_pulse(
     memory has begun.
     """
     weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer, path = make([weight]), []
+    optimizer = make([weight])
+    path = []
     for step in range(at + steps):
         weight.grad = torch.full((1,), float(step == at), dtype=torch.float64)
         optimizer.step()

@@ -23,11 +23,14 @@ class Method:
 
 def list_methods(settings: Settings) -> dict[str, Method]:
     """Every method by its name in tables, plain SGD first."""
-    return _fed_back(settings) | _averages(settings)
+    return _list_optimizers(settings) | _list_averages(settings)
 
 
-def _fed_back(settings: Settings) -> dict[str, Method]:
-    beta, s, k, alpha = settings.beta, settings.s, settings.k, settings.alpha
+def _list_optimizers(settings: Settings) -> dict[str, Method]:
+    beta = settings.beta
+    s = settings.s
+    k = settings.k
+    alpha = settings.alpha
     methods = {
         "SGD": Method(filters.sgd(), _sgd()),
         "momentum": Method(filters.heavy_ball(beta), _sgd(momentum=beta)),
@@ -45,7 +48,7 @@ def _fed_back(settings: Settings) -> dict[str, Method]:
     return methods
 
 
-def _averages(settings: Settings) -> dict[str, Method]:
+def _list_averages(settings: Settings) -> dict[str, Method]:
     plain = filters.sgd()
     means = {
         f"average, {name}": filters.average(plain, mu) for name, mu in kernels(settings).items()

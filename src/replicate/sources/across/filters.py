@@ -14,12 +14,12 @@ from replicate.sources.across._methods import Method
 from replicate.sources.across.settings import Settings
 from replicate.sources.protocol import experiment, keep_claims
 
-SHOWN = 30  # steps of an impulse that are drawn
+IMPULSE_STEPS = 30  # steps of an impulse that are drawn
 WARM_CYCLES = 12  # of Lookahead, without a gradient before a pulse
-COMPARED = 60  # steps of two impulses that are held against each other
+COMPARED_STEPS = 60  # steps of two impulses that are held against each other
 FREQUENCIES = np.linspace(0.0, np.pi, 65)
-PRODUCTS = np.geomspace(1e-4, 1.0, 33)  # x, rate times curvature of SGD
-SLOW, FAST = 1e-4, 0.5  # x of a slow and of a fast direction
+RATES_TIMES_CURVATURE = np.geomspace(1e-4, 1.0, 33)  # x, rate times curvature of SGD
+SLOW_X, FAST_X = 1e-4, 0.5  # x of a slow and of a fast direction
 WITH_MOMENTUM = (
     "momentum",
     "Nesterov",
@@ -27,12 +27,12 @@ WITH_MOMENTUM = (
     "Lookahead, momentum, reset",
     "Lookahead, momentum, interpolate",
 )
-AVERAGES = ("average, swa", "average, two-point", "average, ema", "running mean")
+MEANS_BESIDE = ("average, swa", "average, two-point", "average, ema", "running mean")
 AMPLIFIES = ("extrapolation, second order", "extrapolation, third order", "Lookahead")
 FED_BACK = (*WITH_MOMENTUM, "extrapolation, first order", *AMPLIFIES)
-WITHOUT_MOMENTUM = ("extrapolation, first order", *AMPLIFIES, *AVERAGES)
+WITHOUT_MOMENTUM = ("extrapolation, first order", *AMPLIFIES, *MEANS_BESIDE)
 DAMPS = ("momentum", "Nesterov", "average, swa", "average, ema", "running mean")
-COLUMNS = ["claim", "case", "value", "control", "what", "arm", "at"]
+TABLE_COLUMNS = ["claim", "case", "value", "control", "what", "arm", "at"]
 
 
 @experiment(
@@ -52,7 +52,7 @@ def filters(settings: Settings) -> pd.DataFrame:
     methods = _methods.list_methods(settings)
     rows = [("", "", value, np.nan, *words) for words, value in _describe(methods)]
     rows += [(*names, *values, "claim", "", np.nan) for names, values in _judge(settings, methods)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=TABLE_COLUMNS)
 
 
 def _describe(methods: dict[str, Method]) -> Iterator[tuple[tuple, float]]:
@@ -60,12 +60,12 @@ def _describe(methods: dict[str, Method]) -> Iterator[tuple[tuple, float]]:
     for name, method in methods.items():
         machine = method.filter
         phases = range(machine.phases)
-        mean = np.mean([machine.impulse(SHOWN, phase) for phase in phases], axis=0)
+        mean = np.mean([machine.impulse(IMPULSE_STEPS, phase) for phase in phases], axis=0)
         for j, moved in enumerate(mean):
             yield ("impulse", name, float(j)), moved
         for omega, passed in zip(FREQUENCIES, np.abs(machine.response(FREQUENCIES)), strict=True):
             yield ("response", name, omega), passed / machine.pace
-        for x in PRODUCTS:
+        for x in RATES_TIMES_CURVATURE:
             yield ("noise", name, x), machine.noise_at_pace(x)
         for what in ("pace", "lag"):
             yield (what, name, np.nan), getattr(machine, what)
@@ -79,8 +79,8 @@ def _judge(settings: Settings, methods: dict[str, Method]) -> Iterator[tuple[tup
     yield from _hold_against_schedules(settings)
     yield ("ACROSS-7", ""), _look_at_pulls(settings)
     machines = {name: method.filter for name, method in methods.items()}
-    slow = _slow_mean().noise_at_pace(SLOW)
-    noise = {name: machines[name].noise_at_pace(SLOW) for name in FED_BACK}
+    slow = _slow_mean().noise_at_pace(SLOW_X)
+    noise = {name: machines[name].noise_at_pace(SLOW_X) for name in FED_BACK}
     for name in FED_BACK:
         yield ("ACROSS-8", name), (noise[name], slow)
     reset = "Lookahead, momentum, reset"
@@ -100,13 +100,14 @@ def _hold_against_optimizers(settings: Settings, methods: dict) -> tuple[float, 
     for every optimizer's.
     """
     warm = WARM_CYCLES * settings.k
-    plain = problems.answer_pulse(methods["SGD"].make, COMPARED, warm)
-    away, control = [0.0], [0.0]
+    plain = problems.answer_pulse(methods["SGD"].make, COMPARED_STEPS, warm)
+    away = [0.0]
+    control = [0.0]
     for method in methods.values():
         if method.make is not None:
             for phase in range(method.filter.phases):
-                impulse = method.filter.impulse(COMPARED, phase)
-                answer = problems.answer_pulse(method.make, COMPARED, warm + phase)
+                impulse = method.filter.impulse(COMPARED_STEPS, phase)
+                answer = problems.answer_pulse(method.make, COMPARED_STEPS, warm + phase)
                 away.append(_relate(impulse, answer))
                 control.append(_relate(impulse, plain))
     return max(away), max(control)
@@ -115,11 +116,12 @@ def _hold_against_optimizers(settings: Settings, methods: dict) -> tuple[float, 
 def _pair(settings: Settings, methods: dict) -> Iterator[tuple[tuple, tuple]]:
     """Two methods that are the same on gradients which do not depend on the weights."""
     machines = problems.filters
-    plain, ball = methods["SGD"].filter, methods["momentum"].filter
+    plain = methods["SGD"].filter
+    ball = methods["momentum"].filter
     first, third = (methods[f"extrapolation, {order} order"].filter for order in ("first", "third"))
     gradual = 1 - settings.beta
     mean = machines.running_mean(plain, gradual)
-    on_quadratic = mean.variance(FAST) / (gradual**2 * ball.variance(gradual * FAST)) - 1
+    on_quadratic = mean.variance(FAST_X) / (gradual**2 * ball.variance(gradual * FAST_X)) - 1
     yield ("ACROSS-2", ""), (machines.difference(mean, ball, gradual), abs(on_quadratic))
     ahead = machines.look_ahead(ball, 1, settings.beta)
     fast = methods["Nesterov"].filter
@@ -146,10 +148,11 @@ def _hold_against_schedules(settings: Settings) -> Iterator[tuple[tuple, tuple]]
 
 def _look_at_pulls(settings: Settings) -> tuple[float, float]:
     """How far Lookahead's impulses at its pulls are from alpha, and a step before its pulls."""
-    machine, away = problems.filters.lookahead(settings.k, settings.alpha), ([], [])
+    machine = problems.filters.lookahead(settings.k, settings.alpha)
+    away = ([], [])
     for phase in range(settings.k):
-        moved = machine.impulse(COMPARED, phase)
-        after = (phase + 1 + np.arange(COMPARED)) % settings.k  # steps since the last pull
+        moved = machine.impulse(COMPARED_STEPS, phase)
+        after = (phase + 1 + np.arange(COMPARED_STEPS)) % settings.k  # steps since the last pull
         for place, since in zip(away, (0, settings.k - 1), strict=True):
             place += list(np.abs(moved[after == since] - settings.alpha))
     return max(away[0]), max(away[1])
@@ -162,14 +165,14 @@ def _relate(impulse: np.ndarray, other: np.ndarray) -> float:
 
 def _slow_mean():
     """A mean over ten times the time in which a slow direction decays."""
-    return problems.filters.running_mean(problems.filters.sgd(), SLOW / 10)
+    return problems.filters.running_mean(problems.filters.sgd(), SLOW_X / 10)
 
 
 def _spread_within_cycle(machine) -> float:
     """mean c_p^2 / (mean c_p)^2, c_p: how far a displacement at phase p has moved the weights in the
     end.
     """
-    ends = np.array([machine.impulse(COMPARED, phase)[-1] for phase in range(machine.phases)])
+    ends = np.array([machine.impulse(COMPARED_STEPS, phase)[-1] for phase in range(machine.phases)])
     return float((ends**2).mean() / ends.mean() ** 2)
 
 
