@@ -212,10 +212,10 @@ def readme(
         bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")
     ] = False,
 ) -> None:
-    """Render the answers of README.md, with figures and counts, from data/results/."""
+    """Render the answers of README.md and docs/agreement.md, with figures and counts, from data/results/."""
     _need_checkout("readme")
     from replicate import claims
-    from replicate.app import answer_figures, readme, registry, verdicts
+    from replicate.app import agreement, answer_figures, readme, registry, verdicts
 
     if not check:
         for source in registry.sources():
@@ -224,13 +224,14 @@ def readme(
             answer_figures.write(source)
     path = paths.ROOT / "README.md"
     old = path.read_text()
-    new = readme.render(old)
-    if check and (new != old or not all(map(answer_figures.is_current, registry.sources()))):
+    pages = {path: readme.render(old), agreement.path(): agreement.render()}
+    outdated = [each for each, new in pages.items() if not each.exists() or each.read_text() != new]
+    if check and (outdated or not all(map(answer_figures.is_current, registry.sources()))):
         raise BadParameter(
-            "README.md does not show what data/results/ holds; run make readme and commit it"
+            "README.md or docs/ does not show what data/results/ holds; run make readme and commit it"
         )
-    if new != old:
-        paths.write_atomic(path, new.encode())
+    for each in outdated:
+        paths.write_atomic(each, pages[each].encode())
 
 
 @app.command("report")

@@ -20,9 +20,9 @@ from replicate.errors import BadData
 
 ALPHA = 0.05  # error rate of all firm words of one family together
 COLUMNS = (
-    "source claim origin kind family role case setting where quote statement contrast at_least at_most margin preset "
-    "verdict reason obstacle value low high level unit n p p_adjusted skewness control control_value control_low "
-    "control_high control_n control_verdict commit device"
+    "source claim origin kind family role case dataset cell setting where quote statement contrast at_least at_most "
+    "margin preset verdict reason obstacle value low high level unit n p p_adjusted skewness control control_value "
+    "control_low control_high control_n control_verdict commit device"
 ).split()
 NUMBERS = (
     "at_least at_most value low high level n p p_adjusted skewness control_value control_low control_high control_n"
@@ -190,6 +190,8 @@ def _judge_case(
     role = case.role if case.role != "primary" or _is_primary(claim, case, preset) else "secondary"
     row = _row(source, claim, preset) | _numbers(case.estimate) | _control(case)
     row |= {"role": role, "case": case.label, "setting": case.setting, "contrast": case.contrast}
+    dataset = case.case.get("dataset")  # a list where a contrast runs along data sets
+    row |= {"dataset": dataset if isinstance(dataset, str) else "", "cell": case.cell}
     row |= {"commit": case.commit, "device": case.device, "obstacle": "; ".join(case.obstacles)}
     row |= {"at_least": case.band[0], "at_most": case.band[1]} if case.band else {}
     row |= {"unit": case.unit} if case.unit else {}

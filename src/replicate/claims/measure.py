@@ -47,8 +47,8 @@ class Measured:
     """What one case of a claim came to, with its control, and where the numbers were made.
 
     role: "primary" as far as the case goes (`judge` knows whether it is the preset's), "secondary"
-    or "control". case: its fields; label: the same for readers. obstacles: what keeps it from a
-    firm word. band, unit: where they are not the claim's.
+    or "control". case: its fields; label: the same for readers; cell: the same without the data
+    set. obstacles: what keeps it from a firm word. band, unit: where they are not the claim's.
     """
 
     claim: str
@@ -62,6 +62,7 @@ class Measured:
     commit: str = ""
     device: str = ""
     setting: str = ""
+    cell: str = ""
     obstacles: tuple[str, ...] = ()
     band: tuple[float, float] | None = None
     unit: str = ""
@@ -151,10 +152,13 @@ class _Question:
             except Absent:
                 continue
             other = None if control is None else self._control(control, case)
-            label = " ".join(text for text in (self._label(case, contrast), name) if text)
+            label, cell = (
+                " ".join(text for text in (self._label(case, contrast, named), name) if text)
+                for named in (self.tables.named, False)
+            )
             row = Measured(
                 self.claim.id, role, case, label, describe(contrast), _estimate(self.claim, numbers), other,
-                against if other is not None else "", **self.cells.origin(case.get("dataset")),
+                against if other is not None else "", cell=cell, **self.cells.origin(case.get("dataset")),
             )  # fmt: skip
             yield from self._with_obstacles(row, contrast) if role == "primary" else [row]
 
@@ -209,11 +213,13 @@ class _Question:
             return None
         return _estimate(self.claim, numbers)
 
-    def _label(self, case: Mapping, contrast: Contrast) -> str:
-        """The data set and the fields that tell cases apart, those without a value left out."""
+    def _label(self, case: Mapping, contrast: Contrast, named: bool) -> str:
+        """The data set, if named, and the fields that tell cases apart, those without a value left
+        out.
+        """
         hidden = {name for name, wanted in contrast.where.items() if not isinstance(wanted, list)}
         hidden -= {name for fields in self.claim.primary.values() for name in fields}
-        hidden |= {"claim"} if self.tables.named else {"claim", "dataset"}
+        hidden |= {"claim"} if named else {"claim", "dataset"}
         shown = {
             name: value
             for name, value in case.items()
