@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 
 # In which functions and declarations nothing is changed: what an experiment says of its cost and
 # its place in an evening's work enters no number that is judged.
@@ -47,27 +48,26 @@ class Change:
 
 
 def list_changes(content: bytes) -> list[Change]:
-    """Every change of a module that leaves a module, each before and after once, in their order."""
-    tree, changes = ast.parse(content), {}
-    place = _Places(content)
-    for node in _walk(tree):
+    """Every change of a module, each before and after once, in their order; a few leave no module."""
+    changes, place = {}, _Places(content)
+    for node in _walk(ast.parse(content)):
         for start, stop, new in _edits(node, place):
-            if content[start:stop] == new:
-                continue
             first, last = content.rfind(b"\n", 0, start) + 1, content.find(b"\n", stop)
             changed = content[first:start] + new + content[stop:last]
             texts = (_squeeze(content[first:last]), _squeeze(changed))
-            change = Change(start, stop, new, *texts)
-            if texts[0] != texts[1] and _parses(change.apply(content)):
-                changes.setdefault(texts, change)
+            if texts[0] != texts[1]:
+                changes.setdefault(texts, Change(start, stop, new, *texts))
     return sorted(changes.values(), key=lambda change: (change.start, change.stop))
 
 
-def choose(changes: list[Change], count: int) -> list[Change]:
-    """So many of them, the same ones wherever their lines stand."""
-    return sorted(changes, key=lambda each: sha256((each.before + each.after).encode()).digest())[
-        :count
-    ]
+def choose(content: bytes, count: int) -> list[Change]:
+    """So many changes that leave a module, the same ones wherever their lines stand."""
+
+    def hashed(change: Change) -> bytes:
+        return sha256((change.before + change.after).encode()).digest()
+
+    by_hash = sorted(list_changes(content), key=hashed)
+    return list(islice((each for each in by_hash if _parses(each.apply(content))), count))
 
 
 class _Places:

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from changes import Change, choose, list_changes  # noqa: E402
+from changes import Change, choose  # noqa: E402
 from copies import ROOT, Copy, Outcome, Trial, try_each  # noqa: E402
 
 SOURCES = "src/replicate/sources"
@@ -29,6 +29,7 @@ CONTRASTS = "src/replicate/claims/contrasts.py"
 # Numbers that are chosen and texts that are copied: a test that held them would only repeat them.
 CHOSEN = {"settings.py", "presets.py", "_printed.py", "__init__.py", "protocol.py"}
 COLUMNS = ("file", "kind", "before", "after", "word", "test", "seconds")
+EVERY = 10_000  # more than any file has
 MOST_SECONDS = 60.0  # of tests of a module, the fastest files first
 SLOWER, GRACE = 4, 20.0  # times what tests take without a mistake, and seconds: then they hang
 
@@ -75,8 +76,8 @@ def draw_mistakes(files: list[str], most: int) -> Iterator[Mistake]:
     """
     drawn = []
     for file in files:
-        changes, tests = list_changes((ROOT / file).read_bytes()), find_tests(file)
-        chosen = changes if file == CONTRASTS else choose(changes, most)
+        content, tests = (ROOT / file).read_bytes(), find_tests(file)
+        chosen = choose(content, EVERY if file == CONTRASTS else most)
         drawn += [
             (file == CONTRASTS, rank, Mistake(file, "drawn", change, tests))
             for rank, change in enumerate(chosen)
@@ -152,12 +153,15 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="modules; all of them if not named")
     parser.add_argument("--each", type=int, default=4, help="mistakes drawn in a module, at most")
     parser.add_argument("--named", action="store_true", help="those of named.toml alone")
+    parser.add_argument("--drawn", action="store_true", help="those that a rule draws alone")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--minutes", type=float, default=35.0)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutations.csv")
     given = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "REPLICATE_JOBS": "1", "TQDM_DISABLE": "1"}
-    mistakes = [m for m in read_named() if not given.files or m.file in given.files]
+    mistakes = []
+    if not given.drawn:
+        mistakes += [m for m in read_named() if not given.files or m.file in given.files]
     if not given.named:
         mistakes += draw_mistakes(given.files or list_files(), given.each)
     given.out.parent.mkdir(parents=True, exist_ok=True)
