@@ -7,6 +7,7 @@ seconds that torch and pandas take to open.
 import importlib
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ LINKED = ("data/results", "notebooks", "docs", "README.md", "benchmarks")
 OPENED = ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "scipy.sparse.linalg", "sympy",
           "jax", "pydantic", "typer", "pytest", "hypothesis")  # fmt: skip
 POLL = 0.02  # seconds between two looks at the processes
+PATIENCE = 20  # times the limit: then a process that uses none of its seconds is ended
 FAILED_TO_START = (4, 5)  # pytest: wrong words, no tests
 
 
@@ -32,14 +34,16 @@ class Trial:
     """Test files to run until one fails, a change of a file or none, and how long that may take."""
 
     tests: tuple[str, ...]
-    limit: float  # seconds
+    limit: int  # processor seconds
     file: str = ""
     change: Change | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a trial. word: "survived" or "killed"; test: which one failed first."""
+    """What became of a trial. word: "survived" or "killed"; test: which one failed first; seconds of the
+    processor.
+    """
 
     word: str
     test: str
@@ -74,25 +78,24 @@ class Copy:
         (self.folder / "told.json").unlink(missing_ok=True)
         self.child = os.fork()
         if self.child == 0:
-            _become_pytest(self.folder, trial.tests)
+            _become_pytest(self.folder, trial)
 
     def poll(self) -> Outcome | None:
         """What became of the trial, once it is over; then the file is as it was."""
-        seconds = time.monotonic() - self.begun
-        done, _ = os.waitpid(self.child, os.WNOHANG)
-        if not done and seconds <= self.trial.limit:
+        done, _, used = os.wait4(self.child, os.WNOHANG)
+        if not done and time.monotonic() <= self.begun + PATIENCE * self.trial.limit:
             return None
-        if not done:
+        if not done:  # it waits, for a lock or for a process
             os.killpg(self.child, signal.SIGKILL)
-            os.waitpid(self.child, 0)
+            _, _, used = os.wait4(self.child, 0)
         if self.trial.change is not None:
             (self.folder / self.trial.file).write_bytes(self.whole)
-        return self._read(bool(done), round(seconds, 1))
+        return self._read(round(used.ru_utime + used.ru_stime, 1))
 
-    def _read(self, ended: bool, seconds: float) -> Outcome:
+    def _read(self, seconds: float) -> Outcome:
         told = self.folder / "told.json"
-        if not ended or not told.exists():
-            return Outcome("killed", "the process died" if ended else "hangs", seconds)
+        if not told.exists():
+            return Outcome("killed", "none: it ran on, or died", seconds)
         code, test = json.loads(told.read_text())
         if code in FAILED_TO_START:
             raise ValueError(f"no test ran of {', '.join(self.trial.tests)}\n{self.tail()}")
@@ -137,19 +140,21 @@ class _Listener:
             self.test = f"{report.nodeid} (import)"
 
 
-def _become_pytest(folder: Path, tests: tuple[str, ...]) -> None:
+def _become_pytest(folder: Path, trial: Trial) -> None:
     """Run the tests in this process, in a group of its own, and end it."""
     try:
         os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (trial.limit, trial.limit))
         with (folder / "log.txt").open("w") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         os.chdir(folder)
         sys.path.insert(0, str(folder / "src"))
         os.environ["PYTHONPATH"] = str(folder / "src")  # for what the tests start
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take seconds to open
         pytest, listener = importlib.import_module("pytest"), _Listener()
         words = ["-x", "-q", "--color=no", "-p", "no:cacheprovider", "-m", "not long"]
-        code = int(pytest.main([*words, *tests], plugins=[listener]))
+        code = int(pytest.main([*words, *trial.tests], plugins=[listener]))
         (folder / "told.json").write_text(json.dumps([code, listener.test]))
     finally:
         os._exit(0)

@@ -30,8 +30,9 @@ CONTRASTS = "src/replicate/claims/contrasts.py"
 CHOSEN = {"settings.py", "presets.py", "_printed.py", "__init__.py", "protocol.py"}
 COLUMNS = ("file", "kind", "before", "after", "word", "test", "seconds")
 EVERY = 10_000  # more than any file has
-MOST_SECONDS = 60.0  # of tests of a module, the fastest files first
-SLOWER, GRACE = 4, 20.0  # times what tests take without a mistake, and seconds: then they hang
+MOST_SECONDS = 60.0  # of the processor for tests of a module, the fastest files first
+MOST_OF_A_FILE = 600  # seconds
+SLOWER, GRACE = 3, 10  # times what tests take without a mistake, and seconds: then they hang
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def read_named() -> Iterator[Mistake]:
 
 
 def try_mistakes(mistakes: list[Mistake], jobs: int, minutes: float) -> Iterator[dict]:
-    """A row for each mistake, as long as there is time.
+    """A row for each mistake, as long as there is time; `minutes` of the clock.
 
     Raises ValueError where a test fails without any mistake.
     """
@@ -113,7 +114,7 @@ def try_mistakes(mistakes: list[Mistake], jobs: int, minutes: float) -> Iterator
         trials = {}
         for each in mistakes:
             tests = _limit(each.tests, seconds)
-            limit = SLOWER * sum(seconds[test] for test in tests) + GRACE
+            limit = int(SLOWER * sum(seconds[test] for test in tests)) + GRACE
             trials[Trial(tests, limit, each.file, each.change)] = each
         in_time = (trial for trial in trials if time.monotonic() < until)
         for trial, outcome, _ in try_each(in_time, copies):
@@ -122,7 +123,9 @@ def try_mistakes(mistakes: list[Mistake], jobs: int, minutes: float) -> Iterator
 
 def _time_tests(tests: set[str], copies: list[Copy]) -> dict[str, float]:
     seconds = {}
-    for trial, outcome, copy in try_each((Trial((test,), 600.0) for test in sorted(tests)), copies):
+    for trial, outcome, copy in try_each(
+        (Trial((test,), MOST_OF_A_FILE) for test in sorted(tests)), copies
+    ):
         if outcome.word != "survived":
             raise ValueError(f"{outcome.test} fails without any mistake\n{copy.tail()}")
         seconds[trial.tests[0]] = outcome.seconds

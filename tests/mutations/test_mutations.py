@@ -68,7 +68,9 @@ def test_a_module_is_tested_by_files_that_name_it_or_what_imports_it():
     assert files[0] == CONTRASTS and not any(file.endswith("presets.py") for file in files)
     base = "src/replicate/sources/sandler2023trajectories"
     twins = "tests/sources/test_sandler2023trajectories_twins.py"
-    assert twins in find_tests(f"{base}/figure_5.py") and twins in find_tests(f"{base}/_branches.py")
+    assert twins in find_tests(f"{base}/figure_5.py") and twins in find_tests(
+        f"{base}/_branches.py"
+    )
     assert find_tests(f"{base}/_turning.py")  # named by a test of what imports it
 
 
