@@ -2,9 +2,9 @@
 package, and runs the test files that name the changed module until one fails.
 
 A mistake that no test minds is a survivor; survivors.toml says of each why, results.csv which test
-minded the named ones. mutmut and cosmic-ray
-would do the same: one runs the whole suite first to learn which tests reach a line, and rewrites
-modules that tests here read; the other starts an interpreter for every mistake.
+minded the named ones. mutmut and cosmic-ray would do the same: one runs the whole suite first to
+learn which tests reach a line, and rewrites modules that tests here read; the other starts an
+interpreter for every mistake.
 """
 
 import argparse
