@@ -56,13 +56,16 @@ def draw(rng, claim, seeds: int, correlation: float, skewed: bool) -> pd.DataFra
     shared, own = noise(seeds, 1), noise(seeds, BRANCHES)
     mixed = math.sqrt(correlation) * shared + math.sqrt(1 - correlation) * own
     edge = rng.choice([each for each in claim.band if math.isfinite(each)])
-    index = [(seed, branch) for seed in range(seeds) for branch in range(BRANCHES)]
-    rows = pd.DataFrame(index, columns=["seed", "branch"])
+    units = {
+        "seed": np.repeat(np.arange(seeds), BRANCHES),
+        "branch": np.tile(np.arange(BRANCHES), seeds),
+    }
     if claim.contrast["name"] not in RATIOS:
-        return rows.assign(value=(edge + SPREAD * max(1, abs(edge)) * mixed).ravel())
+        value = edge + SPREAD * max(1, abs(edge)) * mixed
+        return pd.DataFrame(units | {"value": value.ravel()})
     gain = 1 + SPREAD * noise(seeds, BRANCHES)
     numerator = edge * gain + SPREAD * mixed
-    return rows.assign(numerator=numerator.ravel(), denominator=gain.ravel())
+    return pd.DataFrame(units | {"numerator": numerator.ravel(), "denominator": gain.ravel()})
 
 
 def count_wrong(name: str, correlation: float, reports: int, skewed: bool = False) -> Counter:
@@ -105,6 +108,8 @@ def test_skewed_seeds_are_wrong_more_often(name):
     """Seeds as skewed as exponential numbers: Student's interval errs where a sample lacks the long
     tail, which the sample itself does not show. README says how often.
     """
+    if not judged_claims(registry.source(name)):
+        pytest.skip(f"{name} has exact claims alone")
     wrong = count_wrong(name, 0.3, SKEWED_REPORTS, skewed=True)
     print(f"{name}, exponential: {dict(wrong.most_common())} of {SKEWED_REPORTS}")
     assert MOST < max(wrong.values()) * LONG / SKEWED_REPORTS < 4 * MOST

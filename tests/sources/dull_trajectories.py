@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from replicate import datasets, models
 from replicate.sources.sandler2023trajectories.presets import PRESETS
+from replicate.training import Flat
 
 SEED = 1
 NORM, DRAWS = 2**31, 2**31 + 1  # streams on which nobody trains
@@ -126,6 +127,23 @@ def gradient(model: torch.nn.Module, weights: torch.Tensor, batch) -> tuple[np.n
     loss.backward()
     flat = torch.cat([p.grad.double().reshape(-1) for p in model.parameters()])
     return flat.numpy(), float(loss.detach())
+
+
+def product_with_hessian(images, weights):
+    """v -> H v of the loss on the same draws, in double precision, by differentiating twice, BatchNorm
+    in training mode.
+    """
+    model, data = Flat(net(images, 0).double()), batches(images)
+    draws = [data.batch(0, DRAWS, step) for step in range(4)]
+    x, y = (torch.cat(each) for each in zip(*draws, strict=True))
+    point = weights.double().requires_grad_()
+    loss = functional.cross_entropy(model.at(point, x.double()), y)
+    (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
+
+    def product(v):
+        return torch.autograd.grad(gradient, point, torch.as_tensor(v), retain_graph=True)[0].numpy()  # fmt: skip
+
+    return product
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:

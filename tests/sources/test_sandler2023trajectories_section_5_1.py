@@ -23,7 +23,6 @@ from replicate.sources.sandler2023trajectories import (
     flatness,
     steep_directions,
 )
-from replicate.training import Flat
 
 SOURCE = Source("sandler2023trajectories")
 
@@ -142,23 +141,6 @@ def folder(images, tmp_path_factory):
     return at
 
 
-def product_with_hessian(images, weights):
-    """v -> H v of the loss on the same draws, in double precision, by differentiating twice, BatchNorm
-    in training mode.
-    """
-    model, data = Flat(dull.net(images, 0).double()), dull.batches(images)
-    draws = [data.batch(0, dull.DRAWS, step) for step in range(4)]
-    x, y = (torch.cat(each) for each in zip(*draws, strict=True))
-    point = weights.double().requires_grad_()
-    loss = torch.nn.functional.cross_entropy(model.at(point, x.double()), y)
-    (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
-
-    def product(v):
-        return torch.autograd.grad(gradient, point, torch.as_tensor(v), retain_graph=True)[0].numpy()  # fmt: skip
-
-    return product
-
-
 def ends_of(images, k):
     """The last window's start, end, SWA average and side-trip, by a dull loop."""
     falling = lambda step: dull.main_rate(step) * (1 - max(0, step - LAST) / k)  # noqa: E731
@@ -176,7 +158,7 @@ def test_flatness_is_that_of_exact_products_at_a_dull_loops_points(folder, image
         for probe in range(20)
     ]
     for arm, weights in ends_of(images, 30).items():
-        product = product_with_hessian(images, weights)
+        product = dull.product_with_hessian(images, weights)
         size = 2 * (len(weights),)
         (largest,) = eigsh(
             LinearOperator(size, product), 1, which="LA", tol=1e-3, return_eigenvectors=False
