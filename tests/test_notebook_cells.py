@@ -7,7 +7,16 @@ import tomllib
 
 import nbformat
 import pytest
-from test_notebooks import NOTEBOOKS, ROOT, code_cells, syntax_tree, tags
+from test_notebooks import (
+    NOT_COMPARED,
+    NOTEBOOKS,
+    ROOT,
+    SANITIZED,
+    code_cells,
+    syntax_tree,
+    tags,
+    texts,
+)
 
 RUNS = {"run", "run_together"}  # what a cell is about; `run_beside` is what it needs besides
 LONGEST_LISTING = 15
@@ -105,6 +114,26 @@ def holds_listings_against_the_library(notebook: dict) -> list[str]:
     ]
 
 
+def compares_half_of_its_outputs(notebook: dict) -> list[str]:
+    """nbval sees text alone: a figure without numbers below it counts as an output not compared, and
+    so does an empty table.
+    """
+    shown = [cell for cell in code_cells(notebook) if cell["outputs"]]
+    compared = [cell for cell in shown if is_compared(cell)]
+    return [] if 2 * len(compared) >= len(shown) > 0 else [f"{len(compared)} of {len(shown)}"]
+
+
+def is_compared(cell: dict) -> bool:
+    """Whether nbval compares what a cell shows, and that says something."""
+    said = [text.strip() for output in cell["outputs"] for text in texts(output)]
+    left_out = tags(cell) & NOT_COMPARED or "NBVAL_" in cell["source"]
+    return not left_out and any(
+        text and not SANITIZED.match(text) and not text.startswith("Empty DataFrame")
+        for text in said
+        if "<IPython.core.display" not in text
+    )
+
+
 def names_within(tree: ast.AST) -> list[str]:
     """The names that functions of a listing use of each other."""
     return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
@@ -145,6 +174,7 @@ CHECKS = (
     keeps_a_table_in_its_cell,
     hands_the_parameters_on,
     holds_listings_against_the_library,
+    compares_half_of_its_outputs,
 )
 
 
@@ -174,11 +204,33 @@ def notebook_of(*sources: str, code: str = CODE, equal: str = EQUAL) -> dict:
     return nbformat.v4.new_notebook(cells=cells)
 
 
+def shows(cell: dict, *said: str, tag: str = "") -> dict:
+    """The cell with these texts as its output, and a figure; tagged so if it is to be."""
+    data = {"image/png": "AAAA", **dict(zip(("text/plain", "text/html"), said, strict=False))}
+    cell["outputs"] = [nbformat.v4.new_output("display_data", data=data)]
+    cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), *([tag] if tag else [])]
+    return cell
+
+
+def notebook_that_shows(said: str, tag: str = "") -> dict:
+    """A good notebook, but for one cell of three outputs that shows figures and another that shows
+    this.
+    """
+    notebook = notebook_of("1", "2", "3")
+    for cell, text in zip(notebook["cells"][-3:-1], ("0.5", FIGURE), strict=True):
+        shows(cell, text)
+    shows(notebook["cells"][-1], said, tag=tag)
+    return notebook
+
+
+FIGURE = "<Figure size 640x480 with 1 Axes>"
 GOOD = notebook_of(
     'table = study.run("figure_5")\nplots.averages(table)',
     'plots.averages(*study.run_together("figure_4", "figure_5"))',
     'table = study.run("spectrum")\nplots.spectrum(table, study.run_beside("figure_5"))',
 )
+shows(GOOD["cells"][-1], "0.5")
+shows(GOOD["cells"][-2], FIGURE)
 WITHOUT_LISTING = notebook_of()
 WITHOUT_LISTING["cells"].pop()
 BROKEN = (
@@ -202,6 +254,10 @@ BROKEN = (
     (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("<", "<="))),
     (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("assert ", ""))),
     (holds_listings_against_the_library, notebook_of(equal=EQUAL + " or True")),
+    (compares_half_of_its_outputs, notebook_of()),
+    (compares_half_of_its_outputs, notebook_that_shows(FIGURE)),
+    (compares_half_of_its_outputs, notebook_that_shows("Empty DataFrame\nColumns: []")),
+    (compares_half_of_its_outputs, notebook_that_shows("0.25", "nbval-ignore-output")),
 )
 
 
@@ -213,6 +269,10 @@ def test_a_good_notebook_draws_no_complaint(check):
 @pytest.mark.parametrize("check, notebook", BROKEN)
 def test_a_broken_notebook_is_noticed(check, notebook):
     assert check(notebook)
+
+
+def test_half_of_the_outputs_are_enough():
+    assert compares_half_of_its_outputs(notebook_that_shows("0.25")) == []
 
 
 def test_each_check_has_been_seen_to_fail():

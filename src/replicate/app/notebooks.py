@@ -14,7 +14,7 @@ from replicate.app import overrides as given
 from replicate.errors import BadData, Failure, Killed
 
 T = TypeVar("T")
-BY_ROUNDING = 1e-9  # errors of exact statements in float64 stay below; what is shown is far above
+BY_ROUNDING = 1e-6  # errors of exact statements stay below, and of single precision
 PARAMETERS = ("preset", "overrides", "device", "experiments")
 
 
