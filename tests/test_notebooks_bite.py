@@ -79,7 +79,7 @@ def red_cells(tree: Path, names: list[str]) -> set[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     cases = list(ElementTree.parse(tree / "told.xml").iter("testcase"))
     assert [case.get("name") for case in cases] == [f"Cell {i}" for i in range(len(names))], (
