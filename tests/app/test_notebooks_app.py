@@ -28,7 +28,7 @@ def folders(tmp_path, monkeypatch):
 
 def write(
     *cells: str,
-    parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"',
+    parameters: str = 'preset = "smoke"\noverrides = {}\ndevice = "auto"\nexperiments = ()',
     name: str = "someone2020",
 ) -> None:
     made = nbformat.v4.new_notebook(
@@ -59,7 +59,9 @@ def test_parameters_reach_the_notebook():
 
 def test_a_notebook_with_other_parameters_is_refused_before_a_kernel_starts():
     write("print(1)", parameters='preset = "smoke"\nspeed = 3')
-    with pytest.raises(BadData, match="must take the parameters preset, overrides, device"):
+    with pytest.raises(
+        BadData, match="must take the parameters preset, overrides, device, experiments"
+    ):
         executed()
     assert not paths.BUILD.exists() or not list(paths.BUILD.rglob("*.ipynb"))
 
@@ -153,7 +155,6 @@ def test_a_study_runs_on_the_data_sets_that_are_meant(study, monkeypatch):
     )
     assert study.run("figure_5").on.tolist() == ["digits", "cifar10"]
     assert study.run("table_1").on.tolist() == ["quadratic"]
-    assert study.run("table_1", "figure_5").on.tolist() == ["quadratic", "digits", "cifar10"]
 
 
 def test_an_unknown_experiment_is_met_with_the_nearest(study):

@@ -9,26 +9,36 @@ from typing import TypeVar
 import pandas as pd
 
 from replicate import claims, paths, runs
-from replicate.app import answers, registry, verdicts
+from replicate.app import answers, registry, selection, verdicts
 from replicate.app import overrides as given
 from replicate.errors import BadData, Failure, Killed
 
 T = TypeVar("T")
-PARAMETERS = ("preset", "overrides", "device")
+BY_ROUNDING = 1e-6  # errors of exact statements stay below, and of single precision
+PARAMETERS = ("preset", "overrides", "device", "experiments")
 
 
 class Study:
     """One source at one preset, as a notebook works through it: run an experiment, see its table,
     judge at the end.
 
-    settings: entry -> Settings, for the data sets at hand. Raises BadParameter, Missing or
+    settings: entry -> Settings, for the data sets at hand. chosen: the names of the experiments that
+    are run; a cell about another one ends with one line. Raises BadParameter, Missing or
     Unavailable on parameters that cannot be.
     """
 
     def __init__(
-        self, source: str, preset: str, overrides: Mapping[str, object], device: str = "auto"
+        self,
+        source: str,
+        preset: str,
+        overrides: Mapping[str, object],
+        device: str = "auto",
+        experiments: Sequence[str] | str = (),
     ):
+        """experiments: names, or one text with commas between them; without any, all are run."""
+        selection.end_cells_in_one_line()
         self.source = registry.source(source)
+        self.chosen = selection.choose(self.source, experiments)
         self.preset = preset
         self.settings = given.settings(self.source, preset, overrides, device)
 
@@ -39,13 +49,23 @@ class Study:
         said = answers.answer(self.source)
         return Markdown(said.in_markdown() if said else "Nothing is recorded yet.")
 
-    def run(self, *names: str) -> pd.DataFrame:
-        """The rows of one experiment, or of several below each other, on the data sets that each is
-        meant for.
+    def run(self, name: str) -> pd.DataFrame:
+        """The rows of one experiment, on the data sets that it is meant for. Raises NotRun, with
+        which a notebook's cell ends in one line, if it was not chosen.
+        """
+        return self.run_together(name)[0]
+
+    def run_together(self, *names: str) -> list[pd.DataFrame]:
+        """The rows of several experiments that are shown in one figure: of each of them if one was
+        chosen. Raises NotRun if none was.
         """
         experiments = [self.source[name] for name in names]
-        tables = [runs.over(each, each.chosen(self.settings)) for each in experiments]
-        return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+        selection.refuse(names, self.chosen)
+        return [runs.over(each, each.chosen(self.settings)) for each in experiments]
+
+    def run_beside(self, name: str) -> pd.DataFrame:
+        """The rows of an experiment that a cell about another one needs too, chosen or not."""
+        return runs.over(self.source[name], self.source[name].chosen(self.settings))
 
     def read_recorded(self, *names: str) -> pd.DataFrame:
         """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
@@ -67,12 +87,19 @@ class Study:
         return table.fillna("").reset_index(level="paper")
 
     def verdicts(self) -> pd.DataFrame:
-        """Every row of the claims file, judged on what has run at these settings."""
-        return verdicts.of_runs(self.source, self.settings, self.preset)
+        """Every row of the claims file about a chosen experiment, judged on what has run at these
+        settings; the other rows of a family count in its p values as ever.
+        """
+        return self._of_chosen(verdicts.of_runs(self.source, self.settings, self.preset))
 
     def read_larger(self) -> pd.DataFrame:
-        """Recorded rows of larger presets."""
-        return verdicts.read_larger(self.source, self.preset)
+        """Recorded rows of larger presets about a chosen experiment."""
+        return self._of_chosen(verdicts.read_larger(self.source, self.preset))
+
+    def _of_chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
+        claim_list = registry.claims_of(self.source)
+        ids = {claim.id for claim in claim_list if set(claim.experiments) & set(self.chosen)}
+        return rows if len(self.chosen) == len(self.source) else rows[rows.claim.isin(ids)]
 
 
 def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
@@ -80,6 +107,17 @@ def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     primary = claims.primary_rows(rows)
     primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
     return primary[[*more, *verdicts.SHORT_COLUMNS]].round(4)
+
+
+def show_rounded(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """The same rows with three significant digits, or as many as are asked for, and 0 for what
+    differs from it by rounding alone: another processor shows the same, so that nbval compares it.
+    """
+
+    def shorten(value: float) -> float:
+        return 0.0 if abs(value) < BY_ROUNDING else float(f"{value:.{digits}g}")
+
+    return rows.apply(lambda column: column.map(shorten) if column.dtype.kind == "f" else column)
 
 
 def side_by_side(run: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
@@ -102,8 +140,8 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     start, output = paths.NOTEBOOKS / f"{name}.ipynb", paths.BUILD / preset / f"{name}.ipynb"
-    given = dict(zip(PARAMETERS, (preset, dict(overrides), device), strict=True))
-    if extra := set(given) ^ set(papermill.inspect_notebook(start)):
+    given = {"preset": preset, "overrides": dict(overrides), "device": device}
+    if extra := set(PARAMETERS) ^ set(papermill.inspect_notebook(start)):
         raise BadData(
             f"{start.name} must take the parameters {', '.join(PARAMETERS)}; differs in {sorted(extra)}"
         )
