@@ -201,7 +201,6 @@ def record(
         raise Missing(
             "nothing to record: no experiment has run with this code; run make replicate first"
         )
-    recording.judge_recorded(touched)
     for name, preset in sorted(touched):
         typer.echo(f"recorded {name} at {preset}")
 

@@ -304,16 +304,20 @@ def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
     a grid.
     """
     values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
-    chosen = _found_by_folder(settings)
+    chosen = list_found_by_folder(settings)
     digest = code_digest(function, tuple(sorted(chosen)))
-    identified = [values, digest, chosen, backends.numerics(function, settings)]
-    key = hashlib.sha256(
-        json.dumps(identified, sort_keys=True, allow_nan=False).encode()
-    ).hexdigest()[:16]
+    key = key_of(values, digest, chosen, backends.numerics(function, settings))
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
 
 
-def _found_by_folder(settings) -> dict[str, str]:
+def key_of(settings: Mapping, code: str, found_by_folder: Mapping, numerics: object) -> str:
+    """The key of a run: sixteen hexadecimal digits of all that decides its numbers."""
+    identified = [settings, code, found_by_folder, numerics]
+    text = json.dumps(identified, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_found_by_folder(settings) -> dict[str, str]:
     """Module -> checksum of its data, of what a name in the settings chooses among the modules of a
     folder.
     """
@@ -337,8 +341,8 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         "source": source_of(function),
         "experiment": function.__name__,
         "key": name.rpartition("-")[2],
-        "code": code_digest(function, tuple(sorted(_found_by_folder(settings)))),
-        "found_by_folder": _found_by_folder(settings),
+        "code": code_digest(function, tuple(sorted(list_found_by_folder(settings)))),
+        "found_by_folder": list_found_by_folder(settings),
         "settings": asdict(settings),
         "numerics": backends.numerics(function, settings),
         "device": backends.name_of(function),
