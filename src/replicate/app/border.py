@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,13 @@ MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 FIRST_YEAR = 2025  # no result is older than the project
 AHEAD = 86_400  # seconds by which the clock of another machine may be before this one's
 LONGEST_TEXT = 500  # characters of a cell; the longest recorded one, a formula, has 200
-ACCURACIES = {"top1", "train_top1", "test_top1", "valid_top1", "raw_top1"}  # shares of images, 0 to 1
+ACCURACIES = {
+    "top1",
+    "train_top1",
+    "test_top1",
+    "valid_top1",
+    "raw_top1",
+}  # shares of images, 0 to 1
 ORIGIN = ("dataset", "commit", "device", "key")  # columns that every row of an export has
 
 
@@ -48,7 +54,7 @@ class Record(BaseModel):
     device: Words
     versions: dict[Words, Annotated[str, StringConstraints(max_length=80, pattern=r"^[ -~]*$")]]
     commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,12}$")]
-    dirty: Literal[False]
+    dirty: bool  # False; see `_check_record`
     seconds: Annotated[float, Field(ge=0)]
     written: Annotated[str, StringConstraints(max_length=20)]
 
@@ -245,12 +251,9 @@ def _check_numbers(path: Path, experiment: Experiment, rows: pd.DataFrame, setti
     none is declared, and an accuracy that is no share.
     """
     name = f"{experiment.name} on {rows.dataset.iloc[0]}"
-    if "seed" in rows:
-        seeds = set(rows.seed.dropna())
-        if experiment.units is count_seeds and (strange := seeds - set(settings.seeds)):
+    if "seed" in rows and experiment.units is count_seeds:
+        if strange := set(rows.seed.dropna()) - set(settings.seeds):
             raise BadData(f"{path}: {name} has no seed {min(strange)}")
-        if len(seeds) > experiment.units(settings):
-            raise BadData(f"{path}: {name} has {len(seeds)} seeds of {experiment.units(settings)}")
     for column in rows.select_dtypes("number"):
         values = rows[column].to_numpy()
         if np.isinf(values).any() and column not in experiment.unbounded:
@@ -260,7 +263,12 @@ def _check_numbers(path: Path, experiment: Experiment, rows: pd.DataFrame, setti
 
 
 def _check_names(
-    path: Path, source: str, experiment: Experiment, rows: pd.DataFrame, settings: object, is_todays: bool
+    path: Path,
+    source: str,
+    experiment: Experiment,
+    rows: pd.DataFrame,
+    settings: object,
+    is_todays: bool,
 ) -> None:
     """Raises BadData if the table that is judged lacks a column, has texts in place of numbers, or
     names an arm, a case or a claim that nothing declares. Older code may have had fewer columns.
@@ -270,7 +278,9 @@ def _check_names(
         table = experiment.derive_table(rows)
     except (KeyError, AttributeError) as error:
         if is_todays:
-            raise BadData(f"{path}: the table of {name} lacks a column ({str(error)[:80]})") from None
+            raise BadData(
+                f"{path}: the table of {name} lacks a column ({str(error)[:80]})"
+            ) from None
         return  # of older code; its rows say so
     except Exception as error:  # whatever a column of the wrong kind leads to
         raise _explain_fault(path, error) from None

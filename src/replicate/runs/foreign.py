@@ -51,9 +51,7 @@ def read_foreign(path: Path) -> tuple[pd.DataFrame, dict]:
 
 def _check_size(path: Path, file: pq.ParquetFile) -> None:
     head = file.metadata
-    unpacked = sum(
-        head.row_group(number).total_byte_size for number in range(head.num_row_groups)
-    )
+    unpacked = sum(head.row_group(number).total_byte_size for number in range(head.num_row_groups))
     described = sum(map(len, (head.metadata or {}).values()))
     for name, count, limit in (
         ("rows", head.num_rows, MOST_ROWS),

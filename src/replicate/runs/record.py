@@ -68,7 +68,9 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
     table = load_cached(experiment, settings)
     if table.empty:
         return None
-    return merge(record_path(experiment, preset), table, _records(experiment, settings, table), preset)
+    return merge(
+        record_path(experiment, preset), table, _records(experiment, settings, table), preset
+    )
 
 
 def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
