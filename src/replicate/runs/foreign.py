@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from replicate.errors import BadData
+from replicate.errors import BadData, Missing
 from replicate.runs.tables import FIELD, explain_damage, has_its_checksum
 
 # Limits of a foreign table: a hundred times the largest recorded one, and no more than a small machine holds.
@@ -23,11 +23,13 @@ MOST_ROWS, MOST_COLUMNS, MOST_DESCRIBED_BYTES = 2_000_000, 200, 2**22
 
 def read_foreign(path: Path) -> tuple[pd.DataFrame, dict]:
     """The rows of a table, and what it says of itself. Raises BadData, which names the file and what
-    is wrong with it.
+    is wrong with it, or Missing.
 
     Columns are numbers or texts with names that differ, values agree with the checksum, and the description
     is an object of JSON in which every number is one.
     """
+    if not path.exists():
+        raise Missing(f"table {path} is not there")
     if not path.is_file():
         raise BadData(f"{path} is no plain file; name a folder of tables that `run --out` wrote")
     if (size := path.stat().st_size) > MOST_BYTES:

@@ -3,6 +3,7 @@
 import functools
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,9 @@ from replicate.errors import BadParameter, Missing, Unavailable
 from replicate.paths import ROOT
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
+COMMIT = (
+    "REPLICATE_COMMIT"  # environment variable: what stands for git's answer where there is none
+)
 DEVICES = ("auto", "cpu", "cuda")
 REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
@@ -99,7 +103,8 @@ def commit() -> tuple[str, bool]:
     """(commit, whether the tree differs from it): from git, else REPLICATE_COMMIT.
 
     Only a git repository whose top level is this tree is asked: one around it knows nothing of this
-    code. Raises Missing without either; a run is then recorded as unknown and changed.
+    code. Raises Missing without either; a run is then recorded as unknown and changed. Raises
+    BadParameter where the variable is no commit.
     """
     try:
         top = Path(_git("rev-parse", "--show-toplevel"))
@@ -107,11 +112,14 @@ def commit() -> tuple[str, bool]:
             return _git("rev-parse", "HEAD")[:12], bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         pass
-    if named := os.environ.get("REPLICATE_COMMIT"):
+    if named := os.environ.get(COMMIT):
+        if not re.fullmatch("[0-9a-f]{7,64}", named):
+            raise BadParameter(
+                f"{COMMIT} must be 7 to 64 hexadecimal digits of a commit, got {named[:80]!r}"
+            )
         return named[:12], False
     raise Missing(
-        f"the commit of the code in {ROOT} is not known: "
-        "run in a git checkout or set REPLICATE_COMMIT"
+        f"the commit of the code in {ROOT} is not known: run in a git checkout or set {COMMIT}"
     )
 
 

@@ -75,7 +75,7 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
 
 def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
     """The rows of a file that `export` wrote, and its provenance: preset, and records by key.
-    Raises BadData.
+    Raises Missing, BadData.
     """
     rows, provenance = read_foreign(path)
     records = provenance.get("records")
