@@ -288,7 +288,7 @@ def _check_names(
         raise BadData(f"{path}: the table of {name} lacks the column {lacking[0]}")
     if is_todays and not set(experiment.metrics) & set(table):
         raise BadData(f"{path}: the table of {name} has no column that is judged")
-    for field in experiment.fields.keys() & set(table):
+    for field in (each for each in experiment.fields if each in table):
         known = experiment.values(field, [settings])
         if isinstance(known, type):
             _check_type(path, name, field, table[field], known)
