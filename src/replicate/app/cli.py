@@ -1,6 +1,5 @@
 """Run the sources, judge their claims, record what came out, and build the report."""
 
-import errno
 import sys
 import time
 from pathlib import Path
@@ -12,22 +11,22 @@ from replicate import paths, progress
 from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, read_seconds, set_variable
-from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
+from replicate.app.system import (
+    AGAIN,
+    READER_GONE,
+    STOPPED,
+    TERMINATED,
+    Terminated,
+    drop_output,
+    end_by_signal,
+    explain_system,
+)
+from replicate.errors import BadParameter, Failure, Killed, Missing, Unavailable, unknown
 
 click = sys.modules[
     typer.BadParameter.__module__
 ]  # click's exceptions; newer versions of typer carry a copy of click
-STOPPED = 130  # exit code after Ctrl-C
-# What the system says of a folder or disk that cannot be written.
-NOT_WRITABLE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOSPC,
-    errno.EDQUOT,
-}
+AGAIN_AFTER_STOP = "stopped; run the same command again to resume"
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
@@ -252,37 +251,42 @@ def refresh() -> None:
 
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
+    with end_by_signal():
+        line, code = _call()
+    if line:
+        print(line, file=sys.stderr)
+    return code
+
+
+def _call() -> tuple[str, int]:
+    """What went wrong in one line, "" if nothing did, and the exit code."""
     try:
-        code = app(standalone_mode=False)
-        if code == STOPPED:  # as newer versions of typer report Ctrl-C
-            raise KeyboardInterrupt
-        return code or 0
+        code = app(standalone_mode=False) or 0
+        return (AGAIN_AFTER_STOP if code == STOPPED else "", code)  # newer typer reports Ctrl-C so
     except Failure as failure:
-        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
-        return failure.exit_code
+        return f"{type(failure).__name__}: {failure}", failure.exit_code
     except click.NoArgsIsHelpError as help_text:
         print(help_text.format_message())
-        return BadParameter.exit_code
+        return "", BadParameter.exit_code
     except click.ClickException as error:
-        print(f"BadParameter: {error.format_message()}", file=sys.stderr)
-        return BadParameter.exit_code
+        return f"BadParameter: {error.format_message()}", BadParameter.exit_code
     except ModuleNotFoundError as error:
         if (line := explain(error)) is None:
             raise
-        print(f"Unavailable: {line}", file=sys.stderr)
-        return Unavailable.exit_code
+        return f"Unavailable: {line}", Unavailable.exit_code
+    except BrokenPipeError:
+        drop_output()
+        return "", READER_GONE
     except OSError as error:
-        if error.errno not in NOT_WRITABLE or error.filename is None:
+        if (explained := explain_system(error)) is None:
             raise
-        print(
-            f"NotWritable: {error.filename}: {error.strerror}; work in a folder that you may write",
-            file=sys.stderr,
-        )
-        return DiskFull.exit_code
+        return explained
+    except MemoryError:
+        return f"Killed: memory ran out; {AGAIN}, with fewer REPLICATE_JOBS", Killed.exit_code
+    except Terminated:
+        return AGAIN_AFTER_STOP, TERMINATED
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run the same command again to resume", file=sys.stderr)
-        return STOPPED
-    return 0
+        return AGAIN_AFTER_STOP, STOPPED
 
 
 def _plain(table) -> str:

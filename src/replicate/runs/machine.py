@@ -53,8 +53,10 @@ def jobs() -> int:
     text = os.environ.get("REPLICATE_JOBS")
     if text is None:
         return 1 if device() == "cuda" else _cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {text!r}")
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", text, re.ASCII):
+        raise BadParameter(
+            f"REPLICATE_JOBS must be a whole number of at least 1, got {text[:80]!r}"
+        )
     return int(text)
 
 

@@ -18,7 +18,7 @@ from replicate.runs import machine, pool
 from replicate.runs.cache import TABLE, load_cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.foreign import MOST_BYTES, read_foreign
-from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
+from replicate.runs.tables import provenance_of, read_columns, read_table, to_bytes, write_table
 
 MOST_FILES = 8  # what one call exports, each of MOST_BYTES, so that it can be transferred in one go
 SIGNIFICANT_DIGITS = (
@@ -45,18 +45,16 @@ def export(
         raise BadParameter(
             f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
         )
-    unfinished = folder / f".{path.name}"
-    write_table(
-        unfinished,
+    content = to_bytes(
         round_numbers(table),
         {"preset": preset, "records": _records(experiment, settings, table)},
     )
-    if (size := unfinished.stat().st_size) > MOST_BYTES:
-        unfinished.unlink()
+    if len(content) > MOST_BYTES:
         raise BadParameter(
-            f"{path.name} would have {size} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
+            f"{path.name} would have {len(content)} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
         )
-    return unfinished.replace(path)
+    paths.write_atomic(path, content)
+    return path
 
 
 def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:

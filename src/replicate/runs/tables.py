@@ -24,6 +24,11 @@ FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's meta
 
 def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Write `table` and a JSON-able provenance to `path`, whole or not at all."""
+    write_atomic(path, to_bytes(table, provenance))
+
+
+def to_bytes(table: pd.DataFrame, provenance: dict) -> bytes:
+    """A file of the table with its provenance and a checksum of both."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     text = json.dumps(provenance, sort_keys=True).encode()
     metadata = {FIELD: text, CHECKSUM: _checksum(arrow, text)}
@@ -34,7 +39,7 @@ def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
         compression="zstd",
         write_page_checksum=True,
     )
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_table(path: Path) -> pd.DataFrame:
