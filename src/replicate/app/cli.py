@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from replicate import paths, progress
+from replicate import paths, progress, runs
 from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, read_seconds, set_variable
@@ -16,7 +16,6 @@ from replicate.app.system import (
     READER_GONE,
     STOPPED,
     TERMINATED,
-    Terminated,
     drop_output,
     end_by_signal,
     explain_system,
@@ -77,8 +76,6 @@ def run(
     until = progress.deadline() if budget is None else time.time() + read_seconds(budget)
     changes = overrides.parse(assignments or [])
     chosen = overrides.overridden(study, preset, changes)
-
-    from replicate import runs
 
     if out is not None:
         runs.commit()
@@ -251,8 +248,10 @@ def refresh() -> None:
 
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
-    with end_by_signal():
+    with end_by_signal() as came:
         line, code = _call()
+    if came and code == STOPPED:
+        code = TERMINATED
     if line:
         print(line, file=sys.stderr)
     return code
@@ -261,6 +260,7 @@ def main() -> int:
 def _call() -> tuple[str, int]:
     """What went wrong in one line, "" if nothing did, and the exit code."""
     try:
+        runs.check_variables()
         code = app(standalone_mode=False) or 0
         return (AGAIN_AFTER_STOP if code == STOPPED else "", code)  # newer typer reports Ctrl-C so
     except Failure as failure:
@@ -283,8 +283,6 @@ def _call() -> tuple[str, int]:
         return explained
     except MemoryError:
         return f"Killed: memory ran out; {AGAIN}, with fewer REPLICATE_JOBS", Killed.exit_code
-    except Terminated:
-        return AGAIN_AFTER_STOP, TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         return AGAIN_AFTER_STOP, STOPPED
 
@@ -305,8 +303,6 @@ def _print_paper(source, settings: dict) -> None:
 
 
 def _gpu_evidence_or_how(device: str) -> None:
-    from replicate import runs
-
     if device != "cpu" and runs.device() == "cuda":
         evidence.evidence(preset="gpu", budget="30m")
     else:

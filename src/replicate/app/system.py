@@ -22,8 +22,8 @@ REMEDIES = {
     errno.EACCES: "take the right to it, or work in a folder that is yours",
     errno.EPERM: "take the right to it, or work in a folder that is yours",
     errno.EROFS: "work on a disk that can be written",
-    errno.ENOTDIR: "move the file away that is where a folder should be",
-    errno.EEXIST: "move the file away that is where a folder should be",
+    errno.ENOTDIR: "move away the file, or the link to nowhere, that is where a folder should be",
+    errno.EEXIST: "move away the file, or the link to nowhere, that is where a folder should be",
     errno.EISDIR: "move the folder away that is where a file should be",
     errno.ENOTEMPTY: "move the folder away that is where a file should be",
     errno.ENAMETOOLONG: "work in a folder whose path is shorter",
@@ -31,10 +31,6 @@ REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     **dict.fromkeys(NO_ROOM, "make room on the disk"),
 }
-
-
-class Terminated(KeyboardInterrupt):
-    """The command was asked to end, by SIGTERM or because its terminal has gone."""
 
 
 def explain_system(error: OSError) -> tuple[str, int] | None:
@@ -63,24 +59,27 @@ def _shorten(name: str, longest: int = 300) -> str:
 
 
 @contextmanager
-def end_by_signal() -> Iterator[None]:
+def end_by_signal() -> Iterator[list[int]]:
     """Within the block SIGTERM, and the loss of the terminal, end the command as Ctrl-C does, so that
-    it stops its workers. Who ignores a signal, as nohup does, goes on ignoring it.
+    it stops its workers; gives the list of those that came. Who ignores a signal, as nohup does, goes
+    on ignoring it.
     """
+    came: list[int] = []
+
+    def end(number: int, frame) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             if signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, _terminate)
+                before[number] = signal.signal(number, end)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _terminate(number: int, frame) -> None:
-    raise Terminated
 
 
 def leave(code: int) -> None:

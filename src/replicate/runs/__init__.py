@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         tables_in,
     )
     from replicate.runs.digest import code_digest, digest_of_file
-    from replicate.runs.machine import commit, device, device_name, jobs
+    from replicate.runs.machine import check_variables, commit, device, device_name, jobs
     from replicate.runs.pool import without_seeds
     from replicate.runs.record import (
         carry,

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from replicate.errors import BadParameter, Missing, Unavailable
-from replicate.paths import ROOT
+from replicate.paths import ROOT, data_folder
+from replicate.progress import deadline
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 COMMIT = (
@@ -23,7 +24,7 @@ def read_request() -> str:
     """The device that REPLICATE_DEVICE names, "auto" if it is unset. Raises BadParameter."""
     word = os.environ.get(DEVICE) or "auto"
     if word not in DEVICES:
-        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {word!r}")
+        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {word[:80]!r}")
     return word
 
 
@@ -50,9 +51,14 @@ def jobs() -> int:
 
     Raises BadParameter unless the variable is a whole number of at least 1.
     """
+    return read_jobs() or (1 if device() == "cuda" else _cores())
+
+
+def read_jobs() -> int | None:
+    """The number in REPLICATE_JOBS, None if it is unset. Raises BadParameter."""
     text = os.environ.get("REPLICATE_JOBS")
     if text is None:
-        return 1 if device() == "cuda" else _cores()
+        return None
     if not re.fullmatch("0*[1-9][0-9]{0,5}", text, re.ASCII):
         raise BadParameter(
             f"REPLICATE_JOBS must be a whole number of at least 1, got {text[:80]!r}"
@@ -114,15 +120,31 @@ def commit() -> tuple[str, bool]:
             return _git("rev-parse", "HEAD")[:12], bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         pass
-    if named := os.environ.get(COMMIT):
-        if not re.fullmatch("[0-9a-f]{7,64}", named):
-            raise BadParameter(
-                f"{COMMIT} must be 7 to 64 hexadecimal digits of a commit, got {named[:80]!r}"
-            )
-        return named[:12], False
+    if named := read_commit():
+        return named, False
     raise Missing(
         f"the commit of the code in {ROOT} is not known: run in a git checkout or set {COMMIT}"
     )
+
+
+def read_commit() -> str | None:
+    """Twelve digits of the commit in REPLICATE_COMMIT, None if it is unset. Raises BadParameter."""
+    named = os.environ.get(COMMIT)
+    if not named:
+        return None
+    if not re.fullmatch("[0-9a-f]{7,64}", named):
+        raise BadParameter(
+            f"{COMMIT} must be 7 to 64 hexadecimal digits of a commit, got {named[:80]!r}"
+        )
+    return named[:12]
+
+
+def check_variables() -> None:
+    """Read every environment variable that a run will ask for. Raises BadParameter for the first that
+    says nothing.
+    """
+    for read in (read_request, read_jobs, read_commit, deadline, data_folder):
+        read()
 
 
 def _git(*words: str) -> str:
