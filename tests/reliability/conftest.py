@@ -1,7 +1,8 @@
-"""A recorded table of two seeds, and a home whose data/results/ may not change."""
+"""A recorded table of two seeds, a home whose data/results/ may not change, and the table of what was tried."""
 
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,26 @@ def home(honest, tmp_path, monkeypatch):
     shutil.copy(honest, recorded)
     (recorded / "verdicts.csv").write_text("claim,verdict\n")
     return tmp_path
+
+
+@pytest.fixture
+def tally(record_property):
+    """Count what a test has tried, once it has passed so far: tally("flips of a bit", 300)."""
+
+    def count(kind: str, times: int = 1) -> None:
+        record_property("tally", (kind, times))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The table of docs/reliability.md: what was tried, and how often, by the tests that passed."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "tally":
+                counts[value[0]] += value[1]
+    if counts:
+        terminalreporter.section("reliability")
+        for kind, times in sorted(counts.items()):
+            terminalreporter.write_line(f"| {kind} | {times} |")

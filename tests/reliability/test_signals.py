@@ -208,7 +208,9 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_one_is_writing_is
         return 0
 
     slow = in_another_process(wait_while_writing)
-    assert wait_for(lambda: len(list(tmp_path.iterdir())) == 1 and left not in tmp_path.iterdir(), 20)
+    assert wait_for(
+        lambda: len(list(tmp_path.iterdir())) == 1 and left not in tmp_path.iterdir(), 20
+    )
     paths.write_atomic(tmp_path / "table", b"new")
     assert len(list(tmp_path.glob(".slow.*.part"))) == 1
     os.write(write, b"x")
@@ -231,7 +233,9 @@ def test_a_clock_that_jumps_loses_nothing(source, monkeypatch):
     monkeypatch.setattr("time.time", lambda: now + next(jumps))
     settings = source.presets["smoke"]["plane"]
     table = source["walk"](settings)
-    assert len(table) == SEEDS * STEPS and all(lives == [0] for lives in lives_in(paths.BUILD).values())
+    assert len(table) == SEEDS * STEPS and all(
+        lives == [0] for lives in lives_in(paths.BUILD).values()
+    )
     with runs.cache.ends_by(now + 3600):
         paths.BUILD = paths.BUILD.parent / "again"
         for _ in range(200):

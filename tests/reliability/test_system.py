@@ -8,9 +8,6 @@ answer is given in its place, at its own calls; what can be real is real.
 import errno
 import functools
 import os
-import resource
-import signal
-import subprocess
 import sys
 from pathlib import Path
 

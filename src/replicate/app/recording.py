@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replicate import claims, runs
+from replicate import runs
 from replicate.app import border, registry, stages, verdicts
 from replicate.app.border import differ, to_plain
 from replicate.app.staging import stage_results

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
+from replicate.sources.walks2026toy.settings import Settings
 
 from replicate import runs
 from replicate.progress import pieces
 from replicate.sources.protocol import experiment
-from replicate.sources.walks2026toy.settings import Settings
 from replicate.streams import rng
 
 
