@@ -41,6 +41,13 @@ def tally(record_property):
     return count
 
 
+@pytest.fixture(autouse=True)
+def counted(request, tally) -> None:
+    """Every test of a module that names a KIND is one case of it."""
+    if kind := getattr(request.module, "KIND", None):
+        tally(kind)
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     """The table of docs/reliability.md: what was tried, and how often, by the tests that passed."""
     counts: Counter[str] = Counter()

@@ -27,12 +27,11 @@ CODE = list(code(paths.ROOT))
 
 
 @pytest.fixture
-def canary(tmp_path, tally):
+def canary(tmp_path):
     """A path that nothing may ever exist at."""
     path = tmp_path / "canary"
     yield path
     assert not path.exists(), "what was read has run"
-    tally(KIND)
 
 
 def refused(call, *kinds) -> str:

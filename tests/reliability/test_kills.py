@@ -21,7 +21,7 @@ from replicate import paths, progress, runs
 from replicate.runs.tables import read_table
 from replicate.sources.protocol import Source
 
-KIND = "kills by SIGKILL, tables bit-identical after the resume"
+KILLED = "kills by SIGKILL, tables bit-identical after the resume"
 PATIENCE = 300  # seconds of a life
 
 
@@ -154,11 +154,11 @@ def try_kills(name: str, number: int, most_kills: int, build: Path, in_peace) ->
 
 @pytest.mark.parametrize("name", ["trajectories", "extrapolation"])
 def test_a_killed_run_ends_at_the_tables_of_one_left_in_peace(name, tmp_path, in_peace, tally):
-    tally(KIND + f" ({name})", try_kills(name, 0, 1, tmp_path, in_peace))
+    tally(KILLED + f" ({name})", try_kills(name, 0, 1, tmp_path, in_peace))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("name", KINDS)
 def test_twenty_of_each_kind(name, number, tmp_path, in_peace, tally):
-    tally(KIND + f" ({name})", try_kills(name, 100 + number, 3, tmp_path, in_peace))
+    tally(KILLED + f" ({name})", try_kills(name, 100 + number, 3, tmp_path, in_peace))
