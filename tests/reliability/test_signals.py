@@ -20,7 +20,7 @@ from replicate.errors import Busy
 
 SOURCE, SEEDS, STEPS = "walks2026toy", 4, 20
 HERE = Path(__file__).parent
-PATIENCE = 90  # seconds for three processes to import torch on a busy machine
+PATIENCE = 240  # seconds for three processes to import torch on a busy machine
 STOPPED = "stopped; run the same command again to resume\n"
 
 
