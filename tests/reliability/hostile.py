@@ -116,7 +116,7 @@ def code(canary: Path) -> dict[str, str]:
         "walrus": f"(x := open({path!r}, 'w'))",
         "lambda": f"(lambda: open({path!r}, 'w'))()",
         "comprehension": f"[open(p, 'w') for p in [{path!r}]]",
-        "f-string": f"f'{{open({path!r}, \"w\")}}'",
+        "f-string": f'f\'{{open("{path}", "w")}}\'',
         "statement behind": f"0.1; import os; os.system('touch {path}')",
         "line behind": f"0.1\nimport os\nos.system('touch {path}')",
         "shell": f"$(touch {path})",

@@ -48,7 +48,9 @@ def test_a_full_disk_is_one_line_and_once_there_is_room_the_same_command_finishe
     leave,
 ):
     fill(leave)
-    line = refused(call, RUN, 74, "No space left on device", str(paths.BUILD))
+    line = refused(
+        call, RUN, 74, "No space left on device"
+    )  # of a plain write the system names no file
     assert line.startswith("DiskFull: ")
     assert not list(paths.BUILD.rglob("*.part"))
     (paths.BUILD / "filler").unlink()

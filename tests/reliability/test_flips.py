@@ -42,7 +42,7 @@ def damages(content: bytes, flips: int, cuts: int) -> list[bytes]:
 @pytest.fixture
 def checkpoint(tmp_path):
     draw = torch.Generator().manual_seed(0)
-    path = tmp_path / "step-00000007.ckpt"
+    path = tmp_path / "step-000000007.ckpt"
     save_tensor_file(path, {"model/w": torch.randn(8, 9, generator=draw)}, {"run": "r", "step": 7})
     return path
 
@@ -118,12 +118,12 @@ def test_of_two_checkpoints_the_damaged_newest_costs_the_steps_since_the_other(
 ):
     for step in (3, 7):
         save_tensor_file(
-            tmp_path / f"step-{step:08}.ckpt", {"w": torch.ones(1)}, {"run": "r", "step": step}
+            tmp_path / f"step-{step:09}.ckpt", {"w": torch.ones(1)}, {"run": "r", "step": step}
         )
-    newest = tmp_path / "step-00000007.ckpt"
+    newest = tmp_path / "step-000000007.ckpt"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] if cut else flipped(content, 99))
-    assert Checkpoints(tmp_path, "r").newest() == tmp_path / "step-00000003.ckpt"
+    assert Checkpoints(tmp_path, "r").newest() == tmp_path / "step-000000003.ckpt"
     assert str(newest) in capsys.readouterr().err and newest.exists()
 
 

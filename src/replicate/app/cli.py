@@ -109,7 +109,7 @@ def replicate(
     from replicate.sources.protocol import names
 
     changes = overrides.parse(assignments or [])
-    sources = [only] if only else names()
+    sources = [only] if only is not None else names()
     for name in sources:  # all is checked before anything runs
         overrides.overridden(registry.source(name), preset or "cpu", changes)
 
@@ -147,7 +147,7 @@ def verdicts(
     """Print the verdicts of one source or all."""
     from replicate.app import overrides, registry
 
-    sources = [registry.source(source)] if source else registry.sources()
+    sources = [registry.source(source)] if source is not None else registry.sources()
     changes = overrides.parse(assignments or [])
     chosen = {each.name: overrides.overridden(each, preset, changes) for each in sources}
 

@@ -22,9 +22,13 @@ REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 def read_request() -> str:
     """The device that REPLICATE_DEVICE names, "auto" if it is unset. Raises BadParameter."""
-    word = os.environ.get(DEVICE) or "auto"
-    if word not in DEVICES:
-        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {word[:80]!r}")
+    return check_word(os.environ.get(DEVICE) or "auto")
+
+
+def check_word(word: object) -> str:
+    """The word, if it is one of DEVICES. Raises BadParameter."""
+    if not isinstance(word, str) or word not in DEVICES:
+        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {str(word)[:80]!r}")
     return word
 
 
