@@ -35,7 +35,7 @@ NOTEBOOKS = ROOT / "notebooks"
 DATA = "REPLICATE_DATA"  # environment variable: the folder of the data sets
 PART = ".part"  # ends the name of a file that is being written, `.<name>.<eight letters>.part`
 UNFINISHED = re.compile(r"\..+\.\w{8}\.part")
-NAME = 60  # letters of a name that another is made of; they may have four bytes each, and a system takes 255
+NAME_LETTERS = 60  # letters of a name that another is made of; they may have four bytes each, and a system takes 255
 ATTEMPTS = 5  # at a new file, where another process took it for one that was left behind
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What CIFS, VirtualBox, FUSE and Windows answer to an fsync of a folder, which they cannot do.
@@ -98,7 +98,9 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:NAME]}.", suffix=PART)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name[:NAME_LETTERS]}.", suffix=PART
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             _lock(handle)
@@ -133,6 +135,8 @@ def _lock(handle: int) -> bool:
     """Whether nobody else has the file locked, which this process has from now on; False where files
     cannot be locked. Raises BlockingIOError if somebody has.
     """
+    if fcntl is None:
+        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -123,7 +123,7 @@ def test_of_two_checkpoints_the_damaged_newest_costs_the_steps_since_the_other(
     newest = tmp_path / "step-000000007.ckpt"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] if cut else flipped(content, 99))
-    assert Checkpoints(tmp_path, "r").newest() == tmp_path / "step-000000003.ckpt"
+    assert Checkpoints(tmp_path, "r").newest() == 3
     assert str(newest) in capsys.readouterr().err and newest.exists()
 
 

@@ -25,7 +25,7 @@ from replicate.sources.protocol import Experiment, count_seeds, names
 
 Digits = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[ -~]+$")]
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+WRITTEN_FORM = "%Y-%m-%dT%H:%M:%SZ"
 FIRST_YEAR = 2025  # no result is older than the project
 AHEAD = 86_400  # seconds by which the clock of another machine may be before this one's
 LONGEST_TEXT = 500  # characters of a cell; the longest recorded one, a formula, has 200
@@ -134,7 +134,9 @@ def _check_record(path: Path, key: str, record: dict) -> None:
     if not FIRST_YEAR <= (moment := _read_moment(record["written"])).tm_year:
         raise BadData(f"{where}: written must be a moment such as 2026-01-31T23:59:59Z "
                       f"from {FIRST_YEAR} on, got {record['written']!r}")  # fmt: skip
-    if time.strftime(MOMENT, moment) > time.strftime(MOMENT, time.gmtime(time.time() + AHEAD)):
+    if time.strftime(WRITTEN_FORM, moment) > time.strftime(
+        WRITTEN_FORM, time.gmtime(time.time() + AHEAD)
+    ):
         raise BadData(f"{where}: written {record['written']}, which is in the future; "
                       "set the clock of one of the two machines")  # fmt: skip
     identified = (record[name] for name in ("settings", "code", "found_by_folder", "numerics"))
@@ -156,10 +158,10 @@ def _explain(error: ValidationError | RecursionError) -> str:
 def _read_moment(text: str) -> time.struct_time:
     """A moment as `written` names it; one before all results if the text names none."""
     try:
-        moment = time.strptime(text, MOMENT)
+        moment = time.strptime(text, WRITTEN_FORM)
     except ValueError:
         return time.gmtime(0)
-    return moment if time.strftime(MOMENT, moment) == text else time.gmtime(0)
+    return moment if time.strftime(WRITTEN_FORM, moment) == text else time.gmtime(0)
 
 
 def _find_experiment(path: Path, records: Mapping[str, dict]) -> tuple[Experiment, str]:

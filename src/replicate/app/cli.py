@@ -12,7 +12,7 @@ from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, read_seconds, set_variable
 from replicate.app.system import (
-    AGAIN,
+    GO_ON,
     READER_GONE,
     STOPPED,
     TERMINATED,
@@ -282,7 +282,7 @@ def _call() -> tuple[str, int]:
             raise
         return explained
     except MemoryError:
-        return f"Killed: memory ran out; {AGAIN}, with fewer REPLICATE_JOBS", Killed.exit_code
+        return f"Killed: memory ran out; {GO_ON}, with fewer REPLICATE_JOBS", Killed.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return AGAIN_AFTER_STOP, STOPPED
 

@@ -16,7 +16,7 @@ from replicate.paths import NO_ROOM
 STOPPED = 130  # exit code after Ctrl-C
 TERMINATED = 128 + 15  # after SIGTERM, or SIGHUP
 READER_GONE = 128 + 13  # as of a program that does not look at what it writes to
-AGAIN = "run the same command again, and it goes on"
+GO_ON = "run the same command again, and it goes on"
 # What the system says -> what helps. Anything else is an accident of the machine.
 REMEDIES = {
     errno.EACCES: "take the right to it, or work in a folder that is yours",
@@ -45,11 +45,11 @@ def explain_system(error: OSError) -> tuple[str, int] | None:
         ]
         place = f"{_shorten(names[-1])}: "
     if error.errno == errno.ENOENT:
-        line = f"Missing: {place}{error.strerror}; it was there before; {AGAIN}"
+        line = f"Missing: {place}{error.strerror}; it was there before; {GO_ON}"
         return line, Missing.exit_code
     kind = "DiskFull" if error.errno in NO_ROOM else "NotPossible"
     remedy = REMEDIES.get(error.errno, "see to the disk or the machine")
-    return f"{kind}: {place}{error.strerror}; {remedy}; {AGAIN}", DiskFull.exit_code
+    return f"{kind}: {place}{error.strerror}; {remedy}; {GO_ON}", DiskFull.exit_code
 
 
 def _shorten(name: str, longest: int = 300) -> str:

@@ -18,7 +18,7 @@ from replicate.runs.tables import FIELD, explain_damage, has_its_checksum
 # Limits of a foreign table: a hundred times the largest recorded one, and no more than a small machine holds.
 MOST_BYTES = 16 * 2**20  # of the file; also what `run --out` writes at most
 MOST_UNPACKED_BYTES = 2**28  # of all its columns
-MOST_ROWS, MOST_COLUMNS, MOST_DESCRIBED_BYTES = 2_000_000, 200, 2**22
+MOST_FOREIGN_ROWS, MOST_COLUMNS, MOST_DESCRIBED_BYTES = 2_000_000, 200, 2**22
 
 
 def read_foreign(path: Path) -> tuple[pd.DataFrame, dict]:
@@ -56,7 +56,7 @@ def _check_size(path: Path, file: pq.ParquetFile) -> None:
     unpacked = sum(head.row_group(number).total_byte_size for number in range(head.num_row_groups))
     described = sum(map(len, (head.metadata or {}).values()))
     for name, count, limit in (
-        ("rows", head.num_rows, MOST_ROWS),
+        ("rows", head.num_rows, MOST_FOREIGN_ROWS),
         ("columns", head.num_columns, MOST_COLUMNS),
         ("bytes when unpacked", unpacked, MOST_UNPACKED_BYTES),
         ("bytes about itself", described, MOST_DESCRIBED_BYTES),

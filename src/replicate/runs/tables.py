@@ -18,7 +18,7 @@ from replicate.errors import BadData, Missing
 from replicate.paths import write_atomic
 
 UNFINISHED_ROWS = "rows.parquet"  # of a run that is not done
-AGAIN = "delete it and run the same command again"  # what mends a table in build/
+MENDING = "delete it and run the same command again"  # what mends a table in build/
 FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's metadata
 
 
@@ -98,14 +98,14 @@ def _read(path: Path) -> pa.Table:
     if not path.exists():
         raise Missing(f"table {path} is not there")
     if not path.is_file():  # parquet would read all files of a folder
-        raise BadData(f"{path} is no plain file; {AGAIN}")
+        raise BadData(f"{path} is no plain file; {MENDING}")
     try:
         arrow = pq.read_table(path, page_checksum_verification=True)
         whole = has_its_checksum(arrow)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise explain_damage(path, error) from None
     if not whole:
-        raise BadData(f"{path} is damaged (wrong checksum); {AGAIN}")
+        raise BadData(f"{path} is damaged (wrong checksum); {MENDING}")
     return arrow
 
 
@@ -117,7 +117,7 @@ def has_its_checksum(arrow: pa.Table) -> bool:
     return metadata[CHECKSUM] == _checksum(arrow, metadata[FIELD])
 
 
-def explain_damage(path: Path, error: Exception, remedy: str = AGAIN) -> BadData | OSError:
+def explain_damage(path: Path, error: Exception, remedy: str = MENDING) -> BadData | OSError:
     """What a reader of parquet says of a damaged table, in one line; what the system says, such as
     that it may not be read, with the name of the file.
     """
