@@ -2,6 +2,7 @@
 once and shown.
 """
 
+import importlib
 import itertools
 import sys
 from dataclasses import dataclass, replace
@@ -203,7 +204,7 @@ def test_stages_of_one_experiment_share_its_file(alone):
 def test_a_folder_takes_eight_files_and_a_file_takes_sixteen_mebibytes(alone, monkeypatch):
     out = alone / "out"
     runs.produce_or_load(EXPERIMENTS[first], Settings())
-    record = sys.modules["replicate.runs.record"]
+    record = importlib.import_module("replicate.runs.record")
     monkeypatch.setattr(record, "MOST_BYTES", 1000)
     with pytest.raises(BadParameter, match="more than the 1000 of one table"):
         runs.export(EXPERIMENTS[first], {"digits": Settings()}, "gpu", out)
