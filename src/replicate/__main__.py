@@ -3,6 +3,7 @@
 import sys
 
 from replicate.app.extras import explain
+from replicate.app.system import leave
 from replicate.errors import Unavailable
 
 
@@ -18,5 +19,10 @@ def main() -> int:
     return run()
 
 
+def start() -> None:
+    """The command `replicate`: run it and end this process with its exit code."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -46,7 +46,7 @@ def deadline() -> float:
     except ValueError:
         moment = math.nan
     if math.isnan(moment):
-        raise BadParameter(f"{DEADLINE} must be a number of seconds since 1970, got {text!r}")
+        raise BadParameter(f"{DEADLINE} must be a number of seconds since 1970, got {text[:80]!r}")
     return moment
 
 

@@ -2,17 +2,19 @@
 read and judge.
 """
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from replicate import runs
 from replicate.app import registry
 from replicate.runs.tables import write_table
 
 SOURCE = "sandler2023trajectories"
-GPU = "a GPU of a test"
+GPU, COMMIT = "a GPU of a test", "0123456789ab"
 FILE = f"{SOURCE}-figure_5.parquet"
 
 
@@ -50,18 +52,22 @@ def figure_5(
                     "top1": 1 - loss,
                 }
                 rows.append(row | {"to_average": 0.1, "travelled": 1.0})
-    return pd.DataFrame(rows).assign(dataset=dataset, commit="abc", device=GPU, key="k1")
+    return pd.DataFrame(rows).assign(dataset=dataset, commit=COMMIT, device=GPU, key="k1")
 
 
 def write_record(path: Path, preset: str = "gpu", dataset: str = "cifar10", **made) -> Path:
-    """The record as `run --out` would write it at a preset."""
-    provenance = {
-        "source": SOURCE, "experiment": "figure_5", "key": "k1", "code": "c", "dirty": False,
-        "commit": "abc", "device": GPU, "numerics": "a class of a test",
-        "settings": asdict(registry.source(SOURCE).presets[preset][dataset]), "written": "2026-01-01T00:00:00Z",
+    """The record as `run --out` would write it at a preset, by code that is not today's."""
+    settings = registry.source(SOURCE).presets[preset][dataset]
+    identified = {
+        "settings": json.loads(json.dumps(asdict(settings))), "code": "c0de" * 4,
+        "found_by_folder": runs.list_found_by_folder(settings), "numerics": {"device": GPU},
+    }  # fmt: skip
+    key = runs.key_of(*identified.values())
+    record = identified | {
+        "source": SOURCE, "experiment": "figure_5", "key": key, "dirty": False, "commit": COMMIT, "device": GPU,
+        "versions": {"torch": "2.13.0"}, "seconds": 1.5, "written": "2026-01-01T00:00:00Z",
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(
-        path, figure_5(dataset=dataset, **made), {"preset": preset, "records": {"k1": provenance}}
-    )
+    rows = figure_5(dataset=dataset, **made).assign(key=key)
+    write_table(path, rows, {"preset": preset, "records": {key: record}})
     return path

@@ -161,7 +161,10 @@ def test_a_table_that_is_too_old_to_be_judged_is_named(pools, monkeypatch):
     rows, provenance = runs.read_export(second / "gpu" / SOURCE / FILE)
     for folder in pools:
         path = folder / f"{SOURCE}-spectrum.parquet"  # its columns are figure_5's
-        records = {"k1": provenance["records"]["k1"] | {"experiment": "spectrum"}}
+        records = {
+            key: record | {"experiment": "spectrum"}
+            for key, record in provenance["records"].items()
+        }
         write_table(path, rows, provenance | {"records": records})
     table = comparison.compare(*pools, "gpu")
     assert table.attrs["outdated"] == [[f"{SOURCE} spectrum"]] * 2

@@ -18,8 +18,8 @@ def alone(tmp_path, monkeypatch):
     """Folders of its own, a clean commit, the CPU, no other source."""
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(machine, "commit", lambda: ("abc", False))
-    monkeypatch.setattr(runs, "commit", lambda: ("abc", False))
+    monkeypatch.setattr(machine, "commit", lambda: ("0123456789ab", False))
+    monkeypatch.setattr(runs, "commit", lambda: ("0123456789ab", False))
     monkeypatch.setattr(registry, "sources", list)
     monkeypatch.setenv("REPLICATE_DEVICE", "cpu")
     monkeypatch.setenv("REPLICATE_JOBS", "1")

@@ -1,6 +1,5 @@
 """Run the sources, judge their claims, record what came out, and build the report."""
 
-import errno
 import sys
 import time
 from pathlib import Path
@@ -8,26 +7,25 @@ from typing import Annotated
 
 import typer
 
-from replicate import paths, progress
+from replicate import paths, progress, runs
 from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, read_seconds, set_variable
-from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
+from replicate.app.system import (
+    GO_ON,
+    READER_GONE,
+    STOPPED,
+    TERMINATED,
+    drop_output,
+    end_by_signal,
+    explain_system,
+)
+from replicate.errors import BadParameter, Failure, Killed, Missing, Unavailable, unknown
 
 click = sys.modules[
     typer.BadParameter.__module__
 ]  # click's exceptions; newer versions of typer carry a copy of click
-STOPPED = 130  # exit code after Ctrl-C
-# What the system says of a folder or disk that cannot be written.
-NOT_WRITABLE = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOSPC,
-    errno.EDQUOT,
-}
+AGAIN_AFTER_STOP = "stopped; run the same command again to resume"
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__
 )
@@ -79,8 +77,6 @@ def run(
     changes = overrides.parse(assignments or [])
     chosen = overrides.overridden(study, preset, changes)
 
-    from replicate import runs
-
     if out is not None:
         runs.commit()
     if preset == "paper":
@@ -113,7 +109,7 @@ def replicate(
     from replicate.sources.protocol import names
 
     changes = overrides.parse(assignments or [])
-    sources = [only] if only else names()
+    sources = [only] if only is not None else names()
     for name in sources:  # all is checked before anything runs
         overrides.overridden(registry.source(name), preset or "cpu", changes)
 
@@ -151,7 +147,7 @@ def verdicts(
     """Print the verdicts of one source or all."""
     from replicate.app import overrides, registry
 
-    sources = [registry.source(source)] if source else registry.sources()
+    sources = [registry.source(source)] if source is not None else registry.sources()
     changes = overrides.parse(assignments or [])
     chosen = {each.name: overrides.overridden(each, preset, changes) for each in sources}
 
@@ -201,7 +197,6 @@ def record(
         raise Missing(
             "nothing to record: no experiment has run with this code; run make replicate first"
         )
-    recording.judge_recorded(touched)
     for name, preset in sorted(touched):
         typer.echo(f"recorded {name} at {preset}")
 
@@ -254,37 +249,43 @@ def refresh() -> None:
 
 def main() -> int:
     """Run the command line; every failure is one line on stderr and its exit code."""
+    with end_by_signal() as came:
+        line, code = _call()
+    if came and code == STOPPED:
+        code = TERMINATED
+    if line:
+        print(line, file=sys.stderr)
+    return code
+
+
+def _call() -> tuple[str, int]:
+    """What went wrong in one line, "" if nothing did, and the exit code."""
     try:
-        code = app(standalone_mode=False)
-        if code == STOPPED:  # as newer versions of typer report Ctrl-C
-            raise KeyboardInterrupt
-        return code or 0
+        runs.check_variables()
+        code = app(standalone_mode=False) or 0
+        return (AGAIN_AFTER_STOP if code == STOPPED else "", code)  # newer typer reports Ctrl-C so
     except Failure as failure:
-        print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
-        return failure.exit_code
+        return f"{type(failure).__name__}: {failure}", failure.exit_code
     except click.NoArgsIsHelpError as help_text:
         print(help_text.format_message())
-        return BadParameter.exit_code
+        return "", BadParameter.exit_code
     except click.ClickException as error:
-        print(f"BadParameter: {error.format_message()}", file=sys.stderr)
-        return BadParameter.exit_code
+        return f"BadParameter: {error.format_message()}", BadParameter.exit_code
     except ModuleNotFoundError as error:
         if (line := explain(error)) is None:
             raise
-        print(f"Unavailable: {line}", file=sys.stderr)
-        return Unavailable.exit_code
+        return f"Unavailable: {line}", Unavailable.exit_code
+    except BrokenPipeError:
+        drop_output()
+        return "", READER_GONE
     except OSError as error:
-        if error.errno not in NOT_WRITABLE or error.filename is None:
+        if (explained := explain_system(error)) is None:
             raise
-        print(
-            f"NotWritable: {error.filename}: {error.strerror}; work in a folder that you may write",
-            file=sys.stderr,
-        )
-        return DiskFull.exit_code
+        return explained
+    except MemoryError:
+        return f"Killed: memory ran out; {GO_ON}, with fewer REPLICATE_JOBS", Killed.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped; run the same command again to resume", file=sys.stderr)
-        return STOPPED
-    return 0
+        return AGAIN_AFTER_STOP, STOPPED
 
 
 def _plain(table) -> str:
@@ -303,8 +304,6 @@ def _print_paper(source, settings: dict) -> None:
 
 
 def _gpu_evidence_or_how(device: str) -> None:
-    from replicate import runs
-
     if device != "cpu" and runs.device() == "cuda":
         evidence.evidence(preset="gpu", budget="30m")
     else:

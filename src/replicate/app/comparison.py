@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import claims, paths, runs
-from replicate.app import registry, verdicts
+from replicate.app import border, registry, verdicts
 from replicate.errors import BadParameter, Missing, unknown
 from replicate.sources.protocol import Experiment, Source
 
@@ -66,7 +66,8 @@ class Pool:
                 self.outdated.append(f"{source.name} {experiment.name}")
             return table
 
-        rows = verdicts.judge_tables(source, read, preset)
+        with border.blame(self.folder):
+            rows = verdicts.judge_tables(source, read, preset)
         return rows[rows.verdict != "not tested"]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from replicate.errors import BadParameter
 
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda", envvar="REPLICATE_DEVICE")]
 Folder = Annotated[
     Path | None, typer.Option(help="also write one flat parquet file an experiment there")
 ]

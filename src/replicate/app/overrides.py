@@ -24,7 +24,9 @@ def settings(
     must then be at hand. A data set that is not is fetched where its server answers; else one line
     says that it is left out. Raises BadParameter, Missing, or Unavailable for a device that is not there.
     """
-    os.environ["REPLICATE_DEVICE"] = device
+    from replicate.runs import machine
+
+    os.environ[machine.DEVICE] = machine.check_word(device)
     _check_device(preset)
     chosen = overridden(source, preset, overrides)
     named = {chosen[key.partition(".")[0]].dataset for key in overrides if "." in key}

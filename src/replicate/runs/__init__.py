@@ -11,13 +11,15 @@ if TYPE_CHECKING:
         Runs,
         deviations,
         each,
+        key_of,
+        list_found_by_folder,
         load_cached,
         over,
         produce_or_load,
         tables_in,
     )
-    from replicate.runs.digest import digest_of_file
-    from replicate.runs.machine import commit, device, device_name, jobs
+    from replicate.runs.digest import code_digest, digest_of_file
+    from replicate.runs.machine import check_variables, commit, device, device_name, jobs
     from replicate.runs.pool import without_seeds
     from replicate.runs.record import (
         carry,

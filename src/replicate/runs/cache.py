@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,9 +22,9 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import paths
-from replicate.errors import Busy, Diverged, Killed, Missing, Paused
-from replicate.progress import deadline, ends_by, progress
-from replicate.runs import backends, identity, machine
+from replicate.errors import Busy, Diverged, Missing, Paused, Unavailable
+from replicate.progress import deadline, ends_by
+from replicate.runs import backends, identity, machine, workers
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
 from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, write_table
@@ -148,11 +147,11 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the
     # environment of that one.
-    context = (device, machine.read_request(), deadline(), identity.hash_imported())
+    context = (device, machine.read_request(), deadline(), identity.hash_imported(), os.getpid())
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    finished = _finish(tasks, label) if tasks else 0
+    finished = workers.finish(tasks, label) if tasks else 0
     if finished < len(tasks):
         raise Busy(
             f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"
@@ -178,42 +177,6 @@ def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
     return [read_table(folder / TABLE) for folder in folders]
 
 
-def _finish(tasks: list, label: str) -> int:
-    """Do the tasks side by side; how many of them ran to their end. Raises Killed if a worker was
-    killed.
-    """
-    import joblib
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    count = min(machine.jobs(), len(tasks)) or 1
-    with (
-        joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
-        warnings.catch_warnings(),
-    ):
-        # What is replaced nevertheless (see _keep_worker) is no matter of the reader's.
-        warnings.filterwarnings("ignore", "A worker stopped while", UserWarning)
-        done = joblib.Parallel(return_as="generator_unordered")(tasks)
-        try:
-            return sum(progress(done, label, total=len(tasks)))
-        except TerminatedWorkerError:
-            raise Killed(
-                f"{label}: a worker process was killed (memory?); finished runs are kept: "
-                f"run the same command again, with fewer than {count} jobs (REPLICATE_JOBS) if memory ran out"
-            ) from None
-
-
-def _keep_worker() -> None:
-    """Let this process grow by 2 GB before loky takes it for a leaking one and starts another.
-
-    Its 300 MB are less than what torch, jax and scikit-learn add when the second experiment of a
-    worker imports them, and a new worker takes eight seconds to import them all again. The number
-    has no public name.
-    """
-    from joblib.externals.loky import process_executor
-
-    process_executor._MAX_MEMORY_LEAK_SIZE = 2 * 10**9
-
-
 def _one(
     run: Callable,
     settings,
@@ -224,6 +187,7 @@ def _one(
     requested: str,
     until: float,
     code: str,
+    parent: int,
 ) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed or comes
     before its end.
@@ -234,7 +198,7 @@ def _one(
 
     if time.time() > until or until in _near:
         return False
-    _keep_worker()
+    workers.serve(parent)
     if machine.read_request() != requested:
         os.environ[machine.DEVICE] = requested
     backends.device_for(run)  # jax computes where it is told from now on
@@ -255,7 +219,11 @@ def _one(
         return False
     except filelock.Timeout:
         raise Busy(
-            f"run {folder} is being written by another process; wait until it is done"
+            f"run {folder} is being written by another process; wait until it is done, and run the same command again"
+        ) from None
+    except NotImplementedError:
+        raise Unavailable(
+            f"files in {folder} cannot be locked; work on a disk where they can"
         ) from None
     return True
 
@@ -304,16 +272,20 @@ def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
     a grid.
     """
     values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
-    chosen = _found_by_folder(settings)
+    chosen = list_found_by_folder(settings)
     digest = code_digest(function, tuple(sorted(chosen)))
-    identified = [values, digest, chosen, backends.numerics(function, settings)]
-    key = hashlib.sha256(
-        json.dumps(identified, sort_keys=True, allow_nan=False).encode()
-    ).hexdigest()[:16]
+    key = key_of(values, digest, chosen, backends.numerics(function, settings))
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
 
 
-def _found_by_folder(settings) -> dict[str, str]:
+def key_of(settings: Mapping, code: str, found_by_folder: Mapping, numerics: object) -> str:
+    """The key of a run: sixteen hexadecimal digits of all that decides its numbers."""
+    identified = [settings, code, found_by_folder, numerics]
+    text = json.dumps(identified, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_found_by_folder(settings) -> dict[str, str]:
     """Module -> checksum of its data, of what a name in the settings chooses among the modules of a
     folder.
     """
@@ -337,8 +309,8 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         "source": source_of(function),
         "experiment": function.__name__,
         "key": name.rpartition("-")[2],
-        "code": code_digest(function, tuple(sorted(_found_by_folder(settings)))),
-        "found_by_folder": _found_by_folder(settings),
+        "code": code_digest(function, tuple(sorted(list_found_by_folder(settings)))),
+        "found_by_folder": list_found_by_folder(settings),
         "settings": asdict(settings),
         "numerics": backends.numerics(function, settings),
         "device": backends.name_of(function),

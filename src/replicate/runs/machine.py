@@ -3,23 +3,32 @@
 import functools
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from replicate.errors import BadParameter, Missing, Unavailable
-from replicate.paths import ROOT
+from replicate.paths import ROOT, data_folder
+from replicate.progress import deadline
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
+COMMIT = (
+    "REPLICATE_COMMIT"  # environment variable: what stands for git's answer where there is none
+)
 DEVICES = ("auto", "cpu", "cuda")
 REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
 def read_request() -> str:
     """The device that REPLICATE_DEVICE names, "auto" if it is unset. Raises BadParameter."""
-    word = os.environ.get(DEVICE) or "auto"
-    if word not in DEVICES:
-        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {word!r}")
+    return check_word(os.environ.get(DEVICE) or "auto")
+
+
+def check_word(word: object) -> str:
+    """The word, if it is one of DEVICES. Raises BadParameter."""
+    if not isinstance(word, str) or word not in DEVICES:
+        raise BadParameter(f"device must be one of {', '.join(DEVICES)}, got {str(word)[:80]!r}")
     return word
 
 
@@ -46,11 +55,18 @@ def jobs() -> int:
 
     Raises BadParameter unless the variable is a whole number of at least 1.
     """
+    return read_jobs() or (1 if device() == "cuda" else _cores())
+
+
+def read_jobs() -> int | None:
+    """The number in REPLICATE_JOBS, None if it is unset. Raises BadParameter."""
     text = os.environ.get("REPLICATE_JOBS")
     if text is None:
-        return 1 if device() == "cuda" else _cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {text!r}")
+        return None
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", text, re.ASCII):
+        raise BadParameter(
+            f"REPLICATE_JOBS must be a whole number of at least 1, got {text[:80]!r}"
+        )
     return int(text)
 
 
@@ -99,7 +115,8 @@ def commit() -> tuple[str, bool]:
     """(commit, whether the tree differs from it): from git, else REPLICATE_COMMIT.
 
     Only a git repository whose top level is this tree is asked: one around it knows nothing of this
-    code. Raises Missing without either; a run is then recorded as unknown and changed.
+    code. Raises Missing without either; a run is then recorded as unknown and changed. Raises
+    BadParameter where the variable is no commit.
     """
     try:
         top = Path(_git("rev-parse", "--show-toplevel"))
@@ -107,12 +124,31 @@ def commit() -> tuple[str, bool]:
             return _git("rev-parse", "HEAD")[:12], bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         pass
-    if named := os.environ.get("REPLICATE_COMMIT"):
-        return named[:12], False
+    if named := read_commit():
+        return named, False
     raise Missing(
-        f"the commit of the code in {ROOT} is not known: "
-        "run in a git checkout or set REPLICATE_COMMIT"
+        f"the commit of the code in {ROOT} is not known: run in a git checkout or set {COMMIT}"
     )
+
+
+def read_commit() -> str | None:
+    """Twelve digits of the commit in REPLICATE_COMMIT, None if it is unset. Raises BadParameter."""
+    named = os.environ.get(COMMIT)
+    if not named:
+        return None
+    if not re.fullmatch("[0-9a-f]{7,64}", named):
+        raise BadParameter(
+            f"{COMMIT} must be 7 to 64 hexadecimal digits of a commit, got {named[:80]!r}"
+        )
+    return named[:12]
+
+
+def check_variables() -> None:
+    """Read every environment variable that a run will ask for. Raises BadParameter for the first that
+    says nothing.
+    """
+    for read in (read_request, read_jobs, read_commit, deadline, data_folder):
+        read()
 
 
 def _git(*words: str) -> str:

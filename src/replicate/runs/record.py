@@ -17,12 +17,10 @@ from replicate.errors import BadData, BadParameter
 from replicate.runs import machine, pool
 from replicate.runs.cache import TABLE, load_cached, run_folder, source_of
 from replicate.runs.digest import code_digest
-from replicate.runs.tables import provenance_of, read_columns, read_table, write_table
+from replicate.runs.foreign import MOST_BYTES, read_foreign
+from replicate.runs.tables import provenance_of, read_columns, read_table, to_bytes, write_table
 
-MOST_FILES, MOST_BYTES = (
-    8,
-    16 * 2**20,
-)  # limits of what one call exports, so that it can be transferred in one go
+MOST_FILES = 8  # what one call exports, each of MOST_BYTES, so that it can be transferred in one go
 SIGNIFICANT_DIGITS = (
     6  # significant digits of a recorded number: far below any interval, and small files
 )
@@ -47,18 +45,16 @@ def export(
         raise BadParameter(
             f"{folder} has {MOST_FILES} tables already, as many as one call may have; name another folder"
         )
-    unfinished = folder / f".{path.name}"
-    write_table(
-        unfinished,
+    content = to_bytes(
         round_numbers(table),
-        {"preset": preset, "records": _records(experiment, settings)},
+        {"preset": preset, "records": _records(experiment, settings, table)},
     )
-    if (size := unfinished.stat().st_size) > MOST_BYTES:
-        unfinished.unlink()
+    if len(content) > MOST_BYTES:
         raise BadParameter(
-            f"{path.name} would have {size} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
+            f"{path.name} would have {len(content)} bytes, more than the {MOST_BYTES} of one table; name fewer data sets"
         )
-    return unfinished.replace(path)
+    paths.write_atomic(path, content)
+    return path
 
 
 def record(experiment: Callable, settings: Mapping[str, object], preset: str) -> Path | None:
@@ -70,22 +66,24 @@ def record(experiment: Callable, settings: Mapping[str, object], preset: str) ->
     table = load_cached(experiment, settings)
     if table.empty:
         return None
-    return merge(record_path(experiment, preset), table, _records(experiment, settings), preset)
+    return merge(
+        record_path(experiment, preset), table, _records(experiment, settings, table), preset
+    )
 
 
 def read_export(path: Path) -> tuple[pd.DataFrame, dict]:
     """The rows of a file that `export` wrote, and its provenance: preset, and records by key.
     Raises Missing, BadData.
     """
-    provenance = provenance_of(path)
-    records = provenance.get("records") if isinstance(provenance, dict) else None
+    rows, provenance = read_foreign(path)
+    records = provenance.get("records")
     if (
         not isinstance(records, dict)
         or not records
         or not all(isinstance(each, dict) for each in records.values())
     ):
         raise BadData(f"{path} is not a table that `run --out` wrote")
-    return read_table(path), provenance
+    return rows, provenance
 
 
 def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: str) -> Path:
@@ -255,7 +253,10 @@ def _significant(column: pd.Series) -> pd.Series:
     return column.map(lambda v: float(f"{v:.{SIGNIFICANT_DIGITS - 1}e}") if np.isfinite(v) else v)
 
 
-def _records(experiment: Callable, settings: Mapping[str, object]) -> dict[str, dict]:
-    """Provenance by key of the runs that are on disk."""
-    tables = [run_folder(experiment, one) / TABLE for one in settings.values()]
-    return {record["key"]: record for record in map(provenance_of, filter(Path.exists, tables))}
+def _records(
+    experiment: Callable, settings: Mapping[str, object], table: pd.DataFrame
+) -> dict[str, dict]:
+    """Provenance by key of the runs on disk whose rows the table has; one may have no row."""
+    tables = [run_folder(experiment, each) / TABLE for each in settings.values()]
+    records = {record["key"]: record for record in map(provenance_of, filter(Path.exists, tables))}
+    return {key: record for key, record in records.items() if key in set(table.key)}

@@ -7,6 +7,7 @@ nor provenance.
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +18,17 @@ from replicate.errors import BadData, Missing
 from replicate.paths import write_atomic
 
 UNFINISHED_ROWS = "rows.parquet"  # of a run that is not done
+MENDING = "delete it and run the same command again"  # what mends a table in build/
 FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's metadata
 
 
 def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Write `table` and a JSON-able provenance to `path`, whole or not at all."""
+    write_atomic(path, to_bytes(table, provenance))
+
+
+def to_bytes(table: pd.DataFrame, provenance: dict) -> bytes:
+    """A file of the table with its provenance and a checksum of both."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     text = json.dumps(provenance, sort_keys=True).encode()
     metadata = {FIELD: text, CHECKSUM: _checksum(arrow, text)}
@@ -32,17 +39,23 @@ def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
         compression="zstd",
         write_page_checksum=True,
     )
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table at `path`. Raises Missing, or BadData if it is cut short or a byte has changed."""
+    """The table at `path`. Raises Missing, or BadData if it is cut short, or a value, name, type or
+    word of its provenance has changed. (Bytes that carry none of these, such as padding and
+    statistics, may change unseen.)
+    """
     return _read(path).to_pandas()
 
 
 def provenance_of(path: Path) -> dict:
     """What `write_table` was told about the table. Raises Missing or BadData."""
-    return json.loads(_read(path).schema.metadata[FIELD])
+    try:
+        return json.loads(_read(path).schema.metadata[FIELD])
+    except (ValueError, RecursionError) as error:  # with a checksum that is right
+        raise explain_damage(path, error) from None
 
 
 def checksum_of(path: Path) -> str:
@@ -54,7 +67,7 @@ def checksum_of(path: Path) -> str:
     try:
         return (pq.read_schema(path).metadata or {})[CHECKSUM].decode()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise _explain_damage(path, error) from None
+        raise explain_damage(path, error) from None
 
 
 def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
@@ -65,7 +78,7 @@ def read_columns(path: Path, columns: list[str]) -> tuple[pd.DataFrame, dict]:
         arrow = pq.read_table(path, columns=columns)
         return arrow.to_pandas(), json.loads(arrow.schema.metadata[FIELD])["records"]
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _explain_damage(path, error) from None
+        raise explain_damage(path, error) from None
 
 
 def kept_rows(folder: Path) -> list[dict]:
@@ -84,22 +97,34 @@ def keep_rows(folder: Path, rows: list[dict]) -> None:
 def _read(path: Path) -> pa.Table:
     if not path.exists():
         raise Missing(f"table {path} is not there")
+    if not path.is_file():  # parquet would read all files of a folder
+        raise BadData(f"{path} is no plain file; {MENDING}")
     try:
         arrow = pq.read_table(path, page_checksum_verification=True)
-        metadata = arrow.schema.metadata or {}
-        whole = metadata[CHECKSUM] == _checksum(arrow, metadata[FIELD])
+        whole = has_its_checksum(arrow)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise _explain_damage(path, error) from None
+        raise explain_damage(path, error) from None
     if not whole:
-        raise BadData(
-            f"{path} is damaged (wrong checksum); delete it and run the same command again"
-        )
+        raise BadData(f"{path} is damaged (wrong checksum); {MENDING}")
     return arrow
 
 
-def _explain_damage(path: Path, error: Exception) -> BadData:
+def has_its_checksum(arrow: pa.Table) -> bool:
+    """Whether values and provenance are those that the checksum was made of. Raises KeyError without
+    either.
+    """
+    metadata = arrow.schema.metadata or {}
+    return metadata[CHECKSUM] == _checksum(arrow, metadata[FIELD])
+
+
+def explain_damage(path: Path, error: Exception, remedy: str = MENDING) -> BadData | OSError:
+    """What a reader of parquet says of a damaged table, in one line; what the system says, such as
+    that it may not be read, with the name of the file.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return OSError(error.errno, os.strerror(error.errno), str(path))
     line = (str(error) or type(error).__name__).splitlines()[0]
-    return BadData(f"{path} is damaged ({line}); delete it and run the same command again")
+    return BadData(f"{path} is damaged ({line[:200]}); {remedy}")
 
 
 def _checksum(arrow: pa.Table, provenance: bytes) -> bytes:

@@ -41,7 +41,8 @@ class Evidence:
     why: str
 
 
-def _count_seeds(settings) -> int:
+def count_seeds(settings) -> int:
+    """How many seeds the table of an experiment has that runs each of its seeds."""
     return len(settings.seeds)
 
 
@@ -75,7 +76,8 @@ class Experiment:
     whole: bool = False
     derive: Callable | None = None
     clocked: Mapping[str, object] = field(default_factory=dict)
-    units: Callable[[object], int] = _count_seeds
+    unbounded: tuple[str, ...] = ()
+    units: Callable[[object], int] = count_seeds
     measures: Mapping[str, Callable] = field(default_factory=dict)
 
     def __post_init__(self):

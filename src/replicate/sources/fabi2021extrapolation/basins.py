@@ -20,7 +20,10 @@ NEAR = 0.05  # distance at which a run has reached a minimum
 
 
 @experiment(
-    fields={"arm": ("adam", "GD+", "gradient")}, metrics=("share",), datasets=("goldstein-price",)
+    fields={"arm": ("adam", "GD+", "gradient")},
+    metrics=("share",),
+    datasets=("goldstein-price",),
+    units=lambda settings: SETS,  # of starts; a seed is one of them
 )
 def basins(settings: Settings) -> pd.DataFrame:
     """Share of uniform starts that end at the global minimum and at another one.

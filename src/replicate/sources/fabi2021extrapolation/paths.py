@@ -68,6 +68,7 @@ def _measures(path: pd.DataFrame, minima: tuple) -> dict[str, float]:
              "to local minimum"),
     datasets=tuple(TOYS),
     derive=derive,
+    unbounded=("distance", "value"),  # of a path that diverges
 )  # fmt: skip
 def paths(settings: Settings) -> pd.DataFrame:
     """The figures: columns arm, dt, step, x, y, distance (squared), value (of the function).

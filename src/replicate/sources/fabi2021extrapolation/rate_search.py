@@ -50,6 +50,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=("lr", "distance"),
     datasets=tuple(TOYS),
     derive=derive,
+    unbounded=("distance",),  # of a path that diverges
 )
 def rate_search(settings: Settings) -> pd.DataFrame:
     """Where every arm ends at every rate of the source's grid and of its continuation to 3.
