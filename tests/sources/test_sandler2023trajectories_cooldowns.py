@@ -4,10 +4,13 @@ from copy import deepcopy
 from dataclasses import replace
 
 import dull_trajectories as dull
+import numpy as np
+import pandas as pd
 import pytest
 from dull_trajectories import NET, SEED
 
-from replicate import datasets
+from replicate import claims, datasets, paths
+from replicate.sources.protocol import Source
 from replicate.sources.sandler2023trajectories import _branches, cooldowns
 from replicate.sources.sandler2023trajectories.presets import PRESETS
 
@@ -48,6 +51,7 @@ def test_every_arm_is_that_of_a_dull_loop(images, tmp_path):
         for k in windows:
             points = {
                 "raw": path[step],
+                "short average": sum(path[step - 2 : step + 1]) / 3,
                 "average": sum(path[step - k + 1 : step + 1]) / k,
                 "moving average": average_all_along(path, step, min(1, 5 / k), max(windows)),
                 "cooled": cool(data, model, momenta, step, k),
@@ -80,7 +84,57 @@ def test_windows_fit_in_twice_before_their_time():
 
 
 def test_each_look_and_cool_down_is_counted(monkeypatch):
-    """36 steps; cool-downs of 3, 3 + 8 and 3 + 8; the run's weights and four points a window."""
+    """36 steps; cool-downs of 3, 3 + 8 and 3 + 8; two points a look and four points a window."""
     monkeypatch.setattr(_branches, "count_training", lambda settings, steps: steps)
     monkeypatch.setattr(_branches, "count_evaluation", lambda settings, rows: 1000 * rows)
-    assert cooldowns.operations(SETTINGS) == 36 + 25 + 1000 * (3 + 4 * 5)
+    assert cooldowns.operations(SETTINGS) == 36 + 25 + 1000 * (2 * 3 + 4 * 5)
+
+
+# Claims, on tables that are known.
+
+FALLS = {  # k, time -> how far arms lie above the cool-down where all claims hold, as ARMS
+    (100, "1/24"): (0.09, 0.08, 0.04, 0.05, -0.05), (1000, "1/2"): (0.02, 0.018, 0.002, 0.003, -0.01),
+    (100, "1"): (0.009, 0.008, 0.0004, 0.0005, -0.001), (1000, "1"): (0.009, 0.008, 0.0003, 0.0006, -0.002),
+}  # fmt: skip
+
+
+def make_table(changes: dict) -> pd.DataFrame:
+    """Eight seeds with noise. changes: (k, time, arm) -> another distance from the cool-down."""
+    drawn, rows = np.random.default_rng(0), []
+    for seed in range(8):
+        for (k, time), away in FALLS.items():
+            level = 0.5 + 0.05 * drawn.standard_normal()
+            for arm, above in zip(cooldowns.ARMS, (*away, 0.0), strict=True):
+                above = changes.get((k, time, arm), above) + 2e-4 * drawn.standard_normal() * (arm != "cooled")  # fmt: skip
+                rows.append({"dataset": "digits", "seed": seed, "time": time, "k": k, "arm": arm,
+                             "train_loss": level + above, "test_loss": 9 * seed, "top1": 0.9 - above,
+                             "error": abs(above)})  # fmt: skip
+    return pd.DataFrame(rows).assign(commit="", device="", setting="stand-in")
+
+
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    rows = [each for each in claims.load(paths.CLAIMS, "sandler2023trajectories")
+            if each.experiments == ("cooldowns",)]  # fmt: skip
+    experiment = Source("sandler2023trajectories")["cooldowns"]
+    decided = claims.Decided(table, tuple(experiment.fields), experiment.measures)
+    measured = claims.measure(rows, lambda names: decided)
+    verdicts = claims.judge("sandler2023trajectories", rows, measured, "cpu")
+    return verdicts[verdicts.role == "primary"].set_index("claim")
+
+
+def test_rows_hold_on_a_table_on_which_they_are_true():
+    verdicts = judge(make_table({}))
+    assert set(verdicts.verdict) == {"reproduced"} and len(verdicts) == 5
+    assert set(verdicts.control_verdict) == {"fails"}
+
+
+@pytest.mark.parametrize("claim, changes", [
+    ("gain", {(1000, "1", "average"): 0.004}), ("top1", {(1000, "1", "average"): 0.02}),
+    ("lag", {(100, "1/24", "average"): 0.001}), ("bracket", {(100, "1/24", "extrapolated"): 0.01}),
+    ("error", {(1000, "1", "average"): 0.02}),
+], ids=str)  # fmt: skip
+def test_a_row_falls_where_its_own_number_is_another(claim, changes):
+    wrong = judge(make_table(changes)).verdict
+    assert wrong[f"BEYOND-cooldown.{claim}"] == "contradicted"
+    spared = {"gain", "top1"} if claim in ("lag", "bracket") else {"lag", "bracket"}
+    assert {wrong[f"BEYOND-cooldown.{each}"] for each in spared} == {"reproduced"}

@@ -26,10 +26,14 @@ from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-FORETOLD = ("raw", "average", "moving average", "extrapolated")
-ARMS = (*FORETOLD, "cooled")
-TIMES = {"1/24": 1 / 24, "1/6": 1 / 6, "1/2": 1 / 2, "1": 1.0}  # ours; of the first branch point
-LOOKED_AT = ("train_loss", "test_loss", "top1")
+ARMS = ("raw", "short average", "average", "moving average", "extrapolated", "cooled")
+SHARES_OF_RUN = {
+    "1/24": 1 / 24,
+    "1/6": 1 / 6,
+    "1/2": 1 / 2,
+    "1": 1.0,
+}  # ours; of the first branch point
+LOSSES_AND_TOP1 = ("train_loss", "test_loss", "top1")
 
 
 def plan(settings: Settings) -> dict[str, tuple[int, list[int]]]:
@@ -37,7 +41,7 @@ def plan(settings: Settings) -> dict[str, tuple[int, list[int]]]:
     that fit in twice before T.
     """
     looks, longest = {}, max(_trips.TRIP_LOOKS)
-    for time, share in TIMES.items():
+    for time, share in SHARES_OF_RUN.items():
         step = round(share * settings.first_branch)
         if fitting := sorted(k for k in settings.swa if k <= min(longest, step // 2)):
             looks[time] = step, fitting
@@ -48,14 +52,14 @@ def operations(settings: Settings) -> float:
     """Multiplications and additions of the run, its cool-downs and what is evaluated at each time."""
     looks = plan(settings).values()
     steps = settings.first_branch + sum(k for _, windows in looks for k in windows)
-    rows = sum(1 + len(ARMS[1:]) * len(windows) for _, windows in looks)
+    rows = sum(2 + 4 * len(windows) for _, windows in looks)
     each = _branches.count_training(settings, steps) + _branches.count_evaluation(settings, rows)
     return _trips.count_seeds(settings) * each
 
 
 @experiment(
-    fields={"arm": ARMS, "time": tuple(TIMES), "k": lambda settings: set(settings.swa)},
-    metrics=(*LOOKED_AT, "error"),
+    fields={"arm": ARMS, "time": tuple(SHARES_OF_RUN), "k": lambda settings: set(settings.swa)},
+    metrics=(*LOSSES_AND_TOP1, "error"),
     datasets=("digits", "cifar10-1000"),
     needs_data=True,
     operations=operations,
@@ -68,9 +72,10 @@ def cooldowns(settings: Settings) -> pd.DataFrame:
 
     Columns: seed, time (share of the run up to the first branch point), step, k (steps of window and
     cool-down), arm, train_loss and test_loss (nats), top1 (fraction), error (of training loss,
-    nats, from the cool-down's). Arms: raw (the weights at that time), average (of the last k), moving
-    average (exponential, delta = 5/k), extrapolated (twice the average's losses less those of the k
-    before), cooled (after k more steps of a straight cool-down on the run's own next mini-batches).
+    nats, from the cool-down's). Arms: raw (the weights at that time), short average (of the shortest
+    window), average (of the last k), moving average (exponential, delta = 5/k), extrapolated (twice the
+    average's losses less those of the k before), cooled (after k more steps of a straight cool-down on
+    the run's own next mini-batches).
     """
     return _trips.run_each(foretell_cooldowns, settings).table
 
@@ -117,18 +122,20 @@ def _look(
     windows: list[int],
 ) -> pd.DataFrame:
     """The rows of one time."""
-    raw = pd.Series(metrics(training.flat_weights(state.model)))[list(LOOKED_AT)]
-    tables = []
+
+    def measure(weights) -> pd.Series:
+        return pd.Series(metrics(weights.to(main.device)))[list(LOSSES_AND_TOP1)]
+
+    raw, tables = measure(training.flat_weights(state.model)), []
+    short = measure(averages[f"average k={windows[0]}"])
     for k in windows:
-        of_kernel = {
-            name: pd.Series(metrics(averages[f"{name} k={k}"].to(main.device)))[list(LOOKED_AT)]
-            for name in ("average", "before", "moving average")
-        }
-        extrapolated = 2 * of_kernel["average"] - of_kernel.pop("before")
+        average, before, moving = (
+            measure(averages[f"{name} k={k}"]) for name in ("average", "before", "moving average")
+        )
         falling = averaging.equivalent_schedule(main.rate, averaging.swa(k), state.step)
         end = training.branch(state, main.data, falling, main.seed, MAIN, state.step + k)
-        cooled = pd.Series(metrics(training.flat_weights(end.model)))[list(LOOKED_AT)]
-        arms = {"raw": raw, **of_kernel, "extrapolated": extrapolated, "cooled": cooled}
-        rows = pd.DataFrame(arms).T.rename_axis("arm").reset_index().assign(k=k)
+        cooled = measure(training.flat_weights(end.model))
+        points = (raw, short, average, moving, 2 * average - before, cooled)
+        rows = pd.DataFrame(points, index=pd.Index(ARMS, name="arm")).reset_index().assign(k=k)
         tables.append(rows.assign(error=(rows.train_loss - cooled.train_loss).abs()))
     return pd.concat(tables)

@@ -34,7 +34,7 @@ def rise(k: int) -> np.ndarray:
     return 2 * np.arange(k + 1) / (k * (k + 1))
 
 
-TABLE_1: dict[str, Callable[[int], np.ndarray]] = {
+USUAL_KERNELS: dict[str, Callable[[int], np.ndarray]] = {
     "uniform": averaging.swa,
     "linear": rise,
     "exponential": averaging.ema,
@@ -65,7 +65,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_gains(contrast, table: pd.DataFrame) -> Iterator[tuple[dict, pd.Series]]:
-    """sum p m / sum p^2 over windows, of each seed: how far what a kernel gains over another one goes
+    """Cov(p, m) / Var(p) over windows, of each seed: how far what a kernel gains over another one goes
     with what is predicted.
 
     p: predicted loss of arm 1 of the contrast less that of arm 0; m: the same, measured.
@@ -74,8 +74,9 @@ def fit_gains(contrast, table: pd.DataFrame) -> Iterator[tuple[dict, pd.Series]]
     for dataset, rows in table.groupby("dataset", sort=False):
         wide = rows.pivot_table(index=["seed", "k"], columns="arm", values=["predicted", "train_loss"])  # fmt: skip
         gained = {name: wide[name][second] - wide[name][first] for name in ("predicted", "train_loss")}  # fmt: skip
-        p, m = gained["predicted"], gained["train_loss"]
-        slopes = (p * m).groupby("seed").sum() / (p**2).groupby("seed").sum()
+        p = gained["predicted"] - gained["predicted"].groupby("seed").transform("mean")
+        products, squares = p * gained["train_loss"], p**2
+        slopes = products.groupby("seed").sum() / squares.groupby("seed").sum()
         units = pd.MultiIndex.from_product([slopes.index, [0]], names=["seed", "branch"])
         yield {"dataset": dataset}, pd.Series(slopes.to_numpy(), index=units)
 
@@ -134,14 +135,12 @@ def list_kernels(
     for k in list_windows(settings):
         best = problems.least_loss_kernel(*spectrum, settings.lr, settings.momentum, k)
         kernels["best", k] = best
-        kernels |= {(arm, k): kernel(k) for arm, kernel in TABLE_1.items()}
+        kernels |= {(arm, k): kernel(k) for arm, kernel in USUAL_KERNELS.items()}
         kernels["raw", k] = problems.weigh_last(k)
     return kernels
 
 
-def predict(
-    settings: Settings, spectrum: tuple[np.ndarray, np.ndarray], mu: np.ndarray
-) -> float:
+def predict(settings: Settings, spectrum: tuple[np.ndarray, np.ndarray], mu: np.ndarray) -> float:
     """Nats above the minimum of an average over a settled path."""
     kappa, c = spectrum
     moments = problems.stationary_moments(kappa, c, settings.lr, settings.momentum)
