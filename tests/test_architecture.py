@@ -43,7 +43,7 @@ MOST_LINES = 400
 WITHOUT_EXPERIMENT = {
     "across": 0,
     "fabi2021extrapolation": 2,  # an address that once led nowhere, a label that does not exist
-    "sandler2023trajectories": 16,
+    "sandler2023trajectories": 3,
     "warmerdam2020descent": 0,
     "zhang2019lookahead": 15,
 }

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         gains,
         losses_under_drift,
         predictions_beside,
+        radii,
         trips_apart,
     )
     from replicate.plots.style import interval

@@ -25,7 +25,7 @@ from replicate.sources.sandler2023trajectories.settings import Settings
 CONTINUATIONS = 4  # ours; each on mini-batches of its own
 KERNEL_WINDOWS = (10, 30, 100, 300)  # ours; longer ones leave Table 1's kernels little to lose
 TRIED_STREAM = 200  # streams of mini-batches from here on, one a continuation
-NOISE_STREAM = TRIED_STREAM - 1  # of the gradients whose variance is the noise
+GRADIENTS_STREAM = TRIED_STREAM - 1  # of the gradients whose variance is the noise
 ARMS = ("best", "uniform", "linear", "exponential", "raw")
 
 
@@ -155,7 +155,9 @@ def _measure(main: _branches.Main, weights) -> tuple[np.ndarray, np.ndarray]:
     directions = _hessian.find_directions(main, weights, settings.directions)
     model = kit.network(settings, 0, main.images, main.device)
     gradients = (
-        training.Surface(model, [main.data.batch(main.seed, NOISE_STREAM, step)]).gradient(weights)
+        training.Surface(model, [main.data.batch(main.seed, GRADIENTS_STREAM, step)]).gradient(
+            weights
+        )
         for step in range(settings.noise_gradients)
     )
     noise = curvature.measure_noise(gradients, directions.vectors)
