@@ -17,14 +17,14 @@ from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.settings import Settings
 
 ARMS = ("sparse", "every step", "last tenth", "raw")
-STRIDES = (10, 100)  # c; the claims file's
+STRIDES_TRIED = (10, 100)  # c; the claims file's
 FEWEST_POINTS = 10  # ours; of a sparse average
 
 
 def windows(settings: Settings) -> dict[int, list[int]]:
     """k -> strides c that leave enough points: SWA's windows of at most 1000 steps in Figure 5."""
     ks = sorted(k for k in settings.swa if k <= max(_trips.TRIP_LOOKS))
-    strides = {k: [c for c in STRIDES if k // c >= FEWEST_POINTS] for k in ks}
+    strides = {k: [c for c in STRIDES_TRIED if k // c >= FEWEST_POINTS] for k in ks}
     return {k: chosen for k, chosen in strides.items() if chosen}
 
 
@@ -37,7 +37,7 @@ def operations(settings: Settings) -> float:
 
 
 @experiment(
-    fields={"arm": ARMS, "k": lambda settings: set(windows(settings)), "c": STRIDES},
+    fields={"arm": ARMS, "k": lambda settings: set(windows(settings)), "c": STRIDES_TRIED},
     metrics=("train_loss", "test_loss", "top1"),
     datasets=("digits", "cifar10-1000"),
     needs_data=True,
