@@ -111,8 +111,8 @@ def try_kernels(
     """One seed: measure the spectrum, find the kernels, try all of them."""
     main, start, ends = _trips.load_last_branch(settings, point["seed"], parents, device)
     middle = ends[f"swa k={max(settings.swa)}"].to(device).float()
-    spectrum = _measure(main, middle)
-    kernels = list_kernels(settings, spectrum)
+    measured = _measure(main, middle)
+    kernels = list_kernels(settings, measured)
     origin, metrics = training.flat_weights(start.model), main.evaluator()
     rows = []
     for i in range(CONTINUATIONS):
@@ -122,27 +122,27 @@ def try_kernels(
                         start.step + max(list_windows(settings)), averages=(averages,))  # fmt: skip
         for (arm, k), mu in kernels.items():
             loss = metrics(averages[_label(arm, k)].to(device))["train_loss"]
-            predicted = predict(settings, spectrum, mu)
+            predicted = predict(settings, measured, mu)
             rows.append({"continuation": i, "k": k, "arm": arm, "train_loss": loss, "predicted": predicted})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def list_kernels(
-    settings: Settings, spectrum: tuple[np.ndarray, np.ndarray]
+    settings: Settings, measured: tuple[np.ndarray, np.ndarray]
 ) -> dict[tuple[str, int], np.ndarray]:
     """(arm, k) -> weights, (k + 1,)."""
     kernels = {}
     for k in list_windows(settings):
-        best = problems.least_loss_kernel(*spectrum, settings.lr, settings.momentum, k)
+        best = problems.least_loss_kernel(*measured, settings.lr, settings.momentum, k)
         kernels["best", k] = best
         kernels |= {(arm, k): kernel(k) for arm, kernel in USUAL_KERNELS.items()}
         kernels["raw", k] = problems.weigh_last(k)
     return kernels
 
 
-def predict(settings: Settings, spectrum: tuple[np.ndarray, np.ndarray], mu: np.ndarray) -> float:
+def predict(settings: Settings, measured: tuple[np.ndarray, np.ndarray], mu: np.ndarray) -> float:
     """Nats above the minimum of an average over a settled path."""
-    kappa, c = spectrum
+    kappa, c = measured
     moments = problems.stationary_moments(kappa, c, settings.lr, settings.momentum)
     rates = np.full(len(mu) - 1, settings.lr)
     losses = problems.predict_loss(kappa, c, rates, settings.momentum, mu, moments)
