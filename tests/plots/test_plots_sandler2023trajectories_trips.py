@@ -127,3 +127,10 @@ def test_an_empty_table_is_said_to_be_empty(plot):
 def test_no_flatness_is_said_to_be_none():
     ax = plots.flat_and_steep(pd.DataFrame(), pd.DataFrame())
     assert ax.texts[0].get_text() == "nothing recorded yet"
+
+
+def test_radii_are_drawn_by_rate_beside_a_square_root():
+    rows = [{"dataset": "digits", "seed": seed, "arm": arm, "factor": f, "radius": (1 + place + seed) * f}
+            for seed in (0, 2) for place, arm in enumerate(("steep", "random")) for f in (0.25, 1.0)]  # fmt: skip
+    curves = drawn(plots.radii(pd.DataFrame(rows)))
+    assert [0.5, 2.0] in curves and [0.75, 3.0] in curves and [0.5, 1.0] in curves

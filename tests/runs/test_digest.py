@@ -155,12 +155,18 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
 ):
     trips = {
         "continuations",
+        "cooldowns",
         "figure_6",
         "figure_7",
         "flatness",
         "momentum_inside",
         "steep_directions",
         "same_model",
+        "optimal_kernel",
+        "cosine_end",
+        "noise_at_optimum",
+        "radius_by_rate",
+        "sparse_averages",
     }
     networks = {
         "decoupled_decay",
@@ -181,7 +187,12 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
     assert changed_by("streams.py") == networks | drawn
     assert changed_by("averaging/kernels.py") == kernels
     hessian = "sources/sandler2023trajectories/_hessian.py"
-    assert changed_by(hessian) == {"flatness", "steep_directions"}
+    assert changed_by(hessian) == {
+        "flatness",
+        "steep_directions",
+        "optimal_kernel",
+        "radius_by_rate",
+    }
     assert changed_by("sources/sandler2023trajectories/_turning.py") == {"drifting_data"}
     symbols = "sources/sandler2023trajectories/_equations.py"
     assert changed_by(symbols) == {"appendix_a", "section_4"}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         toy_rates,
     )
     from replicate.plots.fixed_batches import basins, drops_by_batch, single_steps
+    from replicate.plots.foretold import cooldowns, kernel_gains
     from replicate.plots.sandler2023trajectories import (
         drag_and_drift,
         end_points,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         gains,
         losses_under_drift,
         predictions_beside,
+        radii,
         trips_apart,
     )
     from replicate.plots.style import interval

@@ -180,6 +180,22 @@ def predictions_beside(table: pd.DataFrame) -> np.ndarray:
     return axes[0]
 
 
+@unless_empty
+def radii(table: pd.DataFrame) -> Axes:
+    """RMS distance of runs from their averages by rate, along steep and along random directions; error
+    bars over seeds. Dotted: as the square root of the rate.
+
+    table: what `radius_by_rate` gives, of which the first data set is shown.
+    """
+    rows = _first_data_set(table)
+    _, ((ax,),) = grid(1, 1, (4.4, 3.4))
+    _draw_lines(ax, rows, "factor", "radius", "arm", list(rows.arm.unique()))
+    steep = rows[rows.arm == "steep"].groupby("factor").radius.mean()
+    ax.plot(steep.index, steep.iloc[0] * (steep.index / steep.index[0]) ** 0.5, ":", color="0.5")
+    ax.set(xscale="log", yscale="log", xlabel="rate over the main run's", ylabel="RMS distance")
+    return ax
+
+
 def _first_data_set(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.dataset == table.dataset.iloc[0]] if "dataset" in table else table
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from replicate.problems.functions import PROBLEMS, Problem, beale, goldstein_price, rosenbrock
     from replicate.problems.heavy_ball import heavy_ball
+    from replicate.problems.least_loss import autocovariances, least_loss_kernel
     from replicate.problems.minimise import minimise
     from replicate.problems.moments import (
         heavy_ball_variance,

@@ -62,7 +62,7 @@ def ks(settings: Settings) -> set[int]:
 @experiment(
     fields={"arm": ARMS, "kernel": KERNELS, "k": ks},
     metrics=METRICS,
-    datasets=("digits", "cifar10", "cifar10-1000", "cifar10-resnet34", "cifar100"),
+    datasets=("digits", "cifar10", "cifar10-1000", "cifar10-resnet34", "cifar100", "imagenet"),
     needs_data=True,
     operations=operations,
     derive=derive,
