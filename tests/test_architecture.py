@@ -44,7 +44,7 @@ WITHOUT_EXPERIMENT = {
     "fabi2021extrapolation": 2,  # an address that once led nowhere, a label that does not exist
     "sandler2023trajectories": 16,
     "warmerdam2020descent": 0,
-    "zhang2019lookahead": 15,
+    "zhang2019lookahead": 10,
 }
 
 
