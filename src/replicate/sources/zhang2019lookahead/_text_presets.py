@@ -102,7 +102,7 @@ def shrink(
     few |= {"adafactor_rates": settings.adafactor_rates[:2], "width": 8, "heads": 2, "layers": 1}
     few |= {
         "feed_forward": 16,
-        "steps": 10,
+        "steps": 20,
         "warmup": 2,
         "sentences": 80,
         "pieces": 200,
