@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from replicate.datasets.pieces import MARKS, Pieces
+from replicate.datasets.pieces import PIECE_MARKS, Pieces
 from replicate.datasets.sentences import Sentences
 from replicate.errors import BadParameter, Missing
 
@@ -26,8 +26,10 @@ def test_sentences_come_back_from_their_pieces(pieces):
 
 def test_pieces_are_as_many_as_asked_and_marks_are_none_of_a_sentence(pieces):
     numbers = {number for each in pieces.encode([*ENGLISH, *GERMAN]) for number in each}
-    assert len(pieces) == 60 and numbers <= set(range(60)) - {*MARKS}
-    assert pieces.decode([[MARKS.begin, *pieces.encode(["a man"])[0], MARKS.end]]) == ["a man"]
+    assert len(pieces) == 60 and numbers <= set(range(60)) - {*PIECE_MARKS}
+    assert pieces.decode([[PIECE_MARKS.begin, *pieces.encode(["a man"])[0], PIECE_MARKS.end]]) == [
+        "a man"
+    ]
 
 
 def test_frequent_words_are_whole_and_rare_ones_in_pieces(pieces):
@@ -77,7 +79,7 @@ TARGET = [[200 + i] * (1 + (3 * i) % 7) for i in range(103)]
 
 def read_rows(table):
     """The pieces of each row without what fills it up."""
-    return [[piece for piece in row if piece != MARKS.pad] for row in table.tolist()]
+    return [[piece for piece in row if piece != PIECE_MARKS.pad] for row in table.tolist()]
 
 
 def test_an_epoch_has_every_pair_once_but_those_left_over():
@@ -88,25 +90,27 @@ def test_an_epoch_has_every_pair_once_but_those_left_over():
         source, target = map(read_rows, data.batch(4, step))
         for x, y in zip(source, target, strict=True):
             place = x[0] - 10
-            assert x == [*SOURCE[place], MARKS.end]
-            assert y == [MARKS.begin, *TARGET[place], MARKS.end]
+            assert x == [*SOURCE[place], PIECE_MARKS.end]
+            assert y == [PIECE_MARKS.begin, *TARGET[place], PIECE_MARKS.end]
             seen.append(place)
     assert len(seen) == len(set(seen)) == 100
 
 
 def test_rows_are_filled_up_to_the_longest_and_no_further():
     for table in Sentences(SOURCE, TARGET, 10).batch(4, 3):
-        lengths = (table != MARKS.pad).sum(1)
+        lengths = (table != PIECE_MARKS.pad).sum(1)
         assert lengths.max() == table.shape[1] and lengths.min() >= 2
         for row, length in zip(table, lengths, strict=True):
-            assert (row[length:] == MARKS.pad).all() and (row[:length] != MARKS.pad).all()
+            assert (row[length:] == PIECE_MARKS.pad).all() and (
+                row[:length] != PIECE_MARKS.pad
+            ).all()
 
 
 def test_little_is_filled_up():
     source = [[5] * (1 + (7 * i) % 30) for i in range(400)]
     data = Sentences(source, source, 20)
     tables = [data.batch(0, step)[1] for step in range(data.per_epoch)]
-    full = sum((table != MARKS.pad).sum() for table in tables)
+    full = sum((table != PIECE_MARKS.pad).sum() for table in tables)
     assert sum(table.numel() for table in tables) < 1.15 * full  # 1.9 times it without sorting
 
 

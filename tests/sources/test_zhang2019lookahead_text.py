@@ -52,7 +52,7 @@ def test_a_run_of_a_language_model_is_a_plain_loop(method, lr):
     assert row.early_loss == pytest.approx(losses[:3].mean(), rel=1e-4)
     assert row.train_loss == pytest.approx(losses[-3:].mean(), rel=1e-4)
     curve = np.interp(np.arange(1, 11) / 10, np.arange(1, 10) / 9, losses)
-    assert list(row[list(_language.TENTHS)]) == pytest.approx(curve, rel=1e-4)
+    assert list(row[list(_language.CURVE_TENTHS)]) == pytest.approx(curve, rel=1e-4)
     for split in ("valid", "test"):
         assert row[f"{split}_loss"] == pytest.approx(plain.look(method, split), rel=1e-4)
         if method in means:
@@ -163,7 +163,7 @@ def test_translations_come_back_in_the_order_of_their_sentences(monkeypatch):
     def copy(model, source, begin, end, longest):
         return [[piece for piece in row if piece not in (0, end)] for row in source.tolist()]
 
-    monkeypatch.setattr(_translation, "CHUNK", 2)
+    monkeypatch.setattr(_translation, "SENTENCES_AT_ONCE", 2)
     monkeypatch.setattr(training, "translate", copy)
     run = _translation.TranslationRun(TRANSLATION, {"seed": 0, "method": "adam", "lr": 0.01}, "cpu")
     assert run.translate_test() == list(PAIRS.test[0][:5])

@@ -128,13 +128,13 @@ def table_of(experiment, offsets, spread=0.01, shuffled=False):
 
 
 def judge(experiment, table, where, claim, setting="the source's"):
-    """The primary row of one claim of the experiment at preset night."""
+    """The primary row of one claim of the experiment at the first preset that judges it."""
     table = table.assign(commit="", device="", setting=setting, dataset=where)
     tables = lambda each: table if each is experiment else pd.DataFrame()  # noqa: E731
-    planned = {where: replace(PRESETS["night"][where], seeds=tuple(range(SEEDS)))}
-    decide = registry.decide(SOURCE, tables, planned)
     [wanted] = [each for each in CLAIMS if each.id == claim]
-    rows = claims.judge(SOURCE.name, [wanted], claims.measure([wanted], decide), "night")
+    planned = {where: replace(PRESETS[wanted.needs][where], seeds=tuple(range(SEEDS)))}
+    decide = registry.decide(SOURCE, tables, planned)
+    rows = claims.judge(SOURCE.name, [wanted], claims.measure([wanted], decide), wanted.needs)
     [row] = rows[rows.role == "primary"].to_dict("records")
     return row
 
@@ -149,6 +149,7 @@ ORDERINGS = {  # claim -> experiment, entry, (arm, metric) that lies below the o
     "LOOK-23.sgd": (LM, "ptb", ("lookahead-sgd", "test_loss")),
     "LOOK-23.adam": (LM, "ptb", ("lookahead-adam", "test_loss")),
     "LOOK-23.asgd": (LM, "ptb", ("lookahead-adam", "test_loss")),
+    "LOOK-23.short-asgd": (LM, "ptb", ("lookahead-adam", "test_loss")),
     "LOOK-23.early-adam": (LM, "ptb", ("lookahead-adam", "early_loss")),
     "LOOK-23.early-sgd": (LM, "ptb", ("sgd", "early_loss")),
     "LOOK-23.short-sgd": (LM, "ptb", ("lookahead-sgd", "test_loss")),

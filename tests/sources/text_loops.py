@@ -239,10 +239,10 @@ class PlainTranslator:
         self.model.eval()
         translations = []
         for row in range(5):
-            source, pieces = self.data.test.gather([row])[0], [datasets.MARKS.begin]
-            while len(pieces) <= _translation.LONGEST:
+            source, pieces = self.data.test.gather([row])[0], [datasets.PIECE_MARKS.begin]
+            while len(pieces) <= _translation.LONGEST_TRANSLATION:
                 piece = int(self.model(source, torch.tensor([pieces]))[0, -1].argmax())
-                if piece == datasets.MARKS.end:
+                if piece == datasets.PIECE_MARKS.end:
                     break
                 pieces.append(piece)
             translations += self.data.pieces.decode([pieces[1:]])

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from replicate.datasets import MARKS, Sentences
+from replicate.datasets import PIECE_MARKS, Sentences
 from replicate.errors import Diverged
 from replicate.models import Sizes, translator
 from replicate.optim import SGD
@@ -97,14 +97,14 @@ def test_a_translation_is_the_likeliest_piece_at_every_place():
     model = translator(SIZES, 2)
     run(model, range(40))
     source = DATA.gather(range(12))[0]
-    translations = translate(model, source, MARKS.begin, MARKS.end, longest=6)
+    translations = translate(model, source, PIECE_MARKS.begin, PIECE_MARKS.end, longest=6)
     assert model.training and {len(each) for each in translations} != {6}
     model.eval()
     for row, pieces in zip(source, translations, strict=True):
-        row, expected = row[row != 0][None], [MARKS.begin]
+        row, expected = row[row != 0][None], [PIECE_MARKS.begin]
         while len(expected) < 7:
             piece = int(model(row, torch.tensor([expected]))[0, -1].argmax())
-            if piece == MARKS.end:
+            if piece == PIECE_MARKS.end:
                 break
             expected.append(piece)
         assert pieces == expected[1:]
@@ -114,11 +114,11 @@ def test_a_translation_that_does_not_end_is_cut():
     model = translator(SIZES, 2)
     with torch.no_grad():  # the last norm gives the seventh piece, and the end mark is its opposite
         seventh = model.embedding.weight[7].clone()
-        model.embedding.weight[MARKS.end] = -seventh
+        model.embedding.weight[PIECE_MARKS.end] = -seventh
         model.transformer.decoder.norm.weight.fill_(0.0)
         model.transformer.decoder.norm.bias.copy_(seventh)
-    [pieces] = translate(model, DATA.gather([0])[0], MARKS.begin, MARKS.end, longest=5)
-    assert len(pieces) == 5 and MARKS.end not in pieces
+    [pieces] = translate(model, DATA.gather([0])[0], PIECE_MARKS.begin, PIECE_MARKS.end, longest=5)
+    assert len(pieces) == 5 and PIECE_MARKS.end not in pieces
 
 
 def test_lent_weights_are_given_back_even_after_an_error():

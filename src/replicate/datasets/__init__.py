@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from replicate.datasets.held_out import HeldOut
     from replicate.datasets.images import Images
-    from replicate.datasets.pieces import MARKS, Pieces
+    from replicate.datasets.pieces import PIECE_MARKS, Pieces
     from replicate.datasets.sentences import Sentences
     from replicate.datasets.sharded import shard
     from replicate.datasets.windows import cut_windows, fold

@@ -21,7 +21,7 @@ class Marks(NamedTuple):
     end: int = 3
 
 
-MARKS = Marks()
+PIECE_MARKS = Marks()
 
 
 class Pieces:
@@ -49,8 +49,8 @@ class Pieces:
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(sentences), model_writer=model, model_type="bpe", vocab_size=count,
-                character_coverage=1.0, num_threads=1, minloglevel=2, pad_id=MARKS.pad, unk_id=UNSEEN,
-                bos_id=MARKS.begin, eos_id=MARKS.end,
+                character_coverage=1.0, num_threads=1, minloglevel=2, pad_id=PIECE_MARKS.pad, unk_id=UNSEEN,
+                bos_id=PIECE_MARKS.begin, eos_id=PIECE_MARKS.end,
             )  # fmt: skip
         except RuntimeError as error:
             reason = " ".join(str(error).split()).rpartition("] ")[2]  # behind a place in its code

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replicate.datasets.pieces import MARKS
+from replicate.datasets.pieces import PIECE_MARKS
 from replicate.errors import BadParameter
 from replicate.streams import rng
 
@@ -18,7 +18,7 @@ POOL = 20
 
 
 class Sentences:
-    """Pairs of sentences as pieces, with MARKS.end behind each and MARKS.begin before the target."""
+    """Pairs of sentences as pieces, with PIECE_MARKS.end behind each and PIECE_MARKS.begin before the target."""
 
     def __init__(
         self,
@@ -33,8 +33,8 @@ class Sentences:
         """
         if not 1 <= size <= len(source):
             raise BadParameter(f"batch must be in [1, {len(source)}], got {size}")
-        self.source = [[*pieces, MARKS.end] for pieces in source]
-        self.target = [[MARKS.begin, *pieces, MARKS.end] for pieces in target]
+        self.source = [[*pieces, PIECE_MARKS.end] for pieces in source]
+        self.target = [[PIECE_MARKS.begin, *pieces, PIECE_MARKS.end] for pieces in target]
         self.size = size
         self.per_epoch = len(source) // size
         self.device = device
@@ -67,7 +67,7 @@ class Sentences:
 
     def _fill(self, sentences: Sequence[Sequence[int]]) -> Tensor:
         longest = max(map(len, sentences))
-        table = np.full((len(sentences), longest), MARKS.pad, dtype=np.int64)
+        table = np.full((len(sentences), longest), PIECE_MARKS.pad, dtype=np.int64)
         for row, pieces in zip(table, sentences, strict=True):
             row[: len(pieces)] = pieces
         return torch.from_numpy(table).to(self.device)

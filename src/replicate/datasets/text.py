@@ -19,7 +19,7 @@ from replicate.errors import BadData
 END = "<eos>"  # the word behind every line
 UNKNOWN = "<unk>"  # what a word that the training text lacks is read as, where the text has it
 FEWEST_WORDS = 2  # distinct ones; of fewer there is nothing to predict
-SPLITS = ("train", "valid", "test")
+TEXT_SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningText(DataSet):
-    """A text for language models: its files are the splits, in the order of SPLITS.
+    """A text for language models: its files are the splits, in the order of TEXT_SPLITS.
 
     tokens: how many words each split has, END among them; types: distinct words.
     """
@@ -57,14 +57,14 @@ class RunningText(DataSet):
         """The text, from the files below `folder`. Raises Missing or BadData."""
         texts = {
             split: read_lines(file.path, content)
-            for split, (file, content) in zip(SPLITS, self.read(folder), strict=True)
+            for split, (file, content) in zip(TEXT_SPLITS, self.read(folder), strict=True)
         }
         return index(self.name, texts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelText(DataSet):
-    """Translations: its files are source and target of each split, gzipped, in the order of SPLITS.
+    """Translations: its files are source and target of each split, gzipped, in the order of TEXT_SPLITS.
 
     languages: the source's and the target's; sentences: how many pairs each split has.
     """
@@ -125,7 +125,9 @@ def index(name: str, texts: dict[str, Sequence[str]]) -> Corpus:
             f"want {FEWEST_WORDS} or more; there is nothing to predict"
         )
     places = {word: place for place, word in enumerate(words)}
-    return Corpus(name, *(_index(name, split, texts[split], places) for split in SPLITS), words)
+    return Corpus(
+        name, *(_index(name, split, texts[split], places) for split in TEXT_SPLITS), words
+    )
 
 
 def pair(labels: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[tuple, tuple]:

@@ -17,8 +17,10 @@ from replicate.sources.zhang2019lookahead._text_methods import LANGUAGE_METHODS,
 from replicate.sources.zhang2019lookahead._text_settings import LanguageSettings
 
 LANGUAGE_METRICS = ("train_loss", "early_loss", "valid_loss", "test_loss")
-TENTHS = tuple(f"loss_{percent}" for percent in range(10, 101, 10))  # training curve
-EARLY = 0.3  # share of the checks whose training loss is the early one; the images' first drop
+CURVE_TENTHS = tuple(f"loss_{percent}" for percent in range(10, 101, 10))  # training curve
+EARLY_CHECKS = (
+    0.3  # share of the checks whose training loss is the early one; the images' first drop
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +140,10 @@ def cut_epochs(
 def language_run(
     settings: LanguageSettings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """The arms of one point: a row an arm, columns arm, LANGUAGE_METRICS, TENTHS, and `averaged`: how
+    """The arms of one point: a row an arm, columns arm, LANGUAGE_METRICS, CURVE_TENTHS, and `averaged`: how
     many iterates are in the mean that ASGD is judged by.
 
-    early_loss, train_loss: of the windows under their masks, up to EARLY of the checks and in the last
+    early_loss, train_loss: of the windows under their masks, up to EARLY_CHECKS of the checks and in the last
     epoch. A run that diverges has NaN.
     """
     run = LanguageRun(settings, point, device)
@@ -149,12 +151,12 @@ def language_run(
     try:
         losses = run.train()
     except Diverged:
-        nothing = dict.fromkeys((*LANGUAGE_METRICS, *TENTHS), math.nan)
+        nothing = dict.fromkeys((*LANGUAGE_METRICS, *CURVE_TENTHS), math.nan)
         return pd.DataFrame([{"arm": arm} | nothing | {"averaged": 0} for arm in arms])
-    first, last = round(EARLY * len(losses)) or 1, min(settings.checks, len(losses))
-    curve = np.interp(np.linspace(0.1, 1, len(TENTHS)), share_of(losses), losses)
+    first, last = round(EARLY_CHECKS * len(losses)) or 1, min(settings.checks, len(losses))
+    curve = np.interp(np.linspace(0.1, 1, len(CURVE_TENTHS)), share_of(losses), losses)
     seen = {"early_loss": np.mean(losses[:first]), "train_loss": np.mean(losses[-last:])}
-    seen |= dict(zip(TENTHS, curve, strict=True)) | {"averaged": run.tail.count}
+    seen |= dict(zip(CURVE_TENTHS, curve, strict=True)) | {"averaged": run.tail.count}
     ends = run.measure_ends()
     return pd.DataFrame([{"arm": arm} | seen | end for arm, end in zip(arms, ends, strict=True)])
 

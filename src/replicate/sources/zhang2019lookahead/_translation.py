@@ -21,8 +21,8 @@ from replicate.sources.zhang2019lookahead._text_settings import TranslationSetti
 
 TRANSLATION_METRICS = ("early_loss", "late_loss", "seen_loss", "valid_loss", "bleu")
 TWENTIETHS = tuple(f"loss_{percent}" for percent in range(5, 101, 5))  # training curve
-CHUNK = 250  # sentences that are measured or translated at once
-LONGEST = 60  # pieces of a translation; the longest test sentence has fewer
+SENTENCES_AT_ONCE = 250  # sentences that are measured or translated at once
+LONGEST_TRANSLATION = 60  # pieces of a translation; the longest test sentence has fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,12 @@ class TranslationRun:
         valid = range(len(self.data.valid.source))
         seen = range(min(len(valid), len(self.data.train.source)))
         return {
-            "seen_loss": training.measure_pairs(self.model, self.data.train, seen, CHUNK),
-            "valid_loss": training.measure_pairs(self.model, self.data.valid, valid, CHUNK),
+            "seen_loss": training.measure_pairs(
+                self.model, self.data.train, seen, SENTENCES_AT_ONCE
+            ),
+            "valid_loss": training.measure_pairs(
+                self.model, self.data.valid, valid, SENTENCES_AT_ONCE
+            ),
             "bleu": score(self.translate_test(), self.data.references),
         }
 
@@ -100,10 +104,10 @@ class TranslationRun:
         source = self.data.test.source
         order = sorted(range(len(source)), key=lambda row: len(source[row]))
         translations = {}
-        for first in range(0, len(order), CHUNK):
-            rows = order[first : first + CHUNK]
+        for first in range(0, len(order), SENTENCES_AT_ONCE):
+            rows = order[first : first + SENTENCES_AT_ONCE]
             pieces = training.translate(
-                self.model, self.data.test.gather(rows)[0], datasets.MARKS.begin, datasets.MARKS.end, LONGEST
+                self.model, self.data.test.gather(rows)[0], datasets.PIECE_MARKS.begin, datasets.PIECE_MARKS.end, LONGEST_TRANSLATION
             )  # fmt: skip
             translations |= dict(zip(rows, self.data.pieces.decode(pieces), strict=True))
         return [translations[row] for row in range(len(source))]
@@ -113,7 +117,7 @@ def sizes(settings: TranslationSettings, pieces: int) -> models.Sizes:
     """The network of the settings."""
     return models.Sizes(
         pieces, settings.width, settings.heads, settings.layers, settings.feed_forward, settings.dropout,
-        settings.norm_first, datasets.MARKS.pad,
+        settings.norm_first, datasets.PIECE_MARKS.pad,
     )  # fmt: skip
 
 
@@ -146,7 +150,7 @@ def translation_run(
     except Diverged:
         nothing = dict.fromkeys((*TRANSLATION_METRICS, *TWENTIETHS), math.nan)
         return pd.DataFrame([{"arm": arm} | nothing for arm in arms])
-    curve = [float(part.mean()) for part in np.array_split(losses, len(TWENTIETHS))]
+    curve = [float(piece.mean()) for piece in np.array_split(losses, len(TWENTIETHS))]
     seen = {
         "early_loss": mean_within(losses, settings.early),
         "late_loss": mean_within(losses, settings.late),
