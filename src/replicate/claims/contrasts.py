@@ -115,8 +115,9 @@ def log10_ratio(a: Numbers, b: Numbers) -> Numbers:
 
 @contrast
 def log10_distance(a: Numbers, b: Numbers) -> Numbers:
-    """|log10(a / b)| of each unit"""
-    return np.log10(a / b).abs()
+    """|log10(a / b)| of each unit; none where one of them is not above 0"""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.log10(a / b).abs()
 
 
 @contrast
