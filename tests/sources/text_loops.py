@@ -73,6 +73,7 @@ TRANSLATION = replace(
     adam_rates=(0.01, 0.02),
     adafactor_rates=(0.05, 0.1),
     translated=5,
+    longest=20,
     seeds=(0, 1),
 )
 
@@ -240,7 +241,7 @@ class PlainTranslator:
         translations = []
         for row in range(5):
             source, pieces = self.data.test.gather([row])[0], [datasets.PIECE_MARKS.begin]
-            while len(pieces) <= _translation.LONGEST_TRANSLATION:
+            while len(pieces) <= self.settings.longest:
                 piece = int(self.model(source, torch.tensor([pieces]))[0, -1].argmax())
                 if piece == datasets.PIECE_MARKS.end:
                     break

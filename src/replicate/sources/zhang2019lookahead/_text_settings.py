@@ -102,7 +102,11 @@ class TranslationSettings(OnText):
     early: tuple[Fraction, Fraction] = (0.1, 0.4)
     late: tuple[Fraction, Fraction] = (0.9, 1.0)  # ours: the last tenth
     sentences: Natural = 0  # training pairs, 0 for all of them
+    measured: Natural = (
+        0  # pairs of validation, and of training, that losses are measured on, 0 for all
+    )
     translated: Count = 1000  # test sentences that BLEU is measured on
+    longest: Count = 60  # ours; pieces of a translation, the longest test sentence has fewer
     seeds: tuple[Seed, ...] = (0, 1, 2)  # silent
 
     @model_validator(mode="after")

@@ -22,7 +22,6 @@ from replicate.sources.zhang2019lookahead._text_settings import TranslationSetti
 TRANSLATION_METRICS = ("early_loss", "late_loss", "seen_loss", "valid_loss", "bleu")
 TWENTIETHS = tuple(f"loss_{percent}" for percent in range(5, 101, 5))  # training curve
 SENTENCES_AT_ONCE = 250  # sentences that are measured or translated at once
-LONGEST_TRANSLATION = 60  # pieces of a translation; the longest test sentence has fewer
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,8 @@ class TranslationRun:
 
     def _measure(self) -> dict[str, float]:
         """seen_loss, valid_loss: nats per piece of training and of validation pairs; bleu."""
-        valid = range(len(self.data.valid.source))
+        held = len(self.data.valid.source)
+        valid = range(min(held, self.settings.measured or held))
         seen = range(min(len(valid), len(self.data.train.source)))
         return {
             "seen_loss": training.measure_pairs(
@@ -107,8 +107,12 @@ class TranslationRun:
         for first in range(0, len(order), SENTENCES_AT_ONCE):
             rows = order[first : first + SENTENCES_AT_ONCE]
             pieces = training.translate(
-                self.model, self.data.test.gather(rows)[0], datasets.PIECE_MARKS.begin, datasets.PIECE_MARKS.end, LONGEST_TRANSLATION
-            )  # fmt: skip
+                self.model,
+                self.data.test.gather(rows)[0],
+                datasets.PIECE_MARKS.begin,
+                datasets.PIECE_MARKS.end,
+                self.settings.longest,
+            )
             translations |= dict(zip(rows, self.data.pieces.decode(pieces), strict=True))
         return [translations[row] for row in range(len(source))]
 

@@ -2,8 +2,7 @@
 
 Entries of images: "cifar10" and "cifar100" are Table 1's; "cifar10-arms" is where Lookahead is taken
 apart, robustness included, "cifar10-cycles" where its cycles are looked into, "cifar100-cycles"
-where a plane is cut through one. Entries of text, "ptb" and "multi30k", have settings of their own,
-from "cpu" on.
+where a plane is cut through one. Entries of text, "ptb" and "multi30k", have settings of their own.
 """
 
 from collections.abc import Mapping
@@ -105,6 +104,7 @@ PRESETS: dict[str, dict[str, Settings | OnText]] = {
             planes=1,
             side=5,
         ),
+        **TEXT["smoke"],
     },
     "cpu": {
         "digits": DIGITS,
