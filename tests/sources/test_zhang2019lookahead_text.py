@@ -161,6 +161,7 @@ def test_translations_come_back_in_the_order_of_their_sentences(monkeypatch):
     pytest.importorskip("sentencepiece")
 
     def copy(model, source, begin, end, longest):
+        assert longest == 20
         return [[piece for piece in row if piece not in (0, end)] for row in source.tolist()]
 
     monkeypatch.setattr(_translation, "SENTENCES_AT_ONCE", 2)
@@ -210,7 +211,7 @@ def in_process(monkeypatch, tmp_path):
 
 
 def test_the_table_of_language_models_has_every_arm_at_every_rate(in_process):
-    settings = replace(LANGUAGE, epochs=1, checks=1)
+    settings = replace(LANGUAGE, epochs=1, checks=1, bptt=40)
     table = language_model.language_model(settings)
     counts = table.groupby("arm").size().to_dict()
     assert counts == dict.fromkeys(language_model.language_model.fields["arm"], 4)
@@ -221,7 +222,7 @@ def test_the_table_of_language_models_has_every_arm_at_every_rate(in_process):
 
 def test_the_table_of_translations_has_the_floor_and_the_signature(in_process):
     pytest.importorskip("sentencepiece")
-    settings = replace(TRANSLATION, seeds=(0, 1), adam_rates=(0.01,), adafactor_rates=(0.05,))
+    settings = replace(TRANSLATION, seeds=(0, 1), adam_rates=(0.01,), adafactor_rates=(0.05,), longest=2)
     table = translation.translation(settings)
     floor = table[table.arm == translation.COPY]
     assert floor.bleu.tolist() == [_bleu.score(PAIRS.test[0][:5], PAIRS.test[1][:5])]

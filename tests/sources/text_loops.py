@@ -72,6 +72,7 @@ TRANSLATION = replace(
     alpha=0.6,
     adam_rates=(0.01, 0.02),
     adafactor_rates=(0.05, 0.1),
+    measured=7,
     translated=5,
     longest=20,
     seeds=(0, 1),
@@ -247,6 +248,6 @@ class PlainTranslator:
                     break
                 pieces.append(piece)
             translations += self.data.pieces.decode([pieces[1:]])
-        seen = measure_pairs(self.model, self.data.train, range(10), 3)
-        valid = measure_pairs(self.model, self.data.valid, range(10), 3)
+        seen = measure_pairs(self.model, self.data.train, range(7), 3)
+        valid = measure_pairs(self.model, self.data.valid, range(7), 3)
         return [seen, valid, _bleu.score(translations, PAIRS.test[1][:5])]
