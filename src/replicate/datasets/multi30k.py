@@ -3,7 +3,7 @@
 from replicate.datasets.files import File
 from replicate.datasets.text import ParallelText
 
-SHA256 = {  # of the gzip files, with their bytes; English is the source
+CHECKSUMS = {  # of the gzip files, with their bytes; English is the source
     "train.en.gz": (568929, "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f"),
     "train.de.gz": (637044, "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6"),
     "val.en.gz": (21650, "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28"),
@@ -28,7 +28,9 @@ DATASET = ParallelText(
         "it is never fetched: put the folder multi30k/ with the six files of data/task1/raw of "
         "github.com/multi30k/dataset there, or set REPLICATE_DATA to a folder that has it"
     ),
-    files=tuple(File(f"multi30k/{name}", size, sha256) for name, (size, sha256) in SHA256.items()),
+    files=tuple(
+        File(f"multi30k/{name}", size, sha256) for name, (size, sha256) in CHECKSUMS.items()
+    ),
     languages=("en", "de"),
     sentences=(29000, 1014, 1000),
 )

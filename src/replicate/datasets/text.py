@@ -1,7 +1,7 @@
 """Text as numbers: files become sentences, sentences words, and words their places in a vocabulary.
 
 A vocabulary lists the distinct words of the training text in the order in which they first appear,
-with END behind every line, so that it is a function of the text alone.
+with END_OF_LINE behind every line, so that it is a function of the text alone.
 """
 
 import gzip
@@ -16,7 +16,7 @@ import numpy as np
 from replicate.datasets.dataset import DataSet
 from replicate.errors import BadData
 
-END = "<eos>"  # the word behind every line
+END_OF_LINE = "<eos>"  # the word behind every line
 UNKNOWN = "<unk>"  # what a word that the training text lacks is read as, where the text has it
 FEWEST_WORDS = 2  # distinct ones; of fewer there is nothing to predict
 TEXT_SPLITS = ("train", "valid", "test")
@@ -47,7 +47,7 @@ class Pairs:
 class RunningText(DataSet):
     """A text for language models: its files are the splits, in the order of TEXT_SPLITS.
 
-    tokens: how many words each split has, END among them; types: distinct words.
+    tokens: how many words each split has, END_OF_LINE among them; types: distinct words.
     """
 
     tokens: tuple[int, int, int]
@@ -119,7 +119,7 @@ def index(name: str, texts: dict[str, Sequence[str]]) -> Corpus:
     Raises BadData where it is not, and for a training text of fewer than two distinct words.
     """
     words = tuple(dict.fromkeys(_list_words(texts["train"])))
-    if len(words) - 1 < FEWEST_WORDS:  # beside END
+    if len(words) - 1 < FEWEST_WORDS:  # beside END_OF_LINE
         raise BadData(
             f"{name}: the training text has {len(words) - 1} distinct words, "
             f"want {FEWEST_WORDS} or more; there is nothing to predict"
@@ -147,7 +147,7 @@ def pair(labels: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[tuple, 
 def _list_words(lines: Iterable[str]) -> Iterable[str]:
     for line in lines:
         yield from line.split()
-        yield END
+        yield END_OF_LINE
 
 
 def _index(name: str, split: str, lines: Sequence[str], places: dict[str, int]) -> np.ndarray:
