@@ -205,3 +205,13 @@ def test_shown_are_primary_rows_with_an_interval(study):
     assert "TRAJ-21.loss" in set(table.claim) and not table.claim.duplicated().any()
     first = claims.primary_rows(rows).set_index("claim").loc["TRAJ-21.loss"]
     assert table.set_index("claim").value["TRAJ-21.loss"] == np.round(first.value, 4)
+
+
+def test_deviations_of_a_kind_of_its_own_are_from_preset_paper_s_entry(monkeypatch):
+    monkeypatch.setattr("replicate.datasets.at_hand", lambda name: True)
+    study = Study("zhang2019lookahead", "cpu", {}, "auto")
+    table = study.deviations()
+    assert {"digits", "ptb", "multi30k"} <= set(table)
+    assert table.loc["tokens"].to_dict().items() >= {"paper": "0", "ptb": "40000"}.items()
+    assert table.loc["hidden", "paper"] == "1150" and table.loc["hidden", "ptb"] == "64"
+    assert "nonmonotone" not in table.index

@@ -13,11 +13,15 @@ from small_sets import assert_refused
 
 from replicate import datasets, errors, paths
 from replicate.datasets import catalogue
+from replicate.datasets.images import ImageSet
 from replicate.datasets.sharded import Sharded
 
 PACKAGE = Path(datasets.__file__).parents[1]
 PAGE = (paths.ROOT / "data" / "README.md").read_text()
 each_set = pytest.mark.parametrize("name", datasets.NAMES)
+IMAGES = [name for name in datasets.NAMES if isinstance(datasets.describe(name), ImageSet)]
+each_image_set = pytest.mark.parametrize("name", IMAGES)
+TEXTS = ["multi30k", "ptb"]
 
 TOY = """
 from replicate.datasets.files import File
@@ -91,12 +95,12 @@ def test_a_description_imports_the_module_of_its_set_and_no_large_package(name):
         "sys.modules.update(large)\n"
         "from replicate import datasets\n"
         f"dataset = datasets.describe({name!r})\n"
-        "print(dataset.name, dataset.shape, dataset.classes)\n"
+        "print(dataset.name, dataset.terms)\n"
         f"print([other for other in {others!r} if other in sys.modules])"
     )
     dataset = datasets.describe(name)
     described, imported = run(PACKAGE.parent, script).splitlines()
-    assert described == f"{name} {dataset.shape} {dataset.classes}" and imported == "[]"
+    assert described == f"{name} {dataset.terms}" and imported == "[]"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,7 @@ def test_a_misspelt_name_is_refused_without_what_loads_images():
     )
     names = ", ".join(
         ("cifar10", "cifar100", "cifar100-coarse", "digits", "imagenet", "imagenet-64")
-        + ("imagewoof-64", "tiny-imagenet-10")
+        + ("imagewoof-64", "multi30k", "ptb", "tiny-imagenet-10")
     )
     want = f"unknown data set 'cifar1O'; did you mean 'cifar10'? known: {names}\n"
     assert run(PACKAGE.parent, script) == want
@@ -160,7 +164,11 @@ def test_a_set_declares_its_module_s_name_and_pins_every_file(name):
     assert dataset.terms and dataset.origin
 
 
-@each_set
+def test_what_is_no_image_set_is_text():
+    assert sorted({*IMAGES, *TEXTS}) == [*datasets.NAMES] and not {*IMAGES} & {*TEXTS}
+
+
+@each_image_set
 def test_what_is_declared_is_what_is_loaded(name):
     dataset = datasets.describe(name)
     if not datasets.at_hand(name):
@@ -199,17 +207,19 @@ def row_of(file):
 def test_the_page_says_of_each_set_what_is_declared(name):
     dataset = datasets.describe(name)
     text = flatten(sections()[name])
-    channels, height, width = dataset.shape
-    images = dataset.train_images + dataset.test_images
-    assert f"{images} images of {height} x {width} pixels" in text
-    assert f"{dataset.classes} classes" in text and f"{dataset.test_images} of them" in text
+    if name in IMAGES:
+        channels, height, width = dataset.shape
+        images = dataset.train_images + dataset.test_images
+        assert f"{images} images of {height} x {width} pixels" in text
+        assert f"{dataset.classes} classes" in text and f"{dataset.test_images} of them" in text
     assert flatten(dataset.origin) in text and flatten(dataset.terms) in text
     assert (dataset.url or "never fetched") in text or not dataset.files
     files = (*dataset.files, *filter(None, [dataset.archive]))
     for file in files:
         assert row_of(file) in text
     assert sections()[name].count("\n| `") == len(files)
-    assert dataset.pixels_sha256 is None or f"`{dataset.pixels_sha256}`" in text
+    pixels = getattr(dataset, "pixels_sha256", None)
+    assert pixels is None or f"`{pixels}`" in text
     if isinstance(dataset, Sharded):
         assert f"data shard {name} TREE" in text  # what pins it is made with it
     else:
@@ -221,7 +231,7 @@ def test_the_page_has_no_data_set_and_no_checksum_that_is_not_declared():
     for name in datasets.NAMES:
         dataset = datasets.describe(name)
         declared |= {file.sha256 for file in (*dataset.files, *filter(None, [dataset.archive]))}
-        declared.add(dataset.pixels_sha256)
+        declared.add(getattr(dataset, "pixels_sha256", None))
         if not isinstance(dataset, Sharded):
             declared.add(dataset.checksum())
     written = set(re.findall("[0-9a-f]{64}", PAGE))

@@ -74,17 +74,28 @@ class Study:
 
     def deviations(self) -> pd.DataFrame:
         """What the settings change in the paper's: one row per field, one column per entry, empty
-        where as printed. An entry with settings of its own, which no paper has, is left out.
+        where as printed. An entry with settings of its own is held against those of preset paper,
+        and left out where that has none.
         """
-        paper = self.source.paper
-        tables = [runs.deviations(value, paper).assign(dataset=entry)
-                 for entry, value in self.settings.items() if isinstance(value, type(paper))]  # fmt: skip
+        papers = {entry: self._paper_of(entry) for entry in self.settings}
+        tables = [
+            runs.deviations(self.settings[entry], paper).assign(dataset=entry)
+            for entry, paper in papers.items()
+            if paper is not None
+        ]
         table = (
             pd.concat(tables)
             .astype(str)
             .pivot(index=["field", "paper"], columns="dataset", values="here")
         )
         return table.fillna("").reset_index(level="paper")
+
+    def _paper_of(self, entry: str):
+        """The paper's settings of an entry's kind, None if no paper has them."""
+        paper = self.source.paper
+        if isinstance(self.settings[entry], type(paper)):
+            return paper
+        return self.source.presets["paper"].get(entry)
 
     def verdicts(self) -> pd.DataFrame:
         """Every row of the claims file about a chosen experiment, judged on what has run at these

@@ -29,5 +29,6 @@ if TYPE_CHECKING:
     )
     from replicate.averaging.running import KernelAverages
     from replicate.averaging.scheduler import EquivalentLR
+    from replicate.averaging.tail import TailMean
 
 lazy.attach(__name__)

@@ -1,4 +1,4 @@
-"""Data sets: arrays whose bytes are checked, and mini-batches that any step can draw again."""
+"""Data sets: arrays and texts whose bytes are checked, and mini-batches that any step can draw again."""
 
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     )
     from replicate.datasets.held_out import HeldOut
     from replicate.datasets.images import Images
+    from replicate.datasets.pieces import PIECE_MARKS, Pieces
+    from replicate.datasets.sentences import Sentences
     from replicate.datasets.sharded import shard
+    from replicate.datasets.windows import cut_windows, fold
 
 lazy.attach(__name__)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
-    from torch.optim import LBFGS, SGD, Adam, AdamW
+    from torch.optim import LBFGS, SGD, Adafactor, Adam, AdamW
 
     from replicate.optim.extrapolation import TaylorExtrapolation
     from replicate.optim.keep_stepping import KeepStepping

@@ -70,5 +70,6 @@ if TYPE_CHECKING:
         table_of_accuracies,
         variance_by_rate,
     )
+    from replicate.plots.zhang2019lookahead_text import perplexities, translation_losses
 
 lazy.attach(__name__)

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from replicate.training.flat import Flat
     from replicate.training.gradient import GraphedGradients, cuda_graph
     from replicate.training.lanes import Lanes, lane_steps
+    from replicate.training.language import TextReader, measure_text
+    from replicate.training.lend import lend
     from replicate.training.loop import State, advance, branch, steps
+    from replicate.training.plateau import Halve, NonMonotone
     from replicate.training.surface import Surface
+    from replicate.training.translation import measure_pairs, translate, translation_steps
     from replicate.training.weights import distance, flat_weights, load_flat
 
 lazy.attach(__name__)

@@ -2,12 +2,15 @@
 
 Entries of images: "cifar10" and "cifar100" are Table 1's; "cifar10-arms" is where Lookahead is taken
 apart, robustness included, "cifar10-cycles" where its cycles are looked into, "cifar100-cycles"
-where a plane is cut through one. "digits-arms" is "digits" with more rates.
+where a plane is cut through one. "digits-arms" is "digits" with more rates. Entries of text, "ptb" and
+"multi30k", have settings of their own.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from replicate.sources.zhang2019lookahead._text_presets import TEXT, name_setting, shrink
+from replicate.sources.zhang2019lookahead._text_settings import OnText
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 PAPER = Settings()
@@ -105,8 +108,8 @@ ON_A_GPU = replace(
     PAPER, steps=11_700, precision="bfloat16", seeds=tuple(range(5)), rates=(0.03, 0.1, 0.3)
 )
 
-PRESETS: dict[str, dict[str, Settings]] = {
-    "smoke": {"digits": SMOKE, "digits-arms": SMOKE},
+PRESETS: dict[str, dict[str, Settings | OnText]] = {
+    "smoke": {"digits": SMOKE, "digits-arms": SMOKE, **TEXT["smoke"]},
     "cpu": {
         "digits": DIGITS,
         "digits-arms": DIGITS_ARMS,
@@ -120,6 +123,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             norm_batches=4,
             curve_images=1000,
         ),
+        **TEXT["cpu"],
     },
     "night": {
         "cifar10": TABLE_1_AT_NIGHT,
@@ -130,6 +134,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
             PLANES, stem="stride2", steps=3120, seeds=tuple(range(5)), curve_images=1000,
             norm_batches=4,
         ),
+        **TEXT["night"],
     },
     "gpu": {
         "cifar10": ON_A_GPU,
@@ -137,6 +142,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "cifar10-arms": replace(ON_A_GPU, alpha=0.5),
         "cifar10-cycles": replace(ON_A_GPU, alpha=0.5),
         "cifar100-cycles": replace(PLANES, steps=11_700, seeds=tuple(range(5))),
+        **TEXT["gpu"],
     },
     "paper": {
         "cifar10": PAPER,
@@ -144,6 +150,7 @@ PRESETS: dict[str, dict[str, Settings]] = {
         "cifar10-arms": replace(PAPER, alpha=0.5),
         "cifar10-cycles": replace(PAPER, alpha=0.5),
         "cifar100-cycles": PLANES,
+        **TEXT["paper"],
     },
 }  # fmt: skip
 
@@ -156,8 +163,10 @@ MODEL_NAMES = {
 OF_TABLE_1 = ("model", "stem", "batch", "momentum", "weight_decay", "steps")
 
 
-def tiny(settings: Settings) -> Settings:
+def tiny(settings: Settings | OnText) -> Settings | OnText:
     """The settings at a size at which every line runs once."""
+    if isinstance(settings, OnText):
+        return shrink(settings)
     return replace(
         settings,
         model="resnet8",
@@ -182,6 +191,8 @@ def setting(entry: str, settings: Mapping[str, object]) -> str:
     """ "the source's", or what stands in for it. settings: fields by name, as provenance keeps
     them.
     """
+    if entry in TEXT["paper"]:
+        return name_setting(entry, settings)
     images = settings["dataset"] in ("cifar10", "cifar100")
     same = images and all(settings[name] == getattr(PAPER, name) for name in OF_TABLE_1)
     if settings["dataset"] == "quadratic" or same:
