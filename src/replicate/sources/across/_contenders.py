@@ -2,8 +2,8 @@
 looked at beside them.
 
 Those that are filters are the ones of the filter view, and their pace is the filter's. Adam and the
-walks have none: the grid of their rates is SGD's times a factor that says where it lies, as in the
-comparison of warmerdam2020descent on a reader's images.
+walks have none: the grid of their rates is SGD's times a factor, set so that their lowest held-out
+losses at seed 100, which is judged nowhere, lie inside of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from replicate import averaging, optim
 from replicate.sources.across._methods import list_optimizers, show_last
 from replicate.sources.across._task import Task
 
-RATE_OF_ADAM, RATE_OF_STEPPING, RATE_OF_VAULTING = 0.01, 0.03, 0.1  # over SGD's
+RATE_OF_ADAM, RATE_OF_STEPPING, RATE_OF_VAULTING = 0.01, 0.003, 0.1  # over SGD's
 FALLING = "SGD, falling rate"
 MEANS = {"swa": averaging.swa, "ema": averaging.ema}  # name -> k -> mu, of Table 1
 AVERAGED = {"SGD": "average, {}", "momentum": "momentum, average, {}"}  # method -> its means' arms
