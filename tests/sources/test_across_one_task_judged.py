@@ -24,7 +24,7 @@ PACES = (0.1, 0.2, 0.4, 0.8)
 SMALL = tiny(TASK)
 
 
-def trials(valid, offset=lambda arm, axis: 0.0, spread=0.004, seeds=10) -> pd.DataFrame:
+def trials(valid, offset=lambda arm, axis: 0.0, spread=0.004, seeds=8) -> pd.DataFrame:
     """What `one_task` gives, where log10 of an arm's test loss is its offset, and every other column
     differs from it; valid: arm, axis, seed, pace -> held-out loss.
     """
@@ -52,19 +52,20 @@ def by_middle(arm, axis, seed, pace) -> float:
 
 
 def test_a_seeds_trial_is_the_one_of_the_other_seeds_and_of_its_own_budget():
-    best = {0: 0.1, 1: 0.2, 2: 0.4}
+    best = {0: 0.2, 1: 0.2, 2: 0.8}  # of all three together it would be 0.4 or above 0.2
 
     def valid(arm, axis, seed, pace):
         shift = 2.0 if axis == "forward passes" else 1.0
         return np.log2(pace / (best[seed] * shift)) ** 2
 
     judged = one_task.derive(trials(valid, seeds=3)).set_index(["arm", "axis", "rate", "seed"])
-    assert judged.loc["Adam", "gradients", "tuned", 1].pace == 0.2  # the middle of 0.1 and 0.4
-    assert judged.loc["Adam", "forward passes", "tuned", 1].pace == 0.4
-    assert judged.loc["Adam", "gradients", "tuned lower", 1].pace == 0.1
-    assert judged.loc["Adam", "gradients", "tuned higher", 1].pace == 0.4
-    assert judged.loc["Adam", "gradients", "tuned", 1].error == pytest.approx(0.1)
-    assert judged.loc["Adam", "gradients", "tuned", 1].log2_pace == pytest.approx(np.log2(0.2))
+    assert judged.loc["Adam", "gradients", "tuned", 2].pace == 0.2
+    assert judged.loc["Adam", "gradients", "tuned", 0].pace == 0.4  # the middle of 0.2 and 0.8
+    assert judged.loc["Adam", "forward passes", "tuned", 2].pace == 0.4
+    assert judged.loc["Adam", "gradients", "tuned lower", 2].pace == 0.1
+    assert judged.loc["Adam", "gradients", "tuned higher", 2].pace == 0.4
+    assert judged.loc["Adam", "gradients", "tuned", 2].error == pytest.approx(0.1)
+    assert judged.loc["Adam", "gradients", "tuned", 2].log2_pace == pytest.approx(np.log2(0.2))
 
 
 def test_a_trial_at_the_edge_says_so_and_has_one_neighbour():
@@ -111,7 +112,7 @@ def test_claims_hold_where_they_are_true_and_their_controls_do_not():
     rows = judge(trials(by_middle, as_claimed))
     assert len(rows) == len(CLAIMS) == 10
     assert set(rows.verdict) == {"reproduced"} and set(rows.control_verdict) == {"fails"}
-    assert set(rows.n.dropna()) <= {0, 1, 10} and rows.value["ACROSS-21"] == 0.01
+    assert set(rows.n.dropna()) <= {0, 1, 8} and rows.value["ACROSS-21"] == 0.01
 
 
 FALSE = {
