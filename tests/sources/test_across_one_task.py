@@ -16,7 +16,7 @@ from replicate import datasets, models
 from replicate.sources.across import _contenders, _racing
 from replicate.sources.across._data import Data
 from replicate.sources.across._prices import PriceList
-from replicate.sources.across._racing import AXES, END_METRICS, Race
+from replicate.sources.across._racing import RACE_AXES, RACE_METRICS, Race
 from replicate.sources.across._task import Task
 
 NORM_STREAM = 2**31  # mini-batches that nobody trains on
@@ -229,7 +229,7 @@ def agree(row: dict, loop: Loop, w, seconds: float, rel: float = 3e-4) -> None:
     assert row["seconds"] == pytest.approx(seconds), row
     assert row["seconds again"] == pytest.approx(2 * seconds)
     expected = loop.look(w)
-    for metric in END_METRICS:
+    for metric in RACE_METRICS:
         near = {"abs": 0.013} if metric.endswith("top1") else {"rel": rel}  # an image of 80
         assert row[metric] == pytest.approx(expected[metric], **near), (metric, row)
 
@@ -239,7 +239,7 @@ def test_every_budget_and_metric_is_that_of_a_loop_written_out(method):
     loop = Loop()
     notes = loop.run(method, 0.1 * PACES[method], STEPS)
     rows = {row["axis"]: row for row in race(method) if row["arm"] == method}
-    assert set(rows) == set(AXES)
+    assert set(rows) == set(RACE_AXES)
     for axis, row in rows.items():
         steps = PAID.get(method, 10) if axis == "modelled seconds" else STEPS
         assert (row["gradients"], row["checks"]) == (steps, 0)
@@ -256,7 +256,7 @@ def test_a_walk_ends_with_the_newest_step_that_a_budget_pays_for(method, pace):
     budgets = (few, 3 * few, 1.5 * few)
     costs = [(n, 3 * n + c, n + c / 4) for _, _, n, c in notes]
     for row in race(method, pace, replace(TASK, steps=few)):
-        place = AXES.index(row["axis"])
+        place = RACE_AXES.index(row["axis"])
         steps = max(i for i, cost in enumerate(costs) if cost[place] <= budgets[place] + 1e-9)
         assert row["gradients"] == steps
         assert row["checks"] == pytest.approx(notes[steps][3] / steps)
@@ -271,7 +271,7 @@ def test_means_are_those_of_the_iterates_of_their_tail(method, names):
     # of momentum's, of which 3 and 2 are averaged: 16.5 + 0.3, 17.5 + 0.2.
     price, paid, told = {"SGD": (1.5, 11, 3), "momentum": (1.75, 10, 2)}[method]
     rows = {(row["arm"], row["axis"]): row for row in race(method)}
-    for axis in AXES:
+    for axis in RACE_AXES:
         end, k = (paid, told) if axis == "modelled seconds" else (STEPS, 3)
         mean, delta = path[end - k], min(1.0, 5 / k)
         for w in path[end - k + 1 : end + 1]:
@@ -297,7 +297,7 @@ def test_a_run_that_is_lost_has_no_number_on_any_axis():
     for method in ("SGD", "KeepStepping"):
         rows = race(method, 1e30)
         assert len(rows) == (9 if method == "SGD" else 3)
-        assert all(math.isnan(row[metric]) for row in rows for metric in END_METRICS)
+        assert all(math.isnan(row[metric]) for row in rows for metric in RACE_METRICS)
 
 
 def test_newtons_steps_are_the_budget_over_a_gradient_and_two_a_column():

@@ -13,7 +13,7 @@ from replicate.app import registry
 from replicate.sources.across import _contenders, _prices, one_task
 from replicate.sources.across._data import Data
 from replicate.sources.across._prices import PriceList
-from replicate.sources.across._racing import AXES, END_METRICS, Race
+from replicate.sources.across._racing import RACE_AXES, RACE_METRICS, Race
 from replicate.sources.across._task import Task
 from replicate.sources.across.presets import PRESETS, tiny
 
@@ -31,14 +31,14 @@ def trials(valid, offset=lambda arm, axis: 0.0, spread=0.004, seeds=8) -> pd.Dat
     noise = np.random.Generator(np.random.Philox(11))
     rows = []
     for arm in _contenders.list_arms(TASK):
-        for axis in AXES:
+        for axis in RACE_AXES:
             for seed in range(seeds):
                 for i, pace in enumerate(PACES):
                     loss = 10 ** (offset(arm, axis) + spread * noise.standard_normal())
                     rows.append(
                         {"seed": seed, "method": arm, "arm": arm, "axis": axis, "pace": pace, "lr": i}
                         | {"gradients": 400, "checks": 7.0, "seconds": 3.0, "seconds again": 3.1}
-                        | {"newton_steps": 0.01, **dict.fromkeys(END_METRICS, 5.0 + seed + i)}
+                        | {"newton_steps": 0.01, **dict.fromkeys(RACE_METRICS, 5.0 + seed + i)}
                         | {"valid_loss": valid(arm, axis, seed, pace), "test_loss": loss, "top1": 0.9}
                     )  # fmt: skip
     return pd.DataFrame(rows)
@@ -72,7 +72,7 @@ def test_a_trial_at_the_edge_says_so_and_has_one_neighbour():
     judged = one_task.derive(trials(lambda arm, axis, seed, pace: -pace, seeds=3))
     assert set(judged.rate) == {"tuned", "tuned lower"} and set(judged.at_edge) == {1}
     inside = one_task.derive(trials(by_middle, seeds=3))
-    assert set(inside.at_edge) == {0} and set(inside.rate) == set(one_task.GRID_STEPS)
+    assert set(inside.at_edge) == {0} and set(inside.rate) == set(one_task.TRIAL_MOVES)
 
 
 def test_a_trial_at_which_another_seed_was_lost_is_out():
@@ -136,7 +136,9 @@ def test_nothing_is_said_of_arms_that_are_shuffled():
     losses = table.groupby(["seed", "axis", "pace"]).test_loss
     table["test_loss"] = losses.transform(lambda each: noise.permutation(each.to_numpy()))
     words = judge(table).verdict.drop("ACROSS-21")
-    assert set(words[["ACROSS-14", "ACROSS-15", "ACROSS-16", "ACROSS-18", "ACROSS-19"]]) == {"inconclusive"}  # fmt: skip
+    assert set(words[["ACROSS-14", "ACROSS-15", "ACROSS-16", "ACROSS-18", "ACROSS-19"]]) == {
+        "inconclusive"
+    }
     assert "reproduced" not in set(words)
 
 
@@ -158,7 +160,7 @@ def test_every_part_is_timed_twice_and_a_block_of_steps_is_divided(monkeypatch):
     calls = {}
 
     def clock(jobs, rounds, device, warm):
-        assert rounds == SMALL.repeats and warm == _prices.WARM
+        assert rounds == SMALL.repeats and warm == _prices.WARM_ROUNDS
         for job in jobs.values():
             job()
         calls.update(jobs)
@@ -208,7 +210,7 @@ def test_every_arm_has_as_many_trials_on_every_budget():
         for row in Race(task, data, 0, prices, method, 0.01, "cpu").run()
     ]
     assert sorted(rows) == sorted(
-        (arm, axis) for arm in _contenders.list_arms(task) for axis in AXES
+        (arm, axis) for arm in _contenders.list_arms(task) for axis in RACE_AXES
     )
 
 

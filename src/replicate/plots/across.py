@@ -24,7 +24,11 @@ CONTENDING = {  # the same of the task, on which more are trained
                  "momentum, average, ema", "SGD, falling rate", "schedule-free"),
     "others": ("SGD", "Adam", "KeepStepping", "KeepVaulting"),
 }  # fmt: skip
-BUDGETS = ("gradients", "forward passes", "modelled seconds")  # rows of panels, columns of a table
+BUDGET_NAMES = (
+    "gradients",
+    "forward passes",
+    "modelled seconds",
+)  # rows of panels, columns of a table
 SCALES = {  # axes by what is drawn
     "impulse": {"xlabel": "steps later", "ylabel": "moved, over the pace"},
     "response": {"xlabel": "frequency [radians a step]", "ylabel": "let through, over the pace"},
@@ -91,8 +95,8 @@ def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
     table: what `one_task` gives, on one data set or several, of which the last one is drawn.
     """
     drawn = table[table.dataset == table.dataset.iloc[-1]] if "dataset" in table else table
-    _, axes = grid(len(BUDGETS), len(CONTENDING), (2.5, 2.1), sharex=True, sharey=True)
-    for row, budget in zip(axes, BUDGETS, strict=True):
+    _, axes = grid(len(BUDGET_NAMES), len(CONTENDING), (2.5, 2.1), sharex=True, sharey=True)
+    for row, budget in zip(axes, BUDGET_NAMES, strict=True):
         for ax, (title, arms) in zip(row, CONTENDING.items(), strict=True):
             _draw_trials(ax, drawn[drawn.axis == budget], arms)
             ax.set(title=title if row is axes[0] else "", xscale="log", yscale="log")
@@ -128,5 +132,5 @@ def list_ends(judged: pd.DataFrame) -> pd.DataFrame:
     per_gradient = tuned[tuned.axis == "gradients"].groupby("arm")
     beside = {"error": per_gradient.error.mean(), "pace": per_gradient.pace.median(),
               "checks": per_gradient.checks.mean()}  # fmt: skip
-    wide = wide[list(BUDGETS)].assign(**beside)
+    wide = wide[list(BUDGET_NAMES)].assign(**beside)
     return wide.sort_values("gradients").rename_axis(index=None, columns=None)

@@ -19,9 +19,9 @@ from replicate.sources.across._methods import list_optimizers, show_last
 from replicate.sources.across._task import Task
 
 RATE_OF_ADAM, RATE_OF_STEPPING, RATE_OF_VAULTING = 0.01, 0.003, 0.1  # over SGD's
-FALLING = "SGD, falling rate"
-MEANS = {"swa": averaging.swa, "ema": averaging.ema}  # name -> k -> mu, of Table 1
-AVERAGED = {"SGD": "average, {}", "momentum": "momentum, average, {}"}  # method -> its means' arms
+FALLING_RATE = "SGD, falling rate"
+TAIL_MEANS = {"swa": averaging.swa, "ema": averaging.ema}  # name -> k -> mu, of Table 1
+MEAN_ARMS = {"SGD": "average, {}", "momentum": "momentum, average, {}"}  # method -> its means' arms
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def list_contenders(task: Task) -> dict[str, Contender]:
     }
     walk = {"lr": 1.0, "max_steps": task.checks}
     return contenders | {
-        FALLING: Contender(methods["SGD"].make, falls=True, update="SGD"),
+        FALLING_RATE: Contender(methods["SGD"].make, falls=True, update="SGD"),
         "schedule-free": Contender(
             lambda weights: optim.ScheduleFreeSGD(weights, lr=1.0),
             show=lambda optimizer: optimizer.mean_weights(),
@@ -68,14 +68,14 @@ def list_contenders(task: Task) -> dict[str, Contender]:
 
 def list_arms(task: Task) -> tuple[str, ...]:
     """What is judged: every method by its own weights, and the means of some."""
-    means = [arm for method in AVERAGED for arm in means_of(method).values()]
+    means = [arm for method in MEAN_ARMS for arm in means_of(method).values()]
     return (*list_contenders(task), *means)
 
 
 def means_of(method: str) -> dict[str, str]:
     """Kernel -> the arm that is the mean of this method's iterates by it; empty for most."""
-    name = AVERAGED.get(method)
-    return {} if name is None else {kernel: name.format(kernel) for kernel in MEANS}
+    name = MEAN_ARMS.get(method)
+    return {} if name is None else {kernel: name.format(kernel) for kernel in TAIL_MEANS}
 
 
 def count_tail(task: Task, steps: int) -> int:

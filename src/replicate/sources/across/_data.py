@@ -9,7 +9,7 @@ from replicate import datasets
 from replicate.sources import images as kit
 from replicate.sources.across._task import Task
 
-IMAGES_OF_NORM = 256
+NORM_IMAGES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,5 +37,5 @@ class Data:
             "test": batches.plain(images.test_x[first], images.test_y[first]),
         }
         has_norm = settings.model != "mlp"
-        norm = kit.norm_batches(batches, min(IMAGES_OF_NORM, count), settings.norm_batches)
+        norm = kit.norm_batches(batches, min(NORM_IMAGES, count), settings.norm_batches)
         return cls(images, batches, sets, norm if has_norm else [])

@@ -2,7 +2,7 @@
 
     modelled seconds = gradients t_gradient + checks t_check + updates t_update + averaged t_average
 
-updates: of a walk none, since its mini-steps are in the price of its checks; averaged: iterates that
+updates: of a walk none, since a check is timed with its mini-step; averaged: iterates that
 a mean was told. No run is timed as a whole. Every part is timed twice in turn, so that it is seen
 what the clock is worth.
 """
@@ -15,19 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from replicate import averaging, numerics, optim, training
 from replicate.sources import images as kit
-from replicate.sources.across._contenders import MEANS, Contender, list_contenders
+from replicate.sources.across._contenders import TAIL_MEANS, Contender, list_contenders
 from replicate.sources.across._data import Data
 from replicate.sources.across._task import Task
 from replicate.sources.images import MAIN
 from replicate.training.gradient import gradient_of
 
-GRADIENT, CHECK, AVERAGE = "gradient", "check", "average"  # parts, beside the update of a method
-LISTS = ("price", "price again")
-WARM = 1  # rounds that are not counted
+GRADIENT_PART, CHECK_PART, AVERAGE_PART = (
+    "gradient",
+    "check",
+    "average",
+)  # parts, beside the update of a method
+PRICE_LISTS = ("price", "price again")
+WARM_ROUNDS = 1  # rounds that are not counted
 UNMOVED = 1e-12  # a rate at which the weights stay where they are
 
 
@@ -50,28 +53,32 @@ class PriceList:
             for name, contender in list_contenders(task).items()
             if not contender.walks
         }
-        first, again = (dict(zip(table.part, table[turn], strict=True)) for turn in LISTS)
+        first, again = (dict(zip(table.part, table[turn], strict=True)) for turn in PRICE_LISTS)
         return cls(first, updates, cls(again, updates))
 
     def of(self, method: str, gradients: int, checks: int, averaged: int) -> float:
         """Modelled seconds of so many of each."""
         price = self.seconds
-        parts = gradients * price[GRADIENT] + checks * price[CHECK] + averaged * price[AVERAGE]
+        parts = (
+            gradients * price[GRADIENT_PART]
+            + checks * price[CHECK_PART]
+            + averaged * price[AVERAGE_PART]
+        )
         return parts + (gradients * price[self.updates[method]] if method in self.updates else 0.0)
 
 
 def list_prices(
     settings: Task, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    """Seconds of every part on one seed's network: columns part (GRADIENT, CHECK, AVERAGE or the
-    name of a method: its update) and LISTS, medians.
+    """Seconds of every part on one seed's network: columns part (GRADIENT_PART, CHECK_PART, AVERAGE_PART or the
+    name of a method: its update) and PRICE_LISTS, medians.
     """
     data = Data.load(settings, device)
     jobs = _list_jobs(settings, data, point["seed"], device)
-    twice = {(part, turn): job for turn in LISTS for part, (job, _) in jobs.items()}
-    seconds = numerics.clock(twice, settings.repeats, device, WARM)
+    twice = {(part, turn): job for turn in PRICE_LISTS for part, (job, _) in jobs.items()}
+    seconds = numerics.clock(twice, settings.repeats, device, WARM_ROUNDS)
     rows = [
-        {"part": part} | {turn: np.median(seconds[part, turn]) / count for turn in LISTS}
+        {"part": part} | {turn: np.median(seconds[part, turn]) / count for turn in PRICE_LISTS}
         for part, (_, count) in jobs.items()
     ]
     return pd.DataFrame(rows)
@@ -82,21 +89,16 @@ def _list_jobs(settings: Task, data: Data, seed: int, device: str) -> dict[str, 
     model = kit.network(settings, seed, data.images, device)
     gradient = gradient_of(model, data.batches)
     x, y = data.batches.batch(seed, MAIN, 0)
-    sgd = optim.SGD(model.parameters(), lr=UNMOVED)
-    told = len(LISTS) * (settings.repeats + WARM) * averaging.KernelAverages.BLOCK
-    kernels = {name: make(told) for name, make in MEANS.items()}
+    walk = optim.KeepStepping(model.parameters(), UNMOVED, max_steps=1)
+    told = len(PRICE_LISTS) * (settings.repeats + WARM_ROUNDS) * averaging.KernelAverages.BLOCK
+    kernels = {name: make(told) for name, make in TAIL_MEANS.items()}
     mean = averaging.KernelAverages(kernels, training.flat_weights(model))
 
-    @torch.no_grad()
-    def check() -> None:
-        sgd.step()
-        data.batches.loss(model(x), y).item()
-
-    gradient(seed, MAIN, 0)
+    loss = gradient(seed, MAIN, 0)
     jobs = {
-        GRADIENT: (lambda: gradient(seed, MAIN, 1), 1),
-        CHECK: (check, 1),
-        AVERAGE: (
+        GRADIENT_PART: (lambda: gradient(seed, MAIN, 1), 1),
+        CHECK_PART: (lambda: walk.step(lambda: data.batches.loss(model(x), y), loss), 1),
+        AVERAGE_PART: (
             _repeat(lambda: mean.update(training.flat_weights(model)), mean.BLOCK),
             mean.BLOCK,
         ),

@@ -15,13 +15,13 @@ from replicate.sources import images as kit
 from replicate.sources.across import _contenders, _prices
 from replicate.sources.across._data import Data
 from replicate.sources.across._prices import PriceList
-from replicate.sources.across._racing import AXES, SECONDS, Race
+from replicate.sources.across._racing import BY_SECONDS, RACE_AXES, Race
 from replicate.sources.across._task import Task
 from replicate.sources.protocol import Evidence, experiment
 
-GRID_STEPS = {"tuned": 0, "tuned lower": -1, "tuned higher": 1}  # from a chosen trial
-CHOSEN_BY = "valid_loss"
-OF_A_TRIAL = ["arm", "axis", "pace"]
+TRIAL_MOVES = {"tuned": 0, "tuned lower": -1, "tuned higher": 1}  # from a chosen trial
+TRIAL_CHOSEN_BY = "valid_loss"
+TRIAL_COLUMNS = ["arm", "axis", "pace"]
 
 
 def operations(task: Task) -> float:
@@ -36,23 +36,23 @@ def operations(task: Task) -> float:
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge, one a seed, arm, axis and GRID_STEPS: with error, 1 - top1, and `at_edge`.
+    """The rows to judge, one a seed, arm, axis and TRIAL_MOVES: with error, 1 - top1, and `at_edge`.
 
     A seed's trial is the one at which the other seeds have the lowest mean loss on held-out images
     at the end of the axis's budget; one at which any of them was lost is out.
     """
-    rows = pd.DataFrame(list(_choose(table)), columns=["seed", *OF_A_TRIAL, "rate", "at_edge"])
-    chosen = rows.merge(table, on=["seed", *OF_A_TRIAL])
+    rows = pd.DataFrame(list(_choose(table)), columns=["seed", *TRIAL_COLUMNS, "rate", "at_edge"])
+    chosen = rows.merge(table, on=["seed", *TRIAL_COLUMNS])
     return chosen.assign(error=1 - chosen.top1, log2_pace=np.log2(chosen.pace))
 
 
 @experiment(
-    fields={"arm": _contenders.list_arms, "axis": AXES, "rate": tuple(GRID_STEPS)},
+    fields={"arm": _contenders.list_arms, "axis": RACE_AXES, "rate": tuple(TRIAL_MOVES)},
     metrics=("test_loss", "train_loss", "error", "log2_pace", "gradients", "checks", "seconds",
              "seconds again", "newton_steps"),
     datasets=("digits", "cifar10"),
     needs_data=True,
-    clocked={"axis": SECONDS, "seconds": None, "seconds again": None},
+    clocked={"axis": BY_SECONDS, "seconds": None, "seconds again": None},
     operations=operations,
     derive=derive,
     night={"cifar10": Evidence(61, "all methods side by side on one task, after equal trials")},
@@ -95,7 +95,9 @@ def run_trials(
 def _choose(table: pd.DataFrame) -> Iterator[tuple]:
     """(seed, arm, axis, pace, rate, at_edge) of each seed's trial and its neighbours on the grid."""
     for (arm, axis), trials in table.groupby(["arm", "axis"], sort=False):
-        losses = trials.pivot(index="seed", columns="pace", values=CHOSEN_BY).sort_index(axis=1)
+        losses = trials.pivot(index="seed", columns="pace", values=TRIAL_CHOSEN_BY).sort_index(
+            axis=1
+        )
         paces = list(losses.columns)
         for seed in losses.index:
             means = losses.drop(index=seed).mean(axis=0, skipna=False).to_numpy()
@@ -103,6 +105,6 @@ def _choose(table: pd.DataFrame) -> Iterator[tuple]:
                 continue
             place = int(np.nanargmin(means))
             at_edge = int(place in (0, len(paces) - 1))
-            for rate, step in GRID_STEPS.items():
+            for rate, step in TRIAL_MOVES.items():
                 if 0 <= place + step < len(paces):
                     yield seed, arm, axis, paces[place + step], rate, at_edge

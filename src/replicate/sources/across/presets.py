@@ -12,8 +12,8 @@ from replicate.sources.protocol import THE_SOURCES
 PAPER = Settings()
 ALGEBRA = {"quadratic": PAPER}
 
-DIGITS = Task()
-PICTURES = Task(
+DIGITS_TASK = Task()
+CIFAR_TASK = Task(
     dataset="cifar10", model="resnet8", width=16, stem="stride2", precision="bfloat16", pad=4, flip=True,
     pixel_noise=0.0, label_noise=0.0, steps=1000, checks=10, seeds=tuple(range(6)), paces=(0.05, 0.1, 0.2, 0.4, 0.8),
 )  # fmt: skip
@@ -30,9 +30,9 @@ def tiny(settings: Settings | Task) -> Settings | Task:
 
 
 PRESETS: dict[str, dict[str, Settings | Task]] = {
-    "smoke": ALGEBRA | {"digits": tiny(DIGITS)},
-    "cpu": ALGEBRA | {"digits": DIGITS},
-    "night": ALGEBRA | {"cifar10": PICTURES},
+    "smoke": ALGEBRA | {"digits": tiny(DIGITS_TASK)},
+    "cpu": ALGEBRA | {"digits": DIGITS_TASK},
+    "night": ALGEBRA | {"cifar10": CIFAR_TASK},
     "gpu": dict(ALGEBRA),
     "paper": dict(ALGEBRA),
 }
