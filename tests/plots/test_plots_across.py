@@ -74,6 +74,8 @@ def trials():
 def test_every_arm_of_the_task_is_drawn_by_its_means(trials):
     axes = plots.ends_by_pace(trials)
     assert axes.shape == (3, len(CONTENDING))
+    assert [ax.get_title() for ax in axes[0]] == list(CONTENDING)
+    assert [bool(ax.get_xlabel()) for ax in axes[:, 0]] == [False, False, True]
     drawn = set().union(*CONTENDING.values())
     assert drawn == set(ARMS) | {"SGD"}
     for row, times in zip(axes, (1.0, 2.0, 3.0), strict=True):

@@ -99,8 +99,10 @@ def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
     for row, budget in zip(axes, BUDGET_NAMES, strict=True):
         for ax, (title, arms) in zip(row, CONTENDING.items(), strict=True):
             _draw_trials(ax, drawn[drawn.axis == budget], arms)
-            ax.set(title=title if row is axes[0] else "", xscale="log", yscale="log")
-            if row is axes[-1]:
+            ax.set(xscale="log", yscale="log")
+            if budget == BUDGET_NAMES[0]:
+                ax.set_title(title)
+            if budget == BUDGET_NAMES[-1]:
                 ax.set_xlabel("pace [rate of SGD]")
         row[0].set_ylabel(f"test loss [nats],\nequal {budget}")
     for ax in axes[0]:
