@@ -1,10 +1,13 @@
-"""What is drawn of filters is what stands in the table."""
+"""What is drawn of filters and of one task is what stands in the table."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from replicate import plots
-from replicate.plots.across import FAMILIES
+from replicate.plots.across import CONTENDING, FAMILIES
+from replicate.sources.across._contenders import list_arms
+from replicate.sources.across._task import Task
 from replicate.sources.across.settings import Settings
 from replicate.sources.protocol import Source
 
@@ -49,3 +52,47 @@ def test_edges_stand_in_the_order_of_the_methods(table):
 
 def test_nothing_is_drawn_of_an_empty_table(table):
     assert plots.filter_views(table.iloc[:0]).texts[0].get_text() == "nothing recorded yet"
+
+
+ARMS = list_arms(Task())
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """Losses of 5 seeds that are 1 + a tenth of the arm's place, times the pace; none of Adam at 2."""
+    rows = [
+        {"arm": arm, "axis": axis, "seed": seed, "pace": pace, "test_loss": loss, "error": 0.5}
+        for axis, times in (("modelled seconds", 3.0), ("gradients", 1.0), ("forward passes", 2.0))
+        for place, arm in enumerate(ARMS)
+        for seed in range(5)
+        for pace in (0.5, 1.0, 2.0)
+        for loss in [np.nan if (arm, pace, seed) == ("Adam", 2.0, 3) else times * pace * (1 + place / 10) + seed - 2]
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_every_arm_of_the_task_is_drawn_by_its_means(trials):
+    axes = plots.ends_by_pace(trials)
+    assert axes.shape == (3, len(CONTENDING))
+    assert [ax.get_title() for ax in axes[0]] == list(CONTENDING)
+    assert [bool(ax.get_xlabel()) for ax in axes[:, 0]] == [False, False, True]
+    drawn = set().union(*CONTENDING.values())
+    assert drawn == set(ARMS) | {"SGD"}
+    for row, times in zip(axes, (1.0, 2.0, 3.0), strict=True):
+        for ax, arms in zip(row, CONTENDING.values(), strict=True):
+            for line, arm in zip(ax.lines, arms, strict=True):
+                paces = np.array([0.5, 1.0] if arm == "Adam" else [0.5, 1.0, 2.0])
+                assert line.get_xdata() == pytest.approx(paces)
+                assert line.get_ydata() == pytest.approx(times * paces * (1 + ARMS.index(arm) / 10))
+
+
+def test_the_table_has_the_tuned_means_lowest_first(trials):
+    judged = trials.dropna().assign(
+        rate=lambda rows: np.where(rows.pace == 1.0, "tuned", "tuned lower"), checks=7.0
+    )
+    shown = plots.list_ends(judged.sample(frac=1, random_state=1))
+    assert list(shown.index) == list(ARMS)
+    assert shown.loc[
+        "momentum", ["gradients", "forward passes", "modelled seconds"]
+    ].tolist() == pytest.approx([1.1, 2.2, 3.3])
+    assert shown.loc["momentum", ["error", "pace", "checks"]].tolist() == [0.5, 1.0, 7.0]

@@ -1,4 +1,4 @@
-"""Every method as a filter on past gradients, side by side."""
+"""Every method as a filter on past gradients, and all of them on one task, side by side."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, unless_empty
+from replicate.plots.style import grid, interval, unless_empty
 
 FAMILIES = {  # title of a panel -> methods in it; SGD is in all
     "momentum": ("SGD", "momentum", "Nesterov"),
@@ -16,6 +16,19 @@ FAMILIES = {  # title of a panel -> methods in it; SGD is in all
                   "Lookahead, momentum, interpolate"),
     "averages": ("SGD", "average, swa", "average, two-point", "average, ema", "running mean"),
 }  # fmt: skip
+CONTENDING = {  # the same of the task, on which more are trained
+    "momentum": FAMILIES["momentum"],
+    "extrapolation": FAMILIES["extrapolation"],
+    "Lookahead": FAMILIES["Lookahead"],
+    "averages": ("SGD", "average, swa", "average, ema", "momentum, average, swa",
+                 "momentum, average, ema", "SGD, falling rate", "schedule-free"),
+    "others": ("SGD", "Adam", "KeepStepping", "KeepVaulting"),
+}  # fmt: skip
+BUDGET_NAMES = (
+    "gradients",
+    "forward passes",
+    "modelled seconds",
+)  # rows of panels, columns of a table
 SCALES = {  # axes by what is drawn
     "impulse": {"xlabel": "steps later", "ylabel": "moved, over the pace"},
     "response": {"xlabel": "frequency [radians a step]", "ylabel": "let through, over the pace"},
@@ -72,3 +85,54 @@ def list_edges(table: pd.DataFrame) -> pd.DataFrame:
     return (
         wide.rename_axis(index=None, columns=None)[["pace", "lag", "edge", "fastest"]].round(6) + 0
     )
+
+
+@unless_empty
+def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
+    """Test loss at the end of each budget by pace, a row a budget, a column a family of methods: the
+    trials of which one is chosen. SGD is the thin black line; bars are intervals over seeds.
+
+    table: what `one_task` gives, on one data set or several, of which the last one is drawn.
+    """
+    drawn = table[table.dataset == table.dataset.iloc[-1]] if "dataset" in table else table
+    _, axes = grid(len(BUDGET_NAMES), len(CONTENDING), (2.5, 2.1), sharex=True, sharey=True)
+    for row, budget in zip(axes, BUDGET_NAMES, strict=True):
+        for ax, (title, arms) in zip(row, CONTENDING.items(), strict=True):
+            _draw_trials(ax, drawn[drawn.axis == budget], arms)
+            ax.set(xscale="log", yscale="log")
+            if budget == BUDGET_NAMES[0]:
+                ax.set_title(title)
+            if budget == BUDGET_NAMES[-1]:
+                ax.set_xlabel("pace [rate of SGD]")
+        row[0].set_ylabel(f"test loss [nats],\nequal {budget}")
+    for ax in axes[0]:
+        ax.legend(fontsize="xx-small", frameon=False)
+    return axes
+
+
+def _draw_trials(ax, drawn: pd.DataFrame, arms: Sequence[str]) -> None:
+    """Mean over seeds and its interval by pace; a trial that a seed lost is left out."""
+    colours = ["k", *sns.color_palette("colorblind", len(arms) - 1)]
+    for arm, colour in zip(arms, colours, strict=True):
+        losses = drawn[drawn.arm == arm].pivot(index="seed", columns="pace", values="test_loss")
+        losses = losses.dropna(axis="columns")
+        means = losses.mean()
+        ends = np.array([interval(losses[pace]) for pace in losses]).reshape(-1, 2)
+        width = 0.8 if arm == "SGD" else 1.4
+        ax.plot(means.index, means, color=colour, label=arm, linewidth=width)
+        ax.fill_between(means.index, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, linewidth=0)
+
+
+def list_ends(judged: pd.DataFrame) -> pd.DataFrame:
+    """Mean test loss over seeds of every arm at its tuned trials, a column a budget, lowest per
+    gradient first; beside it test error, median pace and checks a gradient at equal gradients.
+
+    judged: the table of `one_task` after `derive`.
+    """
+    tuned = judged[judged.rate == "tuned"]
+    wide = tuned.pivot_table(index="arm", columns="axis", values="test_loss", sort=False)
+    per_gradient = tuned[tuned.axis == "gradients"].groupby("arm")
+    beside = {"error": per_gradient.error.mean(), "pace": per_gradient.pace.median(),
+              "checks": per_gradient.checks.mean()}  # fmt: skip
+    wide = wide[list(BUDGET_NAMES)].assign(**beside)
+    return wide.sort_values("gradients").rename_axis(index=None, columns=None)

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from replicate import averaging, optim
 from replicate.optim.stencils import step_coefficients
 from replicate.problems import filters
+from replicate.sources.across._task import Task
 from replicate.sources.across.settings import Settings
+
+
+def show_last(optimizer) -> AbstractContextManager:
+    """The weights that the model has."""
+    return nullcontext()
+
+
+def show_slow(optimizer) -> AbstractContextManager:
+    """The slow weights in the model's place."""
+    return optimizer.slow_weights()
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A filter, and what makes its optimizer from parameters; None: an average beside SGD, whose
-    weights no gradient is taken at.
+    """A filter, and what makes its optimizer, at rate 1, from parameters; None: an average beside
+    SGD, whose weights no gradient is taken at. show: what puts the weights that it is judged by on
+    a task into the model.
     """
 
     filter: filters.Filter
     make: Callable | None = None
+    show: Callable[[object], AbstractContextManager] = show_last
 
 
 def list_methods(settings: Settings) -> dict[str, Method]:
     """Every method by its name in tables, plain SGD first."""
-    return _list_optimizers(settings) | _list_averages(settings)
+    return list_optimizers(settings) | _list_averages(settings)
 
 
-def _list_optimizers(settings: Settings) -> dict[str, Method]:
+def list_optimizers(settings: Settings | Task) -> dict[str, Method]:
+    """The methods that have an optimizer, plain SGD first."""
     beta = settings.beta
     s = settings.s
     k = settings.k
@@ -42,9 +57,13 @@ def _list_optimizers(settings: Settings) -> dict[str, Method]:
         )
     for kept in filters.KEPT_STATES:
         methods[f"Lookahead, momentum, {kept}"] = Method(
-            filters.lookahead(k, alpha, beta, kept), _lookahead(k, alpha, kept, momentum=beta)
+            filters.lookahead(k, alpha, beta, kept),
+            _lookahead(k, alpha, kept, momentum=beta),
+            show_slow,
         )
-    methods["Lookahead"] = Method(filters.lookahead(k, alpha), _lookahead(k, alpha, "maintain"))
+    methods["Lookahead"] = Method(
+        filters.lookahead(k, alpha), _lookahead(k, alpha, "maintain"), show_slow
+    )
     return methods
 
 
