@@ -215,7 +215,7 @@ def readme(
     """Render the answers of README.md, with figures and counts, from data/results/."""
     _need_checkout("readme")
     from replicate import claims
-    from replicate.app import answer_figures, readme, registry, verdicts
+    from replicate.app import advice, answer_figures, readme, registry, verdicts
 
     if not check:
         for source in registry.sources():
@@ -223,14 +223,18 @@ def readme(
                 verdicts.write_recorded(source, preset)
             answer_figures.write(source)
     path = paths.ROOT / "README.md"
-    old = path.read_text()
-    new = readme.render(old)
-    if check and (new != old or not all(map(answer_figures.is_current, registry.sources()))):
+    made = {path: readme.render(path.read_text()), advice.page(): advice.render()}
+    stale = [each for each, text in made.items() if not each.exists() or each.read_text() != text]
+    if check and stale:
         raise BadParameter(
-            "README.md does not show what data/results/ holds; run make readme and commit it"
+            f"{stale[0].name} does not show what data/results/ holds; run make readme and commit it"
         )
-    if new != old:
-        paths.write_atomic(path, new.encode())
+    if check and not all(map(answer_figures.is_current, registry.sources())):
+        raise BadParameter(
+            "docs/figures/ does not show what data/results/ holds; run make readme and commit it"
+        )
+    for each in stale:
+        paths.write_atomic(each, made[each].encode())
 
 
 @app.command("report")
