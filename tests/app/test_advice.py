@@ -12,7 +12,7 @@ from replicate.errors import BadData
 @pytest.fixture(scope="module")
 def rows() -> dict:
     """Claim -> its recorded primary row, read from the files beside the code under test."""
-    tables = [verdicts.read_recorded(source, advice.PRESET) for source in registry.sources()]
+    tables = [verdicts.read_recorded(source, advice.RECORDED_AT) for source in registry.sources()]
     return {
         row.claim: row
         for table in tables

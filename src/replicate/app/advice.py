@@ -14,7 +14,7 @@ import pandas as pd
 from replicate import claims, paths
 from replicate.app import answers, registry, verdicts
 
-PRESET = "cpu"  # the largest that every source has on record
+RECORDED_AT = "cpu"  # the largest that every source has on record
 SENTENCES = "which.md"
 
 
@@ -28,7 +28,7 @@ def render() -> str:
 
     Raises BadData if a sentence rests on a verdict that the records do not show.
     """
-    recorded = [verdicts.read_recorded(source, PRESET) for source in registry.sources()]
+    recorded = [verdicts.read_recorded(source, RECORDED_AT) for source in registry.sources()]
     rows = pd.concat([table for table in recorded if not table.empty], ignore_index=True)
     text = (paths.ANSWERS / SENTENCES).read_text(encoding="utf-8")
     named = "\n".join(_name_claims(text.splitlines()))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import claims, paths
-from replicate.app import readme, registry, verdicts
+from replicate.app import api, readme, registry, verdicts
 from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import Source
@@ -22,7 +22,9 @@ PAGE_COLUMNS = ("claim", "verdict", "value", "band", "statement", "reason", "con
 STATIC = Path(__file__).resolve().parent / "static"
 OPTIONS = {
     "project": "replicate",
-    "extensions": ["myst_nb", "replicate.app.site"],
+    "extensions": ["myst_nb", api.EXTENSION, "replicate.app.site"],
+    "autoclass_content": "both",  # what making one raises stands at __init__
+    "autodoc_preserve_defaults": True,
     "html_theme": "pydata_sphinx_theme",
     "html_theme_options": {
         "secondary_sidebar_items": [],
@@ -99,6 +101,8 @@ def write_pages(folder: Path) -> None:
     for page in sorted((folder / "docs").glob("*.md")):
         page.write_text(OUTSIDE_DOCS.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
         entries.append(f"docs/{page.stem}")
+    (folder / "api.md").write_text(api.page(), encoding="utf-8")
+    entries.append("api")
     toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
     answers = readme.tables().replace("](notebooks/", "](")
     start = f"# replicate\n\n{toc}\n\n{answers}\n\n[How to read a verdict](docs/verdicts.md)\n"
@@ -174,6 +178,7 @@ def _text(row, column: str) -> str:
 
 def setup(app) -> dict:
     """What Sphinx calls: formulas are drawn here, because MathJax would be fetched from a server."""
+    api.connect(app)
     app.add_html_math_renderer("drawn", (_visit_math, None), (_visit_math, None))
     return {"parallel_read_safe": True}
 
