@@ -242,7 +242,7 @@ def write_report() -> None:
     """Build the static report from the executed notebooks in build/."""
     from replicate.app import site
 
-    typer.echo(f"report: {site.build()}")
+    typer.echo(f"report: {site.build(lambda page: typer.echo(page, err=True))}")
 
 
 @app.command()
