@@ -11,6 +11,9 @@ from replicate.app import interval_picture, verdicts
 from replicate.claims import Claim
 from replicate.sources.protocol import Source
 
+UNTESTED = "not tested"
+BY_BADNESS = (UNTESTED, "confirmed", "reproduced", "inconclusive", "not confirmed", "contradicted")
+
 
 def cards(
     source: Source,
@@ -33,14 +36,28 @@ def cards(
 
 
 def best_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
-    """Claim -> its primary row at the largest preset that tested it, else at the largest that names it."""
+    """Claim -> its row at the largest preset that tested it, else at the largest that names it; of several exact cases
+    the worst.
+    """
     found: dict[str, object] = {}
-    for preset in claims.PRESETS:
-        if preset in tables:
-            for row in claims.primary_rows(tables[preset]).itertuples():
-                if row.claim not in found or row.verdict != "not tested":
-                    found[row.claim] = row
+    for preset in (each for each in claims.PRESETS if each in tables):
+        table = tables[preset]
+        shown = table[(table.role == "primary") | (table.verdict == UNTESTED)]
+        worst: dict[str, object] = {}
+        for row in shown.itertuples(name="Row"):
+            if row.claim not in worst or _badness(row) > _badness(worst[row.claim]):
+                worst[row.claim] = row
+        found |= {
+            claim: row
+            for claim, row in worst.items()
+            if claim not in found or row.verdict != UNTESTED
+        }
     return found
+
+
+def _badness(row) -> int:
+    """How much a case weighs beside others of its claim; a case that was not tested weighs least."""
+    return BY_BADNESS.index(row.verdict)
 
 
 def _family(
@@ -60,7 +77,7 @@ def _family(
 
 
 def _card(source: Source, claim: Claim, row, places: Mapping[str, str]) -> str:
-    verdict = "not tested" if row is None else row.verdict
+    verdict = UNTESTED if row is None else row.verdict
     value = "" if row is None or pd.isna(row.value) else f" {html.escape(verdicts.number(row))}"
     head = f"<code>{claim.id}</code> <strong>{html.escape(verdict)}</strong>{value}: {html.escape(claim.statement)}"
     parts = [f"<blockquote>{html.escape(claim.quote)}</blockquote>"] if claim.quote else []

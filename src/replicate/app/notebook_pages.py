@@ -10,7 +10,7 @@ from typing import NamedTuple
 EXPERIMENT = re.compile(r'\b(?:run|read_recorded)\("(\w+)"\)')
 TITLE = re.compile(r"^## (.*)$", re.MULTILINE)
 SEEN = re.compile(r"\*\*What to see:\*\*(.*?)(?:\n\n|\Z)", re.DOTALL)
-FENCES_OF_TEXT = re.compile(r"\$|\*\*|`")
+MARKUP = re.compile(r"[$*`]")
 
 
 class Figure(NamedTuple):
@@ -40,7 +40,7 @@ class Section(NamedTuple):
         """What one sees in the section's figures: its title, and what it says is to be seen."""
         title, seen = TITLE.search(self.text["source"]), SEEN.search(self.text["source"])
         said = f"{title[1]}: {seen[1].strip()}" if seen else title[1]
-        return " ".join(FENCES_OF_TEXT.sub("", said).split())
+        return " ".join(MARKUP.sub("", said).split())
 
 
 class Notebook:

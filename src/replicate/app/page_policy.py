@@ -15,8 +15,8 @@ RULES = (
 
 
 def seal(folder: Path) -> None:
-    """Write the policy into every page below `folder`."""
-    for page in folder.rglob("*.html"):
+    """Write the policy into every page below `folder`; the theme's own files in `_static` are none."""
+    for page in set(folder.rglob("*.html")) - set((folder / "_static").rglob("*")):
         page.write_text(with_policy(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

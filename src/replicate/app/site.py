@@ -70,6 +70,7 @@ OPTIONS = {
     "html_math_renderer": "mathml",
     "html_show_sourcelink": False,
     "html_copy_source": False,
+    "html_domain_indices": False,
     "myst_enable_extensions": ["dollarmath"],
     "nb_execution_mode": "off",
     "nb_ipywidgets_js": {},  # would be fetched from a server
@@ -171,7 +172,7 @@ def _read_tables(source: Source) -> dict[str, pd.DataFrame]:
 def claims_page(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
     """The primary row of every claim of every source, at the largest preset that tested it."""
     rows = [row for judged in tables.values() for row in claim_cards.best_rows(judged).values()]
-    table = pd.DataFrame(rows).drop(columns="Index")
+    table = pd.DataFrame([row._asdict() for row in rows])
     return f"# All claims\n\nOne row a claim, of all sources; its name leads to quote, band and control.\n\n{html_table(table, ALL_COLUMNS)}\n"
 
 
