@@ -47,10 +47,11 @@ def best_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
         for row in shown.itertuples(name="Row"):
             if row.claim not in worst or _badness(row) > _badness(worst[row.claim]):
                 worst[row.claim] = row
+        tested = {claim for claim, row in found.items() if row.verdict != UNTESTED}
         found |= {
             claim: row
             for claim, row in worst.items()
-            if claim not in found or row.verdict != UNTESTED
+            if claim not in tested or row.verdict != UNTESTED
         }
     return found
 
