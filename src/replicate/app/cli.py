@@ -131,9 +131,17 @@ def replicate(
         for path in executed:
             shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
             typer.echo(f"{path.stem}: {shown}", err=True)
+    import pandas as pd
+
+    from replicate.app import verdicts as rows
+
+    judged = []
     for name in sources:
-        verdicts(name, preset=preset or "cpu", assignments=assignments)
-    typer.echo(f"\ndone in {elapsed():.0f} s")
+        settings = overrides.overridden(registry.source(name), preset or "cpu", changes)
+        judged.append(rows.of_runs(registry.source(name), settings, preset or "cpu"))
+        typer.echo(_plain(judged[-1]))
+    typer.echo(f"\n{rows.closing(pd.concat(judged, ignore_index=True), preset or 'cpu')}")
+    typer.echo(f"done in {elapsed():.0f} s")
     if preset is None:
         _gpu_evidence_or_how(device)
 
