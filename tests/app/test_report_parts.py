@@ -61,8 +61,10 @@ def test_places_in_the_picture_are_in_proportion_to_the_numbers():
 def test_an_open_band_reaches_the_edge_and_a_far_control_does_not_squeeze_the_rest():
     near = places(interval_picture.draw(row(at_most=float("inf"), control_value=float("nan"))))
     far = places(interval_picture.draw(row(at_most=float("inf"), control_value=1e9)))
-    assert near["band"][1] == interval_picture.WIDTH - 2 and near["control"] == ()
-    assert far["interval"] == near["interval"] and far["control"] == (interval_picture.WIDTH - 2,)
+    assert near["band"][1] == interval_picture.PICTURE_WIDTH - 2 and near["control"] == ()
+    assert far["interval"] == near["interval"] and far["control"] == (
+        interval_picture.PICTURE_WIDTH - 2,
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 3e-16, -7.0, 1e12])
@@ -94,11 +96,11 @@ def test_a_card_shows_the_largest_preset_that_tested_the_claim():
     small = blank.assign(verdict="reproduced", value=1.0, low=1.0, high=1.0, preset="smoke")
     large = blank.assign(verdict="contradicted", value=2.0, low=2.0, high=2.0, preset="cpu")
     tables = {"smoke": small, "cpu": large, "gpu": blank.assign(preset="gpu")}
-    assert claim_cards.best_rows(tables)["A-1"].preset == "cpu"
-    page = claim_cards.cards(registry.source("across"), [made], tables, {})
+    assert claim_cards.pick_rows(tables)["A-1"].preset == "cpu"
+    page = claim_cards.write_cards(registry.source("across"), [made], tables, {})
     assert '<details class="claim" id="A-1" data-verdict="contradicted">' in page
     assert (
-        claim_cards.best_rows({"smoke": blank, "cpu": blank.assign(preset="cpu")})["A-1"].preset
+        claim_cards.pick_rows({"smoke": blank, "cpu": blank.assign(preset="cpu")})["A-1"].preset
         == "cpu"
     )
 
@@ -107,7 +109,9 @@ def test_the_command_of_a_card_is_one_that_the_command_line_takes():
     source = registry.source("across")
     claim = next(each for each in registry.claims_of(source) if each.experiments)
     tables = {"cpu": claims.judge(source.name, [claim], [], "cpu")}
-    page = claim_cards.cards(source, [claim], tables, {name: f"x.html#{name}" for name in source})
+    page = claim_cards.write_cards(
+        source, [claim], tables, {name: f"x.html#{name}" for name in source}
+    )
     (command,) = re.findall(r"python -m replicate run (.*?)\n", page)
     name, *experiments, flag, preset = command.split()
     assert name == source.name and set(experiments) == set(claim.experiments)

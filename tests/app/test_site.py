@@ -130,7 +130,7 @@ def test_what_a_file_says_is_text_never_markup():
     ):
         page = site.html_table(table.assign(**{column: text}))
         assert "<script" not in page and page.count("&lt;script&gt;") >= 2, column
-        page = claim_cards.cards(
+        page = claim_cards.write_cards(
             source, [hostile], {"smoke": table.assign(**{column: text, "claim": "A-1"})}, {}
         )
         assert "<script" not in page and page.count("&lt;script&gt;") >= 3, column

@@ -9,18 +9,18 @@ import itertools
 import re
 from collections.abc import Iterator
 
-PACKAGES = {
+SHOWN_PACKAGES = {
     "replicate.optim": "Optimizers",
     "replicate.averaging": "Averages and the schedules that equal them",
     "replicate.training": "Training, and going on",
 }
-EXTENSION = "sphinx.ext.autodoc"
-MARKUP = re.compile(r"([\\*_|<>])")
-CODE = re.compile(r"(`+[^`]+`+)")
+AUTODOC = "sphinx.ext.autodoc"
+RST_MARKUP = re.compile(r"([\\*_|<>])")
+BACKQUOTED = re.compile(r"(`+[^`]+`+)")
 
 
 def page() -> str:
-    """The page as Markdown: `compare`, then every public name of PACKAGES, in order of the alphabet."""
+    """The page as Markdown: `compare`, then every public name of SHOWN_PACKAGES, in order of the alphabet."""
     start = "The names that README and the pages beside it use, with their docstrings."
     parts = [
         "# The library, name by name",
@@ -28,7 +28,7 @@ def page() -> str:
         "## replicate",
         _directive("function", "replicate.compare"),
     ]
-    for package, title in PACKAGES.items():
+    for package, title in SHOWN_PACKAGES.items():
         module = importlib.import_module(package)
         values = {name: getattr(module, name) for name in module.__all__}
         ours = {
@@ -71,9 +71,9 @@ def _prose(paragraph: list[str]) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """Text in which only what stands between backquotes is markup."""
-    pieces = CODE.split(text)
+    pieces = BACKQUOTED.split(text)
     return "".join(
-        f"``{piece.strip('`')}``\\ " if i % 2 else MARKUP.sub(r"\\\1", piece)
+        f"``{piece.strip('`')}``\\ " if i % 2 else RST_MARKUP.sub(r"\\\1", piece)
         for i, piece in enumerate(pieces)
     )
 

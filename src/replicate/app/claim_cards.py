@@ -11,11 +11,11 @@ from replicate.app import interval_picture, verdicts
 from replicate.claims import Claim
 from replicate.sources.protocol import Source
 
-UNTESTED = "not tested"
-BY_BADNESS = (UNTESTED, "confirmed", "reproduced", "inconclusive", "not confirmed", "contradicted")
+LEFT_OUT = "not tested"
+BY_BADNESS = (LEFT_OUT, "confirmed", "reproduced", "inconclusive", "not confirmed", "contradicted")
 
 
-def cards(
+def write_cards(
     source: Source,
     claim_list: Sequence[Claim],
     tables: Mapping[str, pd.DataFrame],
@@ -26,7 +26,7 @@ def cards(
     tables: preset -> all rows judged there; a card shows the largest preset that tested the claim.
     places: experiment -> link to where its figure stands.
     """
-    shown = best_rows(tables)
+    shown = pick_rows(tables)
     families: dict[str, list[Claim]] = {}
     for claim in claim_list:
         families.setdefault(claim.family or "ungrouped", []).append(claim)
@@ -35,25 +35,25 @@ def cards(
     )
 
 
-def best_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
+def pick_rows(tables: Mapping[str, pd.DataFrame]) -> dict[str, object]:
     """Claim -> its row at the largest preset that tested it, else at the largest that names it; of several exact cases
     the worst.
     """
-    found: dict[str, object] = {}
+    picked: dict[str, object] = {}
     for preset in (each for each in claims.PRESETS if each in tables):
         table = tables[preset]
-        shown = table[(table.role == "primary") | (table.verdict == UNTESTED)]
+        shown = table[(table.role == "primary") | (table.verdict == LEFT_OUT)]
         worst: dict[str, object] = {}
         for row in shown.itertuples(name="Row"):
             if row.claim not in worst or _badness(row) > _badness(worst[row.claim]):
                 worst[row.claim] = row
-        tested = {claim for claim, row in found.items() if row.verdict != UNTESTED}
-        found |= {
+        tested = {claim for claim, row in picked.items() if row.verdict != LEFT_OUT}
+        picked |= {
             claim: row
             for claim, row in worst.items()
-            if claim not in tested or row.verdict != UNTESTED
+            if claim not in tested or row.verdict != LEFT_OUT
         }
-    return found
+    return picked
 
 
 def _badness(row) -> int:
@@ -78,7 +78,7 @@ def _family(
 
 
 def _card(source: Source, claim: Claim, row, places: Mapping[str, str]) -> str:
-    verdict = UNTESTED if row is None else row.verdict
+    verdict = LEFT_OUT if row is None else row.verdict
     value = "" if row is None or pd.isna(row.value) else f" {html.escape(verdicts.number(row))}"
     head = f"<code>{claim.id}</code> <strong>{html.escape(verdict)}</strong>{value}: {html.escape(claim.statement)}"
     parts = [f"<blockquote>{html.escape(claim.quote)}</blockquote>"] if claim.quote else []

@@ -3,10 +3,10 @@
 import html
 import math
 
-WIDTH, HEIGHT = 320, 46  # units of the picture; a phone shows 360 of them
-EDGE = 14  # left and right of the scale, where what lies beyond it is an arrow
-AXIS = 22  # height of the line on which value and band lie
-BEYOND = (
+PICTURE_WIDTH, PICTURE_HEIGHT = 320, 46  # units of the picture; a phone shows 360 of them
+PICTURE_EDGE = 14  # left and right of the scale, where what lies beyond it is an arrow
+AXIS_HEIGHT = 22  # height of the line on which value and band lie
+FAR_SPANS = (
     3.0  # how many spans of value, interval and band a control may lie away before it is an arrow
 )
 
@@ -19,17 +19,17 @@ def draw(row) -> str:
     low, high = (row.low, row.high) if row.low <= row.high else (row.value, row.value)
     parts = [
         _box(place(row.at_least), place(row.at_most)),
-        f'<line class="whole" x1="{EDGE}" y1="{AXIS}" x2="{WIDTH - EDGE}" y2="{AXIS}"/>',
-        f'<line class="interval" x1="{place(low)}" y1="{AXIS}" x2="{place(high)}" y2="{AXIS}"/>',
-        f'<circle cx="{place(row.value)}" cy="{AXIS}" r="4"/>',
+        f'<line class="whole" x1="{PICTURE_EDGE}" y1="{AXIS_HEIGHT}" x2="{PICTURE_WIDTH - PICTURE_EDGE}" y2="{AXIS_HEIGHT}"/>',
+        f'<line class="interval" x1="{place(low)}" y1="{AXIS_HEIGHT}" x2="{place(high)}" y2="{AXIS_HEIGHT}"/>',
+        f'<circle cx="{place(row.value)}" cy="{AXIS_HEIGHT}" r="4"/>',
     ]
     if math.isfinite(row.control_value):
         x = place(row.control_value)
-        parts.append(f'<path class="control" d="M{x - 5} {AXIS}l5 -6 5 6 -5 6z"/>')
+        parts.append(f'<path class="control" d="M{x - 5} {AXIS_HEIGHT}l5 -6 5 6 -5 6z"/>')
     parts += _numbers(row, place)
     said = html.escape(describe(row))
     return (
-        f'<svg class="interval" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{said}">'
+        f'<svg class="interval" viewBox="0 0 {PICTURE_WIDTH} {PICTURE_HEIGHT}" role="img" aria-label="{said}">'
         f"<title>{said}</title>{''.join(parts)}</svg>"
     )
 
@@ -62,7 +62,7 @@ def _scale(row):
     control = row.control_value
     if (
         math.isfinite(control)
-        and min(numbers) - BEYOND * span <= control <= max(numbers) + BEYOND * span
+        and min(numbers) - FAR_SPANS * span <= control <= max(numbers) + FAR_SPANS * span
     ):
         numbers.append(control)
     start, end = min(numbers), max(numbers)
@@ -71,19 +71,25 @@ def _scale(row):
 
     def place(number: float) -> float:
         share = (number - start) / span if math.isfinite(number) else math.copysign(2, number)
-        return round(min(max(EDGE + share * (WIDTH - 2 * EDGE), 2), WIDTH - 2), 1)
+        return round(
+            min(
+                max(PICTURE_EDGE + share * (PICTURE_WIDTH - 2 * PICTURE_EDGE), 2), PICTURE_WIDTH - 2
+            ),
+            1,
+        )
 
     return place
 
 
 def _box(left: float, right: float) -> str:
     """The band; one that is a single number is still seen."""
-    return f'<rect class="band" x="{left}" y="{AXIS - 10}" width="{max(right - left, 1.5):.1f}" height="20"/>'
+    return f'<rect class="band" x="{left}" y="{AXIS_HEIGHT - 10}" width="{max(right - left, 1.5):.1f}" height="20"/>'
 
 
 def _numbers(row, place) -> list[str]:
     """The ends of the band, below it."""
     ends = [x for x in dict.fromkeys((row.at_least, row.at_most)) if math.isfinite(x)]
     return [
-        f'<text x="{place(x)}" y="{HEIGHT - 2}" text-anchor="middle">{x:.3g}</text>' for x in ends
+        f'<text x="{place(x)}" y="{PICTURE_HEIGHT - 2}" text-anchor="middle">{x:.3g}</text>'
+        for x in ends
     ]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-EXPERIMENT = re.compile(r'\b(?:run|read_recorded)\("(\w+)"\)')
-TITLE = re.compile(r"^## (.*)$", re.MULTILINE)
-SEEN = re.compile(r"\*\*What to see:\*\*(.*?)(?:\n\n|\Z)", re.DOTALL)
-MARKUP = re.compile(r"[$*`]")
+SHOWN_EXPERIMENT = re.compile(r'\b(?:run|read_recorded)\("(\w+)"\)')
+SECTION_TITLE = re.compile(r"^## (.*)$", re.MULTILINE)
+WHAT_TO_SEE = re.compile(r"\*\*What to see:\*\*(.*?)(?:\n\n|\Z)", re.DOTALL)
+MARKDOWN_MARKS = re.compile(r"[$*`]")
 
 
 class Figure(NamedTuple):
@@ -32,15 +32,20 @@ class Section(NamedTuple):
     def experiments(self) -> list[str]:
         """The experiments whose tables are shown here, in order."""
         return list(
-            dict.fromkeys(name for cell in self.code for name in EXPERIMENT.findall(cell["source"]))
+            dict.fromkeys(
+                name for cell in self.code for name in SHOWN_EXPERIMENT.findall(cell["source"])
+            )
         )
 
     @property
     def alt(self) -> str:
         """What one sees in the section's figures: its title, and what it says is to be seen."""
-        title, seen = TITLE.search(self.text["source"]), SEEN.search(self.text["source"])
+        title, seen = (
+            SECTION_TITLE.search(self.text["source"]),
+            WHAT_TO_SEE.search(self.text["source"]),
+        )
         said = f"{title[1]}: {seen[1].strip()}" if seen else title[1]
-        return " ".join(MARKUP.sub("", said).split())
+        return " ".join(MARKDOWN_MARKS.sub("", said).split())
 
 
 class Notebook:
@@ -96,7 +101,7 @@ class Notebook:
     def _split(self) -> Iterator[Section]:
         section = None
         for number, cell in enumerate(self.cells["cells"]):
-            if cell["cell_type"] == "markdown" and TITLE.search(cell["source"]):
+            if cell["cell_type"] == "markdown" and SECTION_TITLE.search(cell["source"]):
                 if section:
                     yield section
                 section = Section(f"{self.name}-{number}", cell, [])

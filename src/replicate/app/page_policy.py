@@ -8,7 +8,7 @@ from pathlib import Path
 INLINE_SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 CHARSET = re.compile(r"<meta charset=[^>]*>", re.IGNORECASE)
 # Style attributes stand in pandas' tables and in highlighted code; a style cannot fetch anything here either.
-RULES = (
+POLICY_RULES = (
     "default-src 'none'; script-src 'self'{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "font-src 'self'; base-uri 'none'; form-action 'self'; object-src 'none'"
 )
@@ -24,7 +24,7 @@ def with_policy(page: str) -> str:
     """The page with its policy, which allows the scripts that stand in it now by their hashes."""
     scripts = dict.fromkeys(INLINE_SCRIPT.findall(page))
     hashes = "".join(f" 'sha256-{_digest(script)}'" for script in scripts)
-    rule = f'<meta http-equiv="Content-Security-Policy" content="{RULES.format(hashes=hashes)}">'
+    rule = f'<meta http-equiv="Content-Security-Policy" content="{POLICY_RULES.format(hashes=hashes)}">'
     return CHARSET.sub(lambda found: f"{found[0]}\n{rule}", page, count=1)
 
 

@@ -42,16 +42,16 @@ ALL_COLUMNS = (
     "where",
     "preset",
 )
-CARDS = "By figure, table or section of the source. A claim opens to its quotation, band, interval, control and the command that makes it again."
-OLDER = (
+ABOVE_CARDS = "By figure, table or section of the source. A claim opens to its quotation, band, interval, control and the command that makes it again."
+ABOVE_OLDER = (
     "Made by older code, so still measured but perhaps not what today's code would give; "
     "`make replicate` runs it anew:"
 )
-EXTRA = "extra"  # below the pages: files that are copied as they are
+COPIED = "extra"  # below the pages: files that are copied as they are
 STATIC = Path(__file__).resolve().parent / "static"
 OPTIONS = {
     "project": "replicate",
-    "extensions": ["myst_nb", api.EXTENSION, "replicate.app.site"],
+    "extensions": ["myst_nb", api.AUTODOC, "replicate.app.site"],
     "autoclass_content": "both",  # what making one raises stands at __init__
     "autodoc_preserve_defaults": True,
     "html_theme": "pydata_sphinx_theme",
@@ -105,7 +105,7 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
             unfinished,
             home / "doctrees",
             "html",
-            OPTIONS | {"html_extra_path": [str(pages / EXTRA)], "folded_pages": ["api", *names()]},
+            OPTIONS | {"html_extra_path": [str(pages / COPIED)], "folded_pages": ["api", *names()]},
             status=messages,
             warning=messages,
             warningiserror=True,
@@ -171,7 +171,7 @@ def _read_tables(source: Source) -> dict[str, pd.DataFrame]:
 
 def claims_page(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
     """The primary row of every claim of every source, at the largest preset that tested it."""
-    rows = [row for judged in tables.values() for row in claim_cards.best_rows(judged).values()]
+    rows = [row for judged in tables.values() for row in claim_cards.pick_rows(judged).values()]
     table = pd.DataFrame([row._asdict() for row in rows])
     return f"# All claims\n\nOne row a claim, of all sources; its name leads to quote, band and control.\n\n{html_table(table, ALL_COLUMNS)}\n"
 
@@ -179,18 +179,18 @@ def claims_page(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
 def figures_page(folder: Path, notebooks: Mapping[str, notebook_pages.Notebook]) -> str:
     """A sheet of all figures; writes the pictures to folder/extra, which Sphinx copies."""
     parts = ["# All figures", "Each leads to the section that says what it shows."]
-    (folder / EXTRA / "sheet").mkdir(parents=True)
+    (folder / COPIED / "sheet").mkdir(parents=True)
     for name, notebook in notebooks.items():
         sheet = {f"sheet/{name}-{i}.png": figure for i, figure in enumerate(notebook.figures())}
         for address, figure in sheet.items():
-            (folder / EXTRA / address).write_bytes(figure.png)
+            (folder / COPIED / address).write_bytes(figure.png)
         parts += [f"## {name}", notebook_pages.sheet(sheet)]
     return "\n\n".join(parts) + "\n"
 
 
 def claim_links(source: Source, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Experiment -> the claims it decides with their verdicts, each a link to its card."""
-    best, links = claim_cards.best_rows(tables), {}
+    best, links = claim_cards.pick_rows(tables), {}
     for name in source:
         rows = [
             best[claim.id]
@@ -218,12 +218,12 @@ def verdict_page(
     source: Source, tables: Mapping[str, pd.DataFrame], places: Mapping[str, str]
 ) -> str:
     """A card for every claim of a source, then all rows at every preset. places: experiment -> its figure."""
-    cards = claim_cards.cards(source, registry.claims_of(source), tables, places)
-    paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title), CARDS, cards]
+    cards = claim_cards.write_cards(source, registry.claims_of(source), tables, places)
+    paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title), ABOVE_CARDS, cards]
     for preset, table in tables.items():
         paragraphs.append(f"## All rows at preset {preset}")
         if older := registry.list_older(source, preset):
-            paragraphs.append(f"{OLDER} {', '.join(older)}.")
+            paragraphs.append(f"{ABOVE_OLDER} {', '.join(older)}.")
         untested = table.verdict == "not tested"
         paragraphs.append(html_table(pd.concat([table[~untested], table[untested]])))
     return "\n\n".join(paragraphs) + "\n"
