@@ -2,13 +2,14 @@
 whole.
 """
 
+import itertools
 import re
 import sys
 
 import pytest
 
 from replicate import claims, paths
-from replicate.app import registry, site
+from replicate.app import claim_cards, formulas, registry, site
 from replicate.errors import Failure, Unavailable
 from replicate.sources.protocol import names
 
@@ -36,6 +37,60 @@ def test_notebook_and_verdicts_can_be_reached_from_the_start(built):
     assert "How to read a verdict" in start
 
 
+def pages_of(built) -> list:
+    """All pages, without the files that the theme brings."""
+    return [path for path in built.parent.rglob("*.html") if "_static" not in path.parts]
+
+
+def test_claims_lead_to_figures_and_figures_to_claims(built):
+    """Every link between a notebook's page, the cards and both tables leads to an anchor that is there."""
+    pages = {path.name: path.read_text() for path in built.parent.glob("*.html")}
+    ids = {name: set(re.findall(r'\bid="([^"]+)"', text)) for name, text in pages.items()}
+    links = [
+        (name, page, anchor)
+        for name, text in pages.items()
+        for page, anchor in re.findall(r'href="([\w-]+\.html)#([^"]+)"', text)
+    ]
+    assert [link for link in links if link[2] not in ids[link[1]]] == []
+    for name in names():
+        assert any(
+            start == f"{name}.html" and page == f"verdicts-{name}.html" for start, page, _ in links
+        )
+        assert any(
+            start == f"verdicts-{name}.html" and page == f"{name}.html" for start, page, _ in links
+        )
+        assert any(
+            start == "claims.html" and page == f"verdicts-{name}.html" for start, page, _ in links
+        )
+        assert any(start == "figures.html" and page == f"{name}.html" for start, page, _ in links)
+
+
+def test_every_figure_says_what_one_sees_and_every_field_has_a_name(built):
+    for path in pages_of(built):
+        text = path.read_text()
+        for picture in re.findall(r"<img\b[^>]*>", text):
+            (alt,) = re.findall(r'\balt="([^"]*)"', picture)
+            assert len(alt.split()) >= 3 and ".png" not in alt, (path.name, picture)
+        assert len(re.findall(r"<h1\b", text)) <= 1 and 'lang="en"' in text and "<main" in text, (
+            path.name
+        )
+        levels = [int(level) for level in re.findall(r"<h([1-6])\b", text)]
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), (
+            path.name,
+            levels,
+        )
+
+
+def test_every_page_has_a_policy_that_knows_its_scripts(built):
+    for path in pages_of(built):
+        text = path.read_text()
+        (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+        assert "default-src 'none'" in policy and "'unsafe-eval'" not in policy
+        (scripts,) = re.findall(r"script-src ([^;]+);", policy)
+        assert "unsafe" not in scripts and "http" not in policy
+        assert not re.findall(r"<[^>]+\son[a-z]+=", text), path.name
+
+
 def test_no_page_fetches_anything_from_outside(built):
     for page in built.parent.glob("*.html"):
         text = page.read_text()
@@ -49,8 +104,17 @@ def test_no_page_fetches_anything_from_outside(built):
 def test_what_a_file_says_is_text_never_markup():
     text = "<script>alert(1)</script>"
     hostile = claims.Claim(
-        id="A-1", where="p", statement=text, kind="exact", unit="1", needs="smoke", at_least=0
+        id="A-1",
+        where=text,
+        statement=text,
+        quote=text,
+        kind="exact",
+        unit=text,
+        needs="smoke",
+        at_least=0,
+        margin=text,
     )
+    source = registry.source("across")
     table = claims.judge("x", [hostile], [], "smoke")
     for column in (
         "claim",
@@ -64,8 +128,12 @@ def test_what_a_file_says_is_text_never_markup():
         "control",
         "device",
     ):
-        page = site.html_table(table.assign(**{column: text}), set())
+        page = site.html_table(table.assign(**{column: text}))
         assert "<script" not in page and page.count("&lt;script&gt;") >= 2, column
+        page = claim_cards.write_cards(
+            source, [hostile], {"smoke": table.assign(**{column: text, "claim": "A-1"})}, {}
+        )
+        assert "<script" not in page and page.count("&lt;script&gt;") >= 3, column
 
 
 def test_a_row_shows_what_decides_it():
@@ -75,7 +143,7 @@ def test_a_row_shows_what_decides_it():
     table = claims.judge("x", [made], [], "smoke").assign(
         setting="stand-in", verdict="reproduced", value=1.25
     )
-    page = site.html_table(table.assign(low=1.25, high=1.25), set())
+    page = site.html_table(table.assign(low=1.25, high=1.25))
     cells = re.findall(r"<td>(.*?)</td>", page)
     assert dict(zip(site.PAGE_COLUMNS, cells, strict=True)) | {
         "value": "1.25",
@@ -107,15 +175,22 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_formula_is_drawn_or_shown_as_it_was_written():
-    assert site._draw(r"w_t = \sum_{j>t}\mu_j").startswith("<svg")
-    assert site._draw(r"\begin{nonsense}<") == r"<code>\begin{nonsense}&lt;</code>"
+def test_a_formula_is_set_or_shown_as_it_was_written():
+    set_formula = formulas.to_mathml(r"w_t = \sum_{j>t}\mu_j")
+    assert set_formula.startswith("<math") and "∑" in set_formula and "μ" in set_formula
+    assert formulas.to_mathml(r"\begin{nonsense}<") == r"<code>\begin{nonsense}&lt;</code>"
+
+
+def test_every_formula_of_the_notebooks_can_be_read_aloud(built):
+    for name in names():
+        page = (built.parent / f"{name}.html").read_text()
+        assert not re.findall(r"<code>[^<]*\\[a-z]+[^<]*</code>", page), name
 
 
 def test_a_row_says_its_verdict_to_the_script_and_a_phone_shows_it_second():
     source = registry.source("sandler2023trajectories")
     table = claims.judge(source.name, registry.claims_of(source), [], "cpu")
-    page = site.html_table(table, set())
+    page = site.html_table(table)
     assert site.PAGE_COLUMNS[:3] == ("claim", "verdict", "value")
     assert page.count('data-verdict="not tested"') == len(table) == page.count("<tr ")
     assert page.count("<option>") == 1 and page.count('<th scope="col"><button') == len(

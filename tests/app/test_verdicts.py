@@ -275,3 +275,18 @@ def test_a_control_is_told_with_its_number():
         verdicts.control(pd.Series({"control": "", "control_verdict": "", "control_value": 0.0}))
         == ""
     )
+
+
+def test_the_closing_sentence_counts_claims_not_cases_and_says_why_the_rest_was_left():
+    rows = [
+        ("A-1", "primary", "reproduced", ""), ("A-1", "primary", "contradicted", ""),
+        ("A-2", "primary", "inconclusive", "3 of 5 seeds"), ("A-2", "secondary", "", ""),
+        ("A-3", "primary", "not tested", "needs preset cpu"), ("A-4", "primary", "not tested", "needs preset cpu"),
+        ("A-5", "primary", "not tested", "no experiment"),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["claim", "role", "verdict", "reason"])
+    assert verdicts.closing(table, "smoke") == (
+        "preset smoke decided 1 of 5 claims, left 1 inconclusive; "
+        "3 it could not test: 2 needs preset cpu, 1 no experiment."
+    )
+    assert verdicts.closing(table[:2], "cpu") == "preset cpu decided 1 of 1 claims."

@@ -50,15 +50,22 @@ def answer(source: Source) -> Answer | None:
         return None
     said = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = claims.primary_rows(verdicts.read_recorded(source, said["preset"]))
-    filler = _Filler(path.name, rows)
     return Answer(
         source.name,
         said["title"],
         said["short"],
-        " ".join(filler.format(said["text"]).split()),
-        filler.format(said["setting"]),
+        " ".join(fill(said["text"], path.name, rows).split()),
+        fill(said["setting"], path.name, rows),
         said["alt"],
     )
+
+
+def fill(text: str, file: str, rows: pd.DataFrame) -> str:
+    """`text` of a file with its `{claim:verdict form}` filled in from rows, one primary row a claim.
+
+    Raises BadData, which names the file, where the rows have another verdict, or none.
+    """
+    return _Filler(file, rows).format(text)
 
 
 class _Row:

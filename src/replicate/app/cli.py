@@ -127,9 +127,17 @@ def replicate(
         for path in executed:
             shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
             typer.echo(f"{path.stem}: {shown}", err=True)
+    import pandas as pd
+
+    from replicate.app import verdicts as rows
+
+    judged = []
     for name in sources:
-        verdicts(name, preset=preset or "cpu", assignments=assignments)
-    typer.echo(f"\ndone in {elapsed():.0f} s")
+        settings = overrides.overridden(registry.source(name), preset or "cpu", changes)
+        judged.append(rows.of_runs(registry.source(name), settings, preset or "cpu"))
+        typer.echo(_plain(judged[-1]))
+    typer.echo(f"\n{rows.closing(pd.concat(judged, ignore_index=True), preset or 'cpu')}")
+    typer.echo(f"done in {elapsed():.0f} s")
     if preset is None:
         _gpu_evidence_or_how(device)
 
@@ -207,10 +215,10 @@ def readme(
         bool, typer.Option("--check", help="change nothing; fail if README.md is not up to date")
     ] = False,
 ) -> None:
-    """Render the answers of README.md and docs/agreement.md, with figures and counts, from data/results/."""
+    """Render what README.md and docs/ say of the records, with figures and counts, from data/results/."""
     _need_checkout("readme")
     from replicate import claims
-    from replicate.app import agreement, answer_figures, readme, registry, verdicts
+    from replicate.app import advice, agreement, answer_figures, readme, registry, verdicts
 
     if not check:
         for source in registry.sources():
@@ -218,15 +226,22 @@ def readme(
                 verdicts.write_recorded(source, preset)
             answer_figures.write(source)
     path = paths.ROOT / "README.md"
-    old = path.read_text()
-    pages = {path: readme.render(old), agreement.path(): agreement.render()}
-    outdated = [each for each, new in pages.items() if not each.exists() or each.read_text() != new]
-    if check and (outdated or not all(map(answer_figures.is_current, registry.sources()))):
+    made = {
+        path: readme.render(path.read_text()),
+        advice.page(): advice.render(),
+        agreement.path(): agreement.render(),
+    }
+    stale = [each for each, text in made.items() if not each.exists() or each.read_text() != text]
+    if check and stale:
         raise BadParameter(
-            "README.md or docs/ does not show what data/results/ holds; run make readme and commit it"
+            f"{stale[0].name} does not show what data/results/ holds; run make readme and commit it"
         )
-    for each in outdated:
-        paths.write_atomic(each, pages[each].encode())
+    if check and not all(map(answer_figures.is_current, registry.sources())):
+        raise BadParameter(
+            "docs/figures/ does not show what data/results/ holds; run make readme and commit it"
+        )
+    for each in stale:
+        paths.write_atomic(each, made[each].encode())
 
 
 @app.command("report")
@@ -234,7 +249,7 @@ def write_report() -> None:
     """Build the static report from the executed notebooks in build/."""
     from replicate.app import site
 
-    typer.echo(f"report: {site.build()}")
+    typer.echo(f"report: {site.build(lambda page: typer.echo(page, err=True))}")
 
 
 @app.command()

@@ -104,9 +104,8 @@ def _todays_code(path: Path, name: str) -> Callable[[Mapping], str]:
     """Provenance -> today's digest of an experiment, with what the settings of that result chose
     among folders.
     """
-    return lambda record: runs.digest_of_file(
-        path, name, tuple(sorted(record.get("found_by_folder", {})))
-    )
+    digest = functools.cache(lambda chosen: runs.digest_of_file(path, name, chosen))
+    return lambda record: digest(tuple(sorted(record.get("found_by_folder", {}))))
 
 
 def _file_of(source: Source, name: str) -> Path:

@@ -6,38 +6,71 @@ import html
 import io
 import re
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from replicate import claims, paths
-from replicate.app import readme, registry, verdicts
+from replicate.app import (
+    api,
+    claim_cards,
+    folds,
+    formulas,
+    notebook_pages,
+    page_policy,
+    readme,
+    registry,
+    verdicts,
+)
 from replicate.app.extras import explain
 from replicate.errors import Failure, Unavailable
-from replicate.sources.protocol import Source
+from replicate.sources.protocol import Source, names
 
 # What a phone shows without scrolling comes first.
 PAGE_COLUMNS = ("claim", "verdict", "value", "band", "statement", "reason", "control", "setting", "case", "role", "origin", "where",
                 "quote", "contrast", "unit", "n", "p", "p_adjusted", "device")  # fmt: skip
+ALL_COLUMNS = (
+    "claim",
+    "verdict",
+    "value",
+    "band",
+    "statement",
+    "control",
+    "setting",
+    "origin",
+    "where",
+    "preset",
+)
+ABOVE_CARDS = "By figure, table or section of the source. A claim opens to its quotation, band, interval, control and the command that makes it again."
+ABOVE_OLDER = (
+    "Made by older code, so still measured but perhaps not what today's code would give; "
+    "`make replicate` runs it anew:"
+)
+COPIED = "extra"  # below the pages: files that are copied as they are
 STATIC = Path(__file__).resolve().parent / "static"
 OPTIONS = {
     "project": "replicate",
-    "extensions": ["myst_nb", "replicate.app.site"],
+    "extensions": ["myst_nb", api.AUTODOC, "replicate.app.site"],
+    "autoclass_content": "both",  # what making one raises stands at __init__
+    "autodoc_preserve_defaults": True,
     "html_theme": "pydata_sphinx_theme",
     "html_theme_options": {
         "secondary_sidebar_items": [],
         "footer_start": [],
         "footer_end": [],
         "icon_links": [],
+        "header_links_before_dropdown": 4,
     },
     "html_title": "replicate",
     "html_static_path": [str(STATIC)],
     "html_css_files": ["claims.css"],
     "html_js_files": [("claims.js", {"defer": "defer"})],
     "html_sidebars": {"**": []},
-    "html_math_renderer": "drawn",
+    "html_math_renderer": "mathml",
     "html_show_sourcelink": False,
     "html_copy_source": False,
+    "html_domain_indices": False,
     "myst_enable_extensions": ["dollarmath"],
     "nb_execution_mode": "off",
     "nb_ipywidgets_js": {},  # would be fetched from a server
@@ -47,8 +80,8 @@ OPTIONS = {
 OUTSIDE_DOCS = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")  # a link to what the report does not hold
 
 
-def build() -> Path:
-    """Write the report to `build/report/html/`; the path of its first page.
+def build(say: Callable[[str], object] = lambda line: None) -> Path:
+    """Write the report to `build/report/html/`; the path of its first page. say: told a line per page.
 
     An older report stays until the new one is whole. Raises Unavailable without the extra `report`,
     and Failure, which names the log, if a page cannot be built.
@@ -72,11 +105,12 @@ def build() -> Path:
             unfinished,
             home / "doctrees",
             "html",
-            dict(OPTIONS),
+            OPTIONS | {"html_extra_path": [str(pages / COPIED)], "folded_pages": ["api", *names()]},
             status=messages,
             warning=messages,
             warningiserror=True,
         )
+        app.connect("html-page-context", lambda app, page, *_: say(page))
         app.build()
     except (SphinxError, OSError) as error:
         raise Failure(
@@ -86,26 +120,92 @@ def build() -> Path:
         paths.write_atomic(log, messages.getvalue().encode())
     if app.statuscode:
         raise Failure(f"the report could not be built; see {log}")
+    page_policy.seal(unfinished)
     shutil.rmtree(home / "html", ignore_errors=True)
     unfinished.rename(home / "html")
     return home / "html" / "index.html"
 
 
 def write_pages(folder: Path) -> None:
-    """The report's pages as Markdown and notebooks: the answers, two pages a source, and docs/."""
-    names = [source.name for source in registry.sources()]
-    entries = [entry for name in names for entry in (f"verdicts-{name}", name)]
+    """The report's pages as Markdown and notebooks: the answers, all claims, two pages a source, and docs/."""
+    sources = registry.sources()
     shutil.copytree(paths.ROOT / "docs", folder / "docs")
-    for page in sorted((folder / "docs").glob("*.md")):
+    for page in (folder / "docs").glob("*.md"):
         page.write_text(OUTSIDE_DOCS.sub(r"\1", page.read_text(encoding="utf-8")), encoding="utf-8")
-        entries.append(f"docs/{page.stem}")
-    toc = "\n".join(["```{toctree}", ":hidden:", "", *entries, "```"])
+    tables = {source.name: _read_tables(source) for source in sources}
+    notebooks = {
+        source.name: notebook_pages.Notebook(largest_notebook(source.name), source.name)
+        for source in sources
+    }
+    for source in sources:
+        notebook, judged = notebooks[source.name], tables[source.name]
+        page = verdict_page(source, judged, notebook.places())
+        (folder / f"verdicts-{source.name}.md").write_text(page)
+        notebook.write(folder / f"{source.name}.ipynb", claim_links(source, judged))
+    (folder / "api.md").write_text(api.page(), encoding="utf-8")
+    (folder / "claims.md").write_text(claims_page(tables))
+    (folder / "figures.md").write_text(figures_page(folder, notebooks))
+    (folder / "index.md").write_text(first_page(folder, [source.name for source in sources]))
+
+
+def first_page(folder: Path, names: list[str]) -> str:
+    """The answers, and the order of all pages."""
+    first = ["docs/which", "claims", "figures", "api"]
+    entries = [*first, *(entry for name in names for entry in (name, f"verdicts-{name}"))]
+    entries += [f"docs/{page.stem}" for page in sorted((folder / "docs").glob("*.md"))]
+    toc = "\n".join(["```{toctree}", ":hidden:", "", *dict.fromkeys(entries), "```"])
     answers = readme.tables().replace("](notebooks/", "](")
-    start = f"# replicate\n\n{toc}\n\n{answers}\n\n[How to read a verdict](docs/verdicts.md)\n"
-    (folder / "index.md").write_text(start)
-    for name in names:
-        (folder / f"verdicts-{name}.md").write_text(verdict_page(registry.source(name)))
-        shutil.copyfile(largest_notebook(name), folder / f"{name}.ipynb")
+    ways = (
+        "[Which one should I use, and does it help?](docs/which.md) | [All claims](claims.md) | "
+        "[All figures](figures.md) | [The library](api.md) | [How to read a verdict](docs/verdicts.md)"
+    )
+    return f"# replicate\n\n{toc}\n\n{ways}\n\n{answers}\n"
+
+
+def _read_tables(source: Source) -> dict[str, pd.DataFrame]:
+    """Preset -> what is recorded there; the bare claims if nothing is."""
+    tables = {preset: verdicts.read_recorded(source, preset) for preset in claims.PRESETS}
+    tables = {preset: table for preset, table in tables.items() if not table.empty}
+    return tables or {"cpu": claims.judge(source.name, registry.claims_of(source), [], "cpu")}
+
+
+def claims_page(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
+    """The primary row of every claim of every source, at the largest preset that tested it."""
+    rows = [row for judged in tables.values() for row in claim_cards.pick_rows(judged).values()]
+    table = pd.DataFrame([row._asdict() for row in rows])
+    return f"# All claims\n\nOne row a claim, of all sources; its name leads to quote, band and control.\n\n{html_table(table, ALL_COLUMNS)}\n"
+
+
+def figures_page(folder: Path, notebooks: Mapping[str, notebook_pages.Notebook]) -> str:
+    """A sheet of all figures; writes the pictures to folder/extra, which Sphinx copies."""
+    parts = ["# All figures", "Each leads to the section that says what it shows."]
+    (folder / COPIED / "sheet").mkdir(parents=True)
+    for name, notebook in notebooks.items():
+        sheet = {f"sheet/{name}-{i}.png": figure for i, figure in enumerate(notebook.figures())}
+        for address, figure in sheet.items():
+            (folder / COPIED / address).write_bytes(figure.png)
+        parts += [f"## {name}", notebook_pages.sheet(sheet)]
+    return "\n\n".join(parts) + "\n"
+
+
+def claim_links(source: Source, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Experiment -> the claims it decides with their verdicts, each a link to its card."""
+    best, links = claim_cards.pick_rows(tables), {}
+    for name in source:
+        rows = [
+            best[claim.id]
+            for claim in registry.claims_of(source)
+            if name in claim.experiments and claim.id in best
+        ]
+        items = ", ".join(
+            f'<a href="verdicts-{source.name}.html#{row.claim}">{row.claim}</a> {html.escape(row.verdict)}'
+            for row in rows
+        )
+        if items:
+            links[name] = (
+                f"<details><summary>Claims that {name} decides: {len(rows)}</summary>{items}</details>"
+            )
+    return links
 
 
 def largest_notebook(name: str) -> Path:
@@ -114,49 +214,46 @@ def largest_notebook(name: str) -> Path:
     return next((path for path in executed if path.exists()), paths.NOTEBOOKS / f"{name}.ipynb")
 
 
-def verdict_page(source: Source) -> str:
-    """All rows of a source at every preset that is recorded, or what stands in its claims file if
-    none is.
-    """
-    paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title)]
-    tables = {preset: verdicts.read_recorded(source, preset) for preset in claims.PRESETS}
-    tables = {preset: table for preset, table in tables.items() if not table.empty}
-    if not tables:
-        paragraphs.append("Nothing is recorded yet; these are the claims.")
-        tables = {"cpu": claims.judge(source.name, registry.claims_of(source), [], "cpu")}
-    anchored: set[str] = set()
+def verdict_page(
+    source: Source, tables: Mapping[str, pd.DataFrame], places: Mapping[str, str]
+) -> str:
+    """A card for every claim of a source, then all rows at every preset. places: experiment -> its figure."""
+    cards = claim_cards.write_cards(source, registry.claims_of(source), tables, places)
+    paragraphs = [f"# Verdicts: {source.name}", html.escape(source.title), ABOVE_CARDS, cards]
     for preset, table in tables.items():
-        paragraphs.append(f"## Preset {preset}")
-        paragraphs += [
-            f"Made by older code: {experiment}."
-            for experiment in registry.list_older(source, preset)
-        ]
+        paragraphs.append(f"## All rows at preset {preset}")
+        if older := registry.list_older(source, preset):
+            paragraphs.append(f"{ABOVE_OLDER} {', '.join(older)}.")
         untested = table.verdict == "not tested"
-        paragraphs.append(html_table(pd.concat([table[~untested], table[untested]]), anchored))
+        paragraphs.append(html_table(pd.concat([table[~untested], table[untested]])))
     return "\n\n".join(paragraphs) + "\n"
 
 
-def html_table(table: pd.DataFrame, anchored: set[str]) -> str:
-    """The rows as HTML that a script filters and sorts; the first row of each claim is an anchor by
-    the claim's id, unless it is in `anchored`.
-    """
+def html_table(table: pd.DataFrame, columns: Sequence[str] = PAGE_COLUMNS) -> str:
+    """The rows as HTML that a script filters and sorts; each claim is a link to its card."""
     head = "".join(
-        f'<th scope="col"><button type="button">{column}</button></th>' for column in PAGE_COLUMNS
+        f'<th scope="col"><button type="button">{column}</button></th>' for column in columns
     )
     rows = []
     for row in table.itertuples():
-        anchor = "" if row.claim in anchored else f' id="{html.escape(row.claim)}"'
-        anchored.add(row.claim)
-        cells = "".join(f"<td>{html.escape(_text(row, column))}</td>" for column in PAGE_COLUMNS)
-        rows.append(f'<tr{anchor} data-verdict="{html.escape(row.verdict)}">{cells}</tr>')
+        cells = "".join(f"<td>{_cell(row, column)}</td>" for column in columns)
+        rows.append(f'<tr data-verdict="{html.escape(row.verdict)}">{cells}</tr>')
     body = "\n".join(rows)
     words = "".join(f"<option>{word}</option>" for word in dict.fromkeys(table.verdict) if word)
     return (
         f'<form class="claims" hidden><label>Words <input type="search"></label> '
         f'<label>Verdict <select><option value="">all</option>{words}</select></label> <output></output></form>\n'
-        f'<div class="pst-scrollable-table-container"><table class="table claims">\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="claims" tabindex="0" role="region" aria-label="Table of claims">'
+        f'<table class="table claims">\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _cell(row, column: str) -> str:
+    text = html.escape(_text(row, column))
+    if column != "claim":
+        return text
+    return f'<a href="verdicts-{html.escape(row.source)}.html#{text}">{text}</a>'
 
 
 def _text(row, column: str) -> str:
@@ -173,26 +270,8 @@ def _text(row, column: str) -> str:
 
 
 def setup(app) -> dict:
-    """What Sphinx calls: formulas are drawn here, because MathJax would be fetched from a server."""
-    app.add_html_math_renderer("drawn", (_visit_math, None), (_visit_math, None))
+    """What Sphinx calls: docstrings, formulas and folded sections are written by the modules beside this one."""
+    app.add_config_value("folded_pages", [], "env")
+    for extension in (api, formulas, folds):
+        extension.connect(app)
     return {"parallel_read_safe": True}
-
-
-def _visit_math(writer, node) -> None:
-    from docutils.nodes import SkipNode
-
-    writer.body.append(_draw(node.astext()))
-    raise SkipNode
-
-
-def _draw(formula: str) -> str:
-    """A formula as a picture within the page, or as its source where matplotlib cannot draw it."""
-    from matplotlib.mathtext import math_to_image
-
-    picture = io.StringIO()
-    try:
-        math_to_image(f"${formula}$", picture, format="svg")
-    except ValueError:
-        return f"<code>{html.escape(formula)}</code>"
-    svg = picture.getvalue()
-    return svg[svg.index("<svg") :].replace("<svg ", '<svg style="vertical-align: middle" ', 1)

@@ -176,6 +176,17 @@ def counts(table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def closing(table: pd.DataFrame, preset: str) -> str:
+    """One sentence: how many claims a run at this preset decided, and how many it could not, and why."""
+    tested = claims.primary_rows(table)
+    undecided = set(tested[tested.verdict == "inconclusive"].claim)
+    left = table[~table.claim.isin(tested.claim)].drop_duplicates("claim")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left.reason.value_counts().items())
+    said = f"preset {preset} decided {tested.claim.nunique() - len(undecided)} of {table.claim.nunique()} claims"
+    said += f", left {len(undecided)} inconclusive" if undecided else ""
+    return f"{said}; {len(left)} it could not test: {reasons}." if len(left) else f"{said}."
+
+
 def words(exact: pd.DataFrame) -> str:
     """Each claim with one verdict, or with how many of its cases have each."""
     texts = []

@@ -36,3 +36,17 @@ document.querySelectorAll("table.claims").forEach((table) => {
   form.hidden = false;
   filter();
 });
+// A link to a claim or a section opens whatever holds it; a wide screen shows sections open.
+const openTo = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let each = target; each; each = each.parentElement) {
+    if (each.tagName === "DETAILS") each.open = true;
+  }
+  target?.querySelector(":scope > details.fold")?.setAttribute("open", "");
+  target?.scrollIntoView();
+};
+if (matchMedia("(min-width: 60rem)").matches) {
+  document.querySelectorAll("details.fold").forEach((each) => { each.open = true; });
+}
+if (location.hash) openTo();
+addEventListener("hashchange", openTo);
