@@ -11,7 +11,7 @@ import typer
 from replicate import paths, progress
 from replicate.app import compare, data, evidence
 from replicate.app.extras import explain
-from replicate.app.options import Device, Folder, read_seconds, set_variable
+from replicate.app.options import Device, Folder, Workers, read_seconds, set_variable, use_workers
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
 
 click = sys.modules[
@@ -67,6 +67,7 @@ def run(
     device: Device = "auto",
     budget: Budget = None,
     out: Folder = None,
+    workers: Workers = None,
 ) -> None:
     """Run experiments of one source; what is on disk already is not run again."""
     from replicate.app import overrides, registry
@@ -87,9 +88,17 @@ def run(
         _print_paper(study, chosen)
     settings = overrides.settings(study, preset, changes, device)
 
+    with use_workers(workers):
+        _run_each(study, experiments or study, settings, preset, until, out)
+
+
+def _run_each(study, names, settings: dict, preset: str, until: float, out: Path | None) -> None:
+    """Run the named experiments of a source, and export each to `out`."""
+    from replicate import runs
     from replicate.numerics import stopwatch  # opens torch, which no refusal needs
 
-    for name in experiments or study:
+    source = study.name
+    for name in names:
         experiment, elapsed = study[name], stopwatch(wall=True)
         entries = experiment.chosen(settings)
         with progress.ends_by(until):
@@ -107,6 +116,7 @@ def replicate(
     only: Annotated[str | None, typer.Option(help="one source")] = None,
     assignments: Sets = None,
     device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
     """Run every source and its notebook, and print the verdicts: what `make replicate` does."""
     from replicate.app import overrides, registry
@@ -122,7 +132,9 @@ def replicate(
 
     elapsed = stopwatch(wall=True)
     for name in sources:
-        run(name, preset=preset or "cpu", assignments=assignments, device=device)
+        run(
+            name, preset=preset or "cpu", assignments=assignments, device=device, workers=workers
+        )
     # The notebooks load what was just run; a bar would stay in their outputs.
     with set_variable("TQDM_DISABLE", "1"):
         executed = notebooks.side_by_side(

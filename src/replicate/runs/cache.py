@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import paths
-from replicate.errors import Busy, Diverged, Killed, Missing, Paused
+from replicate.errors import Busy, Diverged, Held, Killed, Missing, Paused, Unavailable
 from replicate.progress import deadline, ends_by, progress
 from replicate.runs import backends, identity, machine
 from replicate.runs.digest import code_digest
@@ -32,6 +32,7 @@ from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, wr
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
+FOLDER = 3  # the place of a run's folder among the arguments of `_one`
 _near: set[float] = (
     set()
 )  # deadlines before which a run of this process had to stop: too near to start another
@@ -152,7 +153,10 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    finished = _finish(tasks, label) if tasks else 0
+    if tasks and machine.workers():
+        finished = _finish_elsewhere(tasks, label, run, settings)
+    else:
+        finished = _finish(tasks, label) if tasks else 0
     if finished < len(tasks):
         raise Busy(
             f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"
@@ -200,6 +204,34 @@ def _finish(tasks: list, label: str) -> int:
                 f"{label}: a worker process was killed (memory?); finished runs are kept: "
                 f"run the same command again, with fewer than {count} jobs (REPLICATE_JOBS) if memory ran out"
             ) from None
+
+
+def _finish_elsewhere(tasks: list, label: str, run: Callable, settings) -> int:
+    """`_finish` on the workers of a cluster, the runs first that took longest where they have run
+    before. Raises Unavailable if what a worker says it has written is not here.
+    """
+    from replicate.runs import cluster
+
+    tasks = sorted(tasks, key=lambda task: -_seconds_before(run, task[1][FOLDER]))
+    finished = cluster.finish(tasks, label, cluster.Grid(run, settings, _name_runs))
+    written = sum((task[1][FOLDER] / TABLE).exists() for task in tasks)
+    if written < finished:
+        raise Unavailable(
+            f"{finished - written} of {finished} runs are not in {paths.BUILD}, which has to lie on "
+            "a disk that all workers share"
+        )
+    return finished
+
+
+def _name_runs(run: Callable, settings) -> str:
+    return run_folder(run, settings, seeds=False).name
+
+
+def _seconds_before(run: Callable, folder: Path) -> float:
+    """What this point of the grid took when it was last run, under whatever key; 0 if never."""
+    former = folder.parent.parent.glob(f"{run.__name__}-*/{folder.name}/{TABLE}")
+    newest = max(former, key=lambda path: path.stat().st_mtime, default=None)
+    return 0.0 if newest is None else provenance_of(newest).get("seconds", 0.0)
 
 
 def _keep_worker() -> None:
@@ -254,7 +286,7 @@ def _one(
             _near.add(until)
         return False
     except filelock.Timeout:
-        raise Busy(
+        raise Held(
             f"run {folder} is being written by another process; wait until it is done"
         ) from None
     return True

@@ -12,6 +12,7 @@ from replicate.paths import ROOT
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 DEVICES = ("auto", "cpu", "cuda")
+WORKERS = "REPLICATE_WORKERS"  # environment variable: a Dask scheduler's address, or a cluster file
 REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
@@ -52,6 +53,11 @@ def jobs() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise BadParameter(f"REPLICATE_JOBS must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def workers() -> str:
+    """Where runs go: the address of a Dask scheduler, a cluster file, or "" for this machine."""
+    return os.environ.get(WORKERS, "")
 
 
 def _cores() -> int:
