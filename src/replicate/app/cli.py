@@ -86,9 +86,8 @@ def run(
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
-    settings = overrides.settings(study, preset, changes, device)
-
     with use_workers(workers):
+        settings = overrides.settings(study, preset, changes, device)
         _run_each(study, experiments or study, settings, preset, until, out)
 
 
@@ -131,10 +130,9 @@ def replicate(
     from replicate.numerics import stopwatch
 
     elapsed = stopwatch(wall=True)
-    for name in sources:
-        run(
-            name, preset=preset or "cpu", assignments=assignments, device=device, workers=workers
-        )
+    with use_workers(workers):
+        for name in sources:
+            run(name, preset=preset or "cpu", assignments=assignments, device=device)
     # The notebooks load what was just run; a bar would stay in their outputs.
     with set_variable("TQDM_DISABLE", "1"):
         executed = notebooks.side_by_side(

@@ -32,7 +32,7 @@ from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, wr
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
-FOLDER = 3  # the place of a run's folder among the arguments of `_one`
+FOLDER_ARGUMENT = 3  # the place of a run's folder among the arguments of `_one`
 _near: set[float] = (
     set()
 )  # deadlines before which a run of this process had to stop: too near to start another
@@ -212,9 +212,9 @@ def _finish_elsewhere(tasks: list, label: str, run: Callable, settings) -> int:
     """
     from replicate.runs import cluster
 
-    tasks = sorted(tasks, key=lambda task: -_seconds_before(run, task[1][FOLDER]))
+    tasks = sorted(tasks, key=lambda task: -_seconds_before(run, task[1][FOLDER_ARGUMENT]))
     finished = cluster.finish(tasks, label, cluster.Grid(run, settings, _name_runs))
-    written = sum((task[1][FOLDER] / TABLE).exists() for task in tasks)
+    written = sum((task[1][FOLDER_ARGUMENT] / TABLE).exists() for task in tasks)
     if written < finished:
         raise Unavailable(
             f"{finished - written} of {finished} runs are not in {paths.BUILD}, which has to lie on "

@@ -32,7 +32,7 @@ from replicate.runs import backends, cluster_file, identity, machine
 CONNECT = 10  # seconds in which a scheduler has to answer
 PATIENCE = 120  # seconds for which a sweep waits for a scheduler that is gone, or for any worker
 POLL = 0.5  # seconds between two looks at the cluster while a run goes on
-ALONE = "replicate"  # a resource of which a worker process has one: it computes one run at a time
+ONE_RUN = "replicate"  # a resource of which a worker process has one: it computes one run at a time
 MOST_WAITING = 128  # runs that are with the scheduler at once; each is a thread of this process
 _clients: dict[str, Client] = {}
 
@@ -61,7 +61,7 @@ class Sweep:
 
     def send(self, task: tuple) -> bool | None:
         """Have one run made; what it gave, None if another sweep is making it. Raises Lost."""
-        needs = {self.resource: 1, ALONE: 1}
+        needs = {self.resource: 1, ONE_RUN: 1}
         try:
             future = self.client.submit(make_unless_held, *task, pure=False, resources=needs)
             while not self.stopped.is_set():
@@ -101,7 +101,7 @@ class Fits(WorkerPlugin):
         """As Dask calls it, on a worker that is there and on one that joins later."""
         here = describe(self.grid, self.wanted["asked"], self.mark)
         if not list_differences(here, self.wanted):
-            await worker.set_resources(**{self.resource: 1, ALONE: 1})
+            await worker.set_resources(**{self.resource: 1, ONE_RUN: 1})
 
 
 def finish(tasks: list, label: str, grid: Grid) -> int:
@@ -114,7 +114,7 @@ def finish(tasks: list, label: str, grid: Grid) -> int:
     while left and time.time() <= deadline():
         outcomes: dict[int, bool | None] = {}
         try:
-            with _placed(connect(machine.workers()), grid) as sweep:
+            with _place(connect(machine.workers()), grid) as sweep:
                 for number, outcome in progress(_send(left, sweep), label, total=len(left)):
                     outcomes[number] = outcome
         except KilledWorker as error:
@@ -153,14 +153,14 @@ def make_unless_held(function: Callable, arguments: tuple, options: Mapping) -> 
 
 
 @contextmanager
-def _placed(client: Client, grid: Grid) -> Iterator[Sweep]:
+def _place(client: Client, grid: Grid) -> Iterator[Sweep]:
     """The workers that fit have a resource of the grid's, those that join later too."""
     mark = paths.BUILD / "runs" / f".shared-{uuid.uuid4().hex}"
     paths.write_atomic(mark, b"")
     try:
         wanted = describe(grid, machine.read_request(), mark)
         _refuse_others(client, grid, wanted, mark)
-        sweep = Sweep(client, f"{wanted['key']}-{wanted['code']}")
+        sweep = Sweep(client, f"{wanted['key']}-{mark.name.rpartition('-')[2]}")
         client.register_plugin(Fits(grid, wanted, mark, sweep.resource), name=sweep.resource)
         try:
             yield sweep

@@ -16,7 +16,7 @@ from pathlib import Path
 from replicate.errors import BadData, BadParameter, Missing, Unavailable, unknown
 
 OF_DISTRIBUTED = ("LocalCluster", "SSHCluster")
-FIELDS = {"kind": str, "workers": int, "patience": int, "options": dict}
+CLUSTER_FIELDS = {"kind": str, "workers": int, "patience": int, "options": dict}
 ADDRESS = "://"  # what an address has and the name of a file has not
 
 
@@ -43,10 +43,12 @@ def read(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise BadData(f"{path} is no cluster file ({error})") from None
     for name, value in fields.items():
-        if name not in FIELDS:
-            raise BadData(f"{path}: {unknown('field', name, FIELDS)}")
-        if not isinstance(value, FIELDS[name]):
-            raise BadData(f"{path}: {name} must be of type {FIELDS[name].__name__}, got {value!r}")
+        if name not in CLUSTER_FIELDS:
+            raise BadData(f"{path}: {unknown('field', name, CLUSTER_FIELDS)}")
+        if not isinstance(value, CLUSTER_FIELDS[name]):
+            raise BadData(
+                f"{path}: {name} must be of type {CLUSTER_FIELDS[name].__name__}, got {value!r}"
+            )
     if "kind" not in fields:
         raise BadData(f"{path} must say the kind of its cluster, such as kind = 'LocalCluster'")
     return fields
