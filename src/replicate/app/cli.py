@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from replicate import paths, progress
-from replicate.app import compare, data, evidence
+from replicate.app import compare, data, evidence, parallel
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, Workers, read_seconds, set_variable, use_workers
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
@@ -68,6 +68,9 @@ def run(
     budget: Budget = None,
     out: Folder = None,
     workers: Workers = None,
+    batch_norm: Annotated[
+        str | None, typer.Option(help="of several ranks: synchronised, if not said, or per-rank")
+    ] = None,
 ) -> None:
     """Run experiments of one source; what is on disk already is not run again."""
     from replicate.app import overrides, registry
@@ -86,8 +89,9 @@ def run(
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
-    with use_workers(workers):
+    with use_workers(workers), parallel.join_ranks(batch_norm):
         settings = overrides.settings(study, preset, changes, device)
+        parallel.refuse_what_cannot([study[name] for name in experiments or study], settings)
         _run_each(study, experiments or study, settings, preset, until, out)
 
 
@@ -103,7 +107,7 @@ def _run_each(study, names, settings: dict, preset: str, until: float, out: Path
         with progress.ends_by(until):
             rows = len(runs.over(experiment, entries))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {elapsed():.1f} s", err=True)
-        if out is not None:
+        if out is not None and parallel.ranks.is_first():
             runs.export(experiment, entries, preset, out)
 
 
@@ -269,6 +273,7 @@ def main() -> int:
             raise KeyboardInterrupt
         return code or 0
     except Failure as failure:
+        parallel.let_the_first_speak()
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)
         return failure.exit_code
     except click.NoArgsIsHelpError as help_text:

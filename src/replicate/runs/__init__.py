@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         produce_or_load,
         tables_in,
     )
-    from replicate.runs.digest import digest_of_file
+    from replicate.runs.digest import digest_of_file, modules_of
     from replicate.runs.machine import commit, device, device_name, jobs
     from replicate.runs.pool import without_seeds
     from replicate.runs.record import (

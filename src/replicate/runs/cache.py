@@ -25,7 +25,7 @@ import pandas as pd
 from replicate import paths
 from replicate.errors import Busy, Diverged, Held, Killed, Missing, Paused, Unavailable
 from replicate.progress import deadline, ends_by, progress
-from replicate.runs import backends, identity, machine
+from replicate.runs import backends, identity, machine, ranks
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
 from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, write_table
@@ -57,9 +57,11 @@ class Runs:
     def restore(self) -> None:
         """Make those runs again whose files are gone or have another size than when they ended."""
         damaged = [key for key, folder in self.folders.items() if not _is_whole(folder)]
-        for key in damaged:
+        damaged = ranks.agree(damaged)
+        for key in damaged if ranks.is_first() else ():
             print(f"files of {self.folders[key]} are gone; its run is made again", file=sys.stderr)
             shutil.rmtree(self.folders[key])
+        ranks.agree(None)  # they are gone
         if damaged:
             each(self.run, self.settings, [dict(key) for key in damaged])
 
@@ -69,6 +71,7 @@ def deviations(settings, reference) -> pd.DataFrame:
     pairs = [
         (f.name, getattr(reference, f.name), getattr(settings, f.name)) for f in fields(reference)
     ]
+    pairs += [(name, "", value) for name, value in ranks.describe().items()]
     return pd.DataFrame([p for p in pairs if p[1] != p[2]], columns=["field", "paper", "here"])
 
 
@@ -77,14 +80,16 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     already ran.
     """
     path = run_folder(experiment, settings) / TABLE
-    if path.exists():
+    if ranks.agree(path.exists()):
         return read_table(path)
     from replicate.numerics import stopwatch
 
     elapsed = stopwatch(wall=True)
     table = experiment(settings)
     identity.check_unchanged()
-    write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
+    if ranks.is_first():
+        write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
+    ranks.agree(None)  # it is there
     return table
 
 
@@ -144,7 +149,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
         _key(point): home / "-".join(f"{name}{value}" for name, value in point.items())
         for point in points
     }
-    todo = [point for point in points if not (folders[_key(point)] / TABLE).exists()]
+    todo = ranks.agree([point for point in points if not (folders[_key(point)] / TABLE).exists()])
     if todo and after is not None:
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the
@@ -189,7 +194,7 @@ def _finish(tasks: list, label: str) -> int:
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    count = min(machine.jobs(), len(tasks)) or 1
+    count = 1 if ranks.count() > 1 else min(machine.jobs(), len(tasks)) or 1
     with (
         joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
         warnings.catch_warnings(),
@@ -264,7 +269,7 @@ def _one(
 
     from replicate.numerics import one_thread, stopwatch
 
-    if time.time() > until or until in _near:
+    if ranks.agree(time.time() > until or until in _near):
         return False
     _keep_worker()
     if machine.read_request() != requested:
@@ -272,15 +277,21 @@ def _one(
     backends.device_for(run)  # jax computes where it is told from now on
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0), ends_by(until), one_thread():
-            if not (folder / TABLE).exists():
+        with (
+            ranks.take_folder(folder) as home,
+            filelock.FileLock(home / "lock", timeout=0),
+            ends_by(until),
+            one_thread(),
+        ):
+            if not ranks.agree((folder / TABLE).exists()):
                 elapsed = stopwatch(wall=True)
-                table = _or_diverged(run, settings, point, folder, parents or [], device)
+                table = _or_diverged(run, settings, point, home, parents or [], device)
                 identity.check_unchanged(code)
                 provenance = _provenance(run, settings, folder.parent.name, elapsed())
-                write_table(
-                    folder / TABLE, table, provenance | {"point": point, "files": _files(folder)}
-                )
+                provenance |= {"point": point, "files": _files(home)}
+                if ranks.is_first():
+                    write_table(folder / TABLE, table, provenance)
+                ranks.agree(None)  # it is there
     except Paused:
         if math.isfinite(until):
             _near.add(until)

@@ -75,6 +75,12 @@ def _find_packages(tree: ast.Module) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def modules_of(experiment: Callable) -> set[str]:
+    """The modules of this package that the code of `experiment` reaches."""
+    path = _file_of(experiment)
+    return _with_imports(_reach(_syntax(path), experiment.__name__)[1])
+
+
 def _file_of(experiment: Callable) -> Path:
     return Path(inspect.getsourcefile(inspect.unwrap(experiment)))
 

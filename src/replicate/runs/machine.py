@@ -9,6 +9,7 @@ from pathlib import Path
 
 from replicate.errors import BadParameter, Missing, Unavailable
 from replicate.paths import ROOT
+from replicate.runs import ranks
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 DEVICES = ("auto", "cpu", "cuda")
@@ -81,6 +82,7 @@ def numerics(settings, device: str) -> dict:
         "denormals": "flushed",
         "lanes": getattr(settings, "lanes", 1),
         **{name: ".".join(versions()[name].split(".")[:2]) for name in ("torch", "jax")},
+        **ranks.describe(),
     }
 
 
