@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from replicate.datasets.held_out import HeldOut
     from replicate.datasets.images import Images
+    from replicate.datasets.mapped import MappedBatches, Pixels, map_batches
     from replicate.datasets.sharded import shard
 
 lazy.attach(__name__)

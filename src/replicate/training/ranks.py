@@ -46,17 +46,30 @@ def gradient_by_slices(
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
 
     def gradient(seed: int, stream: int, step: int) -> Tensor:
-        images, labels = data.batch(seed, stream, step)
-        rows = slice_of(len(images), rank, ranks)
-        count = rows.stop - rows.start
-        moments = SharedMoments(len(images), count) if synchronise else nullcontext()
+        size, images, labels = take_slice(data, seed, stream, step, rank, ranks)
+        moments = SharedMoments(size, len(images)) if synchronise else nullcontext()
         model.zero_grad()
         with moments:
-            loss = data.loss(model(images[rows]), labels[rows]) * (count / len(images))
+            loss = data.loss(model(images), labels) * (len(images) / size)
             loss.backward()
         return sum_over_ranks(list(model.parameters()), loss.detach())
 
     return gradient
+
+
+def take_slice(
+    data, seed: int, stream: int, step: int, rank: int, ranks: int
+) -> tuple[int, Tensor, Tensor]:
+    """The images of the mini-batch, and those and the labels of a rank's slice of it.
+
+    data: has `batch_slice` and `size` where it need not make the others, as data on disk.
+    """
+    if hasattr(data, "batch_slice"):
+        rows = slice_of(data.size, rank, ranks)
+        return data.size, *data.batch_slice(seed, stream, step, rows)
+    images, labels = data.batch(seed, stream, step)
+    rows = slice_of(len(images), rank, ranks)
+    return len(images), images[rows], labels[rows]
 
 
 def slice_of(images: int, rank: int, ranks: int) -> slice:
