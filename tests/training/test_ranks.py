@@ -89,6 +89,23 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path):
         assert_alike(rest, whole | {"losses": whole["losses"][half:]})
 
 
+class OnDisk:
+    """Data that give a slice without the rest."""
+
+    size = 7
+
+    def batch_slice(self, seed, stream, step, rows):
+        return torch.arange(7)[rows], (seed, stream, step)
+
+
+def test_data_that_can_give_a_slice_are_asked_for_no_more():
+    size, images, _ = ranks.take_slice(OnDisk(), 1, 0, 5, 1, 2)
+    assert size == 7 and images.tolist() == [3, 4, 5, 6]
+    size, images, labels = ranks.take_slice(Halves(), 1, 0, 5, 0, 2)
+    whole = Halves().batch(1, 0, 5)
+    assert size == 7 and torch.equal(images, whole[0][:3]) and torch.equal(labels, whole[1][:3])
+
+
 @pytest.mark.parametrize("images, count", [(7, 2), (8, 8), (512, 64), (5, 3)])
 def test_slices_cover_a_mini_batch_once_and_are_level(images, count):
     rows = [ranks.slice_of(images, rank, count) for rank in range(count)]
@@ -147,7 +164,7 @@ def test_the_command_line_makes_a_run_on_two_ranks(tmp_path):
     import pandas as pd
 
     words = ["-m", "replicate", "run", "sandler2023trajectories", "figure_5", "--preset", "smoke"]
-    small = ["--set", "steps=60", "--set", "seeds=(0,)"]
+    small = ["--set", "seeds=(0,)", "--set", "branches=1"]
     alone = subprocess.run(
         [sys.executable, *words, *small, "--out", str(tmp_path / "one")],
         capture_output=True, text=True, timeout=WAIT, cwd=tmp_path,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from replicate import paths, progress
-from replicate.app import compare, data, evidence, parallel
+from replicate.app import compare, data, evidence, parallel, scale
 from replicate.app.extras import explain
 from replicate.app.options import Device, Folder, Workers, read_seconds, set_variable, use_workers
 from replicate.errors import BadParameter, DiskFull, Failure, Missing, Unavailable, unknown
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(compare.compare)
 app.command()(evidence.evidence)
+app.command()(scale.scale)
 
 Budget = Annotated[
     str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")

@@ -51,7 +51,8 @@ def join(batch_norm: str) -> Iterator[None]:
     if on_cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if on_cuda else "gloo"
+        distributed.init_process_group(backend, **_meet_anew())
     except (RuntimeError, ValueError, OSError) as error:
         line = str(error).splitlines()[0]
         raise Unavailable(f"the ranks do not meet ({line}); start them with torchrun") from None
@@ -66,6 +67,23 @@ def join(batch_norm: str) -> Iterator[None]:
         progress.agree = progress.agree_alone
         _joined.update(before)
         distributed.destroy_process_group()
+
+
+def _meet_anew() -> dict[str, object]:
+    """Where ranks meet on one node, for `init_process_group`: not where they met before a restart.
+
+    torchrun keeps its store over a restart, and a rank that is early would read the address of one
+    that is dead. On several nodes the counts of restarts differ; there torchrun's own place is taken.
+    """
+    from torch.distributed import PrefixStore, TCPStore
+
+    of_node, of_all = (os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or of_node != of_all:
+        return {}
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False)
+    attempt = PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    return {"store": attempt, "rank": int(os.environ["RANK"]), "world_size": int(of_all)}
 
 
 def agree(value):
