@@ -18,6 +18,9 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 export JUPYTER_PREFER_ENV_PATH := 1
 
+# Each kernel and each worker would compile torch, jax and sklearn anew: 20 seconds a process.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A kernel starts in notebooks/: a relative folder is the caller's. (`~` is expanded where it is read.)
 ifneq ($(REPLICATE_DATA),)
 ifeq ($(filter /% ~%,$(firstword $(REPLICATE_DATA))),)

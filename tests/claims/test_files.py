@@ -40,7 +40,13 @@ def texts() -> dict[str, str]:
     return {name: in_one_line(found[0].read_text()) for name, found in files.items()}
 
 
-@pytest.mark.parametrize("name", names())
+def test_what_has_no_text_is_all_ours():
+    assert {name for name in names() if {row.origin for row in rows(name)} == {"ours"}} == (
+        set(names()) - set(NUMBERS)
+    )
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_every_quote_stands_in_the_source(name, texts):
     absent = [row.id for row in rows(name) if in_one_line(row.quote) not in texts[name]]
     assert not absent, f"{len(absent)} quotes are not in the text: {', '.join(absent)}"

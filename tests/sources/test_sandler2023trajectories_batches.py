@@ -61,6 +61,7 @@ class Twin:
         self.data = datasets.Batches(found.train_x, found.train_y, 16, 10, "cpu", 1, True, **noise)
         self.net = models.resnet8(10, 3, 2, "cifar")
         self.reserve = self.data.tables(3, FIXED, 0)["order"][:48].tolist()
+        self.in_double = copy.deepcopy(self.net).double()
         self.stages = self._train()
         self.held = [self.rows(j, self.reserve[16 * j % 48 :][:16]) for j in range(4)]
 
@@ -93,13 +94,13 @@ class Twin:
         return self.data.gather({name: table[rows] for name, table in tables.items()})
 
     def at(self, weights: torch.Tensor):
-        """The network at these weights, in double precision."""
-        net, begin = copy.deepcopy(self.net).double(), 0
-        for p in net.parameters():
-            p.data = weights[begin : begin + p.numel()].view(p.shape).clone()
-            begin += p.numel()
+        """The network at these weights, in double precision, until it is asked for others."""
+        net = self.in_double
+        net.zero_grad()
+        torch.nn.utils.vector_to_parameters(weights, net.parameters())
         return net
 
+    @torch.no_grad()
     def loss(self, weights, batch, norm: str = "batch") -> float:
         """Mean over images; each 16 of them are normalised together, or all by other batches."""
         net, (x, y) = self.at(weights), batch

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.plots.across import filter_views, list_edges
     from replicate.plots.fabi2021extrapolation import (
         arms_over,
         basin_shares,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from replicate import lazy
 
 if TYPE_CHECKING:
+    from replicate.problems import filters
     from replicate.problems.averages import (
         average_covariance,
         find_axes,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         slow_factor,
     )
     from replicate.problems.nonlinear_acceleration import accelerate, acceleration_weights
+    from replicate.problems.pulse import answer_pulse
     from replicate.problems.sampled import average_path, draw_path
 
 lazy.attach(__name__)

@@ -1,0 +1,139 @@
+"""What cannot be compared is refused in one line, before anything runs where that can be known."""
+
+import pytest
+import torch
+from quadratics import Quadratic, compare_quadratic, draw, loss
+from torch import nn
+
+from replicate import compare
+from replicate.averaging import swa
+from replicate.errors import BadParameter, Diverged
+
+PLAIN = {"window": 5, "steps": 20, "branches": 2, "runs": 1}
+
+
+def ask(model=None, optimizer=None, **changes):
+    model = Quadratic() if model is None else model
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.1)
+    given = {"loss": loss, "batches": draw, **PLAIN, **changes}
+    return compare(model, optimizer=optimizer, **given)
+
+
+def refuse(kind, line, **changes):
+    with pytest.raises(kind, match=line) as error:
+        ask(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_parameters():
+    weight = nn.Parameter(torch.zeros(1))
+    refuse(BadParameter, "model must have parameters, got ReLU with none", model=nn.ReLU(),
+           optimizer=torch.optim.SGD([weight], lr=0.1))  # fmt: skip
+
+
+def test_an_optimizer_of_another_model():
+    stray = torch.optim.SGD(Quadratic().parameters(), lr=0.1)
+    refuse(BadParameter, "got 1 that it does not have", model=Quadratic(), optimizer=stray)
+
+
+def test_a_model_that_has_not_seen_a_batch():
+    refuse(BadParameter, "must have seen a batch", model=nn.LazyLinear(2))
+
+
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        ({"window": 30}, "window must fit 2 times into the run of 20 steps.*got 30"),
+        ({"window": 11}, "window must fit 2 times into the run of 20 steps.*got 11"),
+        ({"window": 0}, "window must be a whole number from 1 on, got 0"),
+        ({"window": 2.5}, "window must be a whole number from 1 on, got 2.5"),
+        ({"steps": 0}, "steps must be a whole number from 1 on"),
+        ({"branches": 0}, "branches must be a whole number"),
+        ({"runs": 0}, "runs must be a whole number"),
+        ({"directions": -1}, "directions must be a whole number from 0"),
+        ({"norm_batches": 0}, "norm_batches must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"kernel": lambda k: swa(2)}, "kernel must give 6 weights.*got 3"),
+        ({"kernel": lambda k: torch.ones(k + 1).numpy()}, "kernel: mu must be .*sum to 1"),
+        ({"held_out": []}, "held_out must hold at least one batch"),
+        ({"batches": iter([])}, "which gives each batch once"),
+        ({"batches": lambda stream, step: None}, "used up at step 0"),
+        ({"loss": lambda model, batch: model.w}, "loss must give a tensor of one number, got .5,."),
+        ({"loss": lambda model, batch: 3.0}, "loss must give a tensor of one number, got float"),
+        ({"loss": lambda model, batch: batch.sum()}, "must depend on the model's parameters"),
+        ({"directions": 3, "schedule": lambda step: 1.0}, "directions needs .*under a schedule"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be(changes, line):
+    refuse(BadParameter, line, **changes)
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.Adam(p), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.5),
+])  # fmt: skip
+def test_theory_is_not_asked_about_what_it_does_not_cover(make):
+    model = Quadratic()
+    refuse(BadParameter, "directions needs torch.optim.SGD", model=model, directions=2,
+           optimizer=make(model.parameters()))  # fmt: skip
+
+
+def test_a_window_that_just_fits_is_taken():
+    assert len(ask(window=10).table) == 2
+
+
+def test_a_loss_that_is_not_finite_names_walk_and_step():
+    def poisoned(stream, step):
+        return draw(stream, step) * (float("nan") if (stream, step) == (5, 7) else 1)
+
+    refuse(Diverged, r"loss became nan at step 7 of run 1, constant \(rate 0.1\)", batches=poisoned)
+
+
+def test_a_run_that_diverges_names_its_rate():
+    model = Quadratic()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
+    refuse(Diverged, r"loss became (inf|nan) at step \d+ of run 1, window \(rate 1e\+30\)",
+           model=model, optimizer=optimizer)  # fmt: skip
+
+
+def test_a_held_out_loss_that_is_not_finite():
+    refuse(
+        Diverged,
+        "loss on the held-out batches is nan",
+        held_out=[torch.full((5,), float("nan")).double()],
+    )
+
+
+def test_batches_that_end_within_the_run_are_named_with_their_step():
+    def short(stream, step):
+        return draw(stream, step) if step < 12 else None
+
+    refuse(BadParameter, "used up at step 12 of stream 0", batches=short)
+    refuse(BadParameter, "used up at step 12 of stream 4", batches=short,
+           held_out=[torch.zeros(5).double()])  # fmt: skip
+
+
+def test_weights_come_back_after_an_error():
+    model = Quadratic()
+    with pytest.raises(BadParameter, match="used up"):
+        ask(model, batches=lambda stream, step: draw(stream, step) if step < 12 else None,
+            held_out=[torch.zeros(5).double()])  # fmt: skip
+    assert torch.equal(model.w, torch.zeros(5).double()) and model.w.grad is None
+
+
+def test_a_parameter_that_nothing_trains_is_no_matter():
+    class Wider(Quadratic):
+        def __init__(self):
+            super().__init__()
+            self.still = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
+
+    wide = Wider()
+    optimizer = torch.optim.SGD([wide.w], lr=0.05, momentum=0.9)
+    still = [torch.zeros(5, dtype=torch.float64)]
+    given = {"window": 20, "steps": 120, "held_out": still, "directions": 2, "runs": 2}
+    expected = compare_quadratic(directions=2).table
+    got = ask(wide, optimizer, **given).table
+    assert got.drop(columns=["predicted_average", "predicted_cool_down"]).equals(
+        expected.drop(columns=["predicted_average", "predicted_cool_down"])
+    )
+    assert got.predicted_average.notna().sum() == 2
