@@ -119,7 +119,7 @@ def test_the_next_batches_are_read_before_they_are_asked_for(made, monkeypatch):
 
 def test_moments_are_counted_once_and_every_byte_is_checked(folder, made, monkeypatch):
     x = made[1]
-    (folder / mapped.COUNTS).unlink(missing_ok=True)
+    (folder / mapped.VALUE_COUNTS).unlink(missing_ok=True)
     counts = Pixels(folder, "train").count_values()
     for channel in range(3):
         assert (
@@ -131,12 +131,12 @@ def test_moments_are_counted_once_and_every_byte_is_checked(folder, made, monkey
         assert np.array_equal(Pixels(folder, "train").count_values(), counts)
     path = folder / "train-00001.npy"
     path.write_bytes(flip(path.read_bytes()))
-    (folder / mapped.COUNTS).unlink()
+    (folder / mapped.VALUE_COUNTS).unlink()
     count = Pixels(folder, "train").count_values
     assert_refused(count, errors.BadData, 65, "train-00001.npy has checksum")
-    assert not (folder / mapped.COUNTS).exists()
+    assert not (folder / mapped.VALUE_COUNTS).exists()
     index = json.loads((folder / shards.INDEX).read_text())
-    (folder / mapped.COUNTS).write_text(
+    (folder / mapped.VALUE_COUNTS).write_text(
         json.dumps({"index": "of others", "train": [[0] * 3] * 256})
     )
     index["shards"][1]["sha256"] = mapped.hashlib.sha256(path.read_bytes()).hexdigest()

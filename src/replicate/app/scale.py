@@ -17,14 +17,16 @@ from replicate.errors import BadParameter
 
 LARGE_PRESETS = ("gpu", "paper")
 GPUS = (1, 8, 64)
-RATE = 780.0  # T operations/s in bfloat16 of one H200's matrix products, from its data sheet less a fifth
+H200_RATE = 780.0  # T operations/s in bfloat16 of one H200's matrix products, assumed: the data sheet less a fifth
 REACHED = (
     0.25  # of that rate: networks reach a fifth to a third, see docs/speed.md; not measured here
 )
 
 
 def scale(
-    rate: Annotated[float, typer.Option(help="T operations/s of one GPU's matrix products")] = RATE,
+    rate: Annotated[
+        float, typer.Option(help="T operations/s of one GPU's matrix products")
+    ] = H200_RATE,
     reached: Annotated[float, typer.Option(help="share of it that a network reaches")] = REACHED,
     script: Annotated[
         Path | None, typer.Option(help="print what this cluster file hands to its queue, no table")

@@ -22,7 +22,9 @@ from replicate.datasets.batches import Batches
 from replicate.errors import BadData, BadParameter, Missing
 from replicate.progress import progress
 
-COUNTS = "counts.json"  # of pixel values, beside the index; its checksum stands for all shards
+VALUE_COUNTS = (
+    "counts.json"  # of pixel values, beside the index; its checksum stands for all shards
+)
 AHEAD = 2  # mini-batches that are read before they are asked for: one is used, one is ready
 
 
@@ -66,7 +68,7 @@ class Pixels:
         The first call reads every byte, holds every shard against its checksum, and leaves the
         counts beside the index. Raises BadData.
         """
-        path = self.folder / COUNTS
+        path = self.folder / VALUE_COUNTS
         kept = json.loads(path.read_bytes()) if path.exists() else {}
         if kept.get("index") != self.index_sha256:
             kept = {"index": self.index_sha256}
