@@ -30,8 +30,8 @@ endif
 endif
 
 # The extras that replicate and test need, as in environment.yml; the lock has those of rarer uses too.
-EXTRAS := sources notebooks test report browser keras text
-LOCKED := $(EXTRAS) cluster
+EXTRAS := sources notebooks test report browser keras text cluster
+LOCKED := $(EXTRAS)
 UV_INSTALL := $(BIN)/uv pip install --python $(BIN)/python $(if $(MAKE_TERMOUT),,--quiet)
 COLOUR := $(if $(MAKE_TERMOUT),$(if $(NO_COLOR),,yes))
 NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg \

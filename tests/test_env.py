@@ -314,7 +314,7 @@ BROKEN = (  # check, file, pattern, what replaces its first occurrence
     (
         make_lock_names_every_extra_but_peers_and_gpu,
         "makefile",
-        r"(?m)(LOCKED := .*) cluster",
+        r"(?m)(LOCKED := .*) text",
         r"\1",
     ),
     (

@@ -51,6 +51,10 @@ class Busy(Failure):
     exit_code = 75
 
 
+class Held(Busy):
+    """Another process is making this very run."""
+
+
 class Paused(Busy):
     """A run has saved what it did and stopped, since a deadline is near; called again it goes on."""
 

@@ -19,6 +19,14 @@ SAVE_SECONDS = 60  # what a run that is killed loses, about
 SAVE_SHARE = 1 / 30  # of its time that a run spends on saving, at most
 
 
+def agree_alone(late: bool) -> bool:
+    """Whether a run stops: as its process finds, where no others make the same run."""
+    return late
+
+
+agree = agree_alone  # where several ranks make a run, what one of them finds
+
+
 def progress(iterable: Iterable, description: str, total: int | None = None) -> Iterable:
     """`iterable` with a bar; without one where TQDM_DISABLE is set or nobody looks at a
     terminal.
@@ -76,7 +84,8 @@ def pieces(stops: Iterable, save: Callable[[], None]) -> Iterator:
         now = time.monotonic()
         if number:
             longest = max(longest, now - begun)
-            late = time.time() + longest + 2 * cost > deadline()
+            end = deadline()
+            late = end < math.inf and agree(time.time() + longest + 2 * cost > end)
             if late or now - saved > max(SAVE_SECONDS, cost / SAVE_SHARE):
                 save()
                 saved = time.monotonic()

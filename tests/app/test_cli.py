@@ -22,9 +22,9 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("REPLICATE_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("replicate.datasets.download.REACH", 0.2)
     monkeypatch.setattr("socket.socket.connect", refuse)
-    for name in ("REPLICATE_DEVICE", "REPLICATE_JOBS", "REPLICATE_DEADLINE", "REPLICATE_COMMIT"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
+    for name in ("DEVICE", "JOBS", "DEADLINE", "COMMIT", "WORKERS"):
+        monkeypatch.setenv(f"REPLICATE_{name}", "")
+        monkeypatch.delenv(f"REPLICATE_{name}")
     return tmp_path
 
 
@@ -70,6 +70,10 @@ WRONG = {
     ),
     "data set to fetch": (["data", "fetch", "cifar11"], 64, "did you mean 'cifar10'"),
     "data set to verify": (["data", "verify", "cifar10"], 66, "cifar10"),
+    "workers": (["run", NAME, "--workers", "host:8786"], 64, "such as tcp://host:8786"),
+    "cluster file": (["run", NAME, "--workers", "no.toml"], 66, "no.toml is not there"),
+    "evidence's workers": (["evidence", "--budget", "9m", "--workers", "2"], 64, "got '2'"),
+    "replicate's workers": (["replicate", "--workers", "2"], 64, "got '2'"),
     "word": (["runn"], 64, "runn"),
     "option": (["run", NAME, "--presets", "smoke"], 64, "--presets"),
     "nothing to record": (["record"], 66, "make replicate"),

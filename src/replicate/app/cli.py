@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from replicate import paths, progress, runs
-from replicate.app import compare, data, evidence
+from replicate.app import compare, data, evidence, parallel, scale
 from replicate.app.extras import explain
-from replicate.app.options import Device, Folder, read_seconds, set_variable
+from replicate.app.options import Device, Folder, Workers, read_seconds, set_variable, use_workers
 from replicate.app.system import (
     GO_ON,
     READER_GONE,
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(compare.compare)
 app.command()(evidence.evidence)
+app.command()(scale.scale)
 
 Budget = Annotated[
     str | None, typer.Option(help="start no further run after this time, such as 9m or 30s")
@@ -65,6 +66,10 @@ def run(
     device: Device = "auto",
     budget: Budget = None,
     out: Folder = None,
+    workers: Workers = None,
+    batch_norm: Annotated[
+        str | None, typer.Option(help="of several ranks: synchronised, if not said, or per-rank")
+    ] = None,
 ) -> None:
     """Run experiments of one source; what is on disk already is not run again."""
     from replicate.app import overrides, registry
@@ -81,17 +86,25 @@ def run(
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
-    settings = overrides.settings(study, preset, changes, device)
+    with use_workers(workers), parallel.join_ranks(batch_norm):
+        settings = overrides.settings(study, preset, changes, device)
+        parallel.refuse_what_cannot([study[name] for name in experiments or study], settings)
+        _run_each(study, experiments or study, settings, preset, until, out)
 
+
+def _run_each(study, names, settings: dict, preset: str, until: float, out: Path | None) -> None:
+    """Run the named experiments of a source, and export each to `out`."""
+    from replicate import runs
     from replicate.numerics import stopwatch  # opens torch, which no refusal needs
 
-    for name in experiments or study:
+    source = study.name
+    for name in names:
         experiment, elapsed = study[name], stopwatch(wall=True)
         entries = experiment.chosen(settings)
         with progress.ends_by(until):
             rows = len(runs.over(experiment, entries))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {elapsed():.1f} s", err=True)
-        if out is not None:
+        if out is not None and parallel.ranks.is_first():
             runs.export(experiment, entries, preset, out)
 
 
@@ -103,6 +116,7 @@ def replicate(
     only: Annotated[str | None, typer.Option(help="one source")] = None,
     assignments: Sets = None,
     device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
     """Run every source and its notebook, and print the verdicts: what `make replicate` does."""
     from replicate.app import overrides, registry
@@ -117,8 +131,9 @@ def replicate(
     from replicate.numerics import stopwatch
 
     elapsed = stopwatch(wall=True)
-    for name in sources:
-        run(name, preset=preset or "cpu", assignments=assignments, device=device)
+    with use_workers(workers):
+        for name in sources:
+            run(name, preset=preset or "cpu", assignments=assignments, device=device)
     # The notebooks load what was just run; a bar would stay in their outputs.
     with set_variable("TQDM_DISABLE", "1"):
         executed = notebooks.side_by_side(
@@ -280,6 +295,7 @@ def _call() -> tuple[str, int]:
         code = app(standalone_mode=False) or 0
         return (AGAIN_AFTER_STOP if code == STOPPED else "", code)  # newer typer reports Ctrl-C so
     except Failure as failure:
+        parallel.let_the_first_speak()
         return f"{type(failure).__name__}: {failure}", failure.exit_code
     except click.NoArgsIsHelpError as help_text:
         print(help_text.format_message())

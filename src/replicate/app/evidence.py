@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from replicate import progress
-from replicate.app.options import Device, Folder, read_seconds, set_variable
+from replicate.app.options import Device, Folder, Workers, read_seconds, set_variable, use_workers
 from replicate.errors import unknown
 from replicate.sources.protocol import BY_STAGES
 
@@ -24,6 +24,7 @@ def evidence(
     only: Annotated[str, typer.Option(help="stages whose name begins so")] = "",
     device: Device = "auto",
     out: Folder = None,
+    workers: Workers = None,
 ) -> None:
     """List the stages of a preset, what they decide and cost; with a budget, run those that are missing."""
     seconds = None if budget is None else read_seconds(budget)
@@ -44,7 +45,8 @@ def evidence(
         runs.commit()
     words = ["--preset", preset, "--budget", budget, *(["--only", only] if only else [])]
     words += ["--device", device] if device != "auto" else []
-    with progress.ends_by(time.time() + seconds):
+    words += ["--workers", workers] if workers else []
+    with use_workers(workers), progress.ends_by(time.time() + seconds):
         missing = _run_stages(preset, only, device, out)
     if missing:
         names = ", ".join(stage.name for stage in missing)

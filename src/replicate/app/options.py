@@ -10,10 +10,38 @@ import typer
 
 from replicate.errors import BadParameter
 
+WORKERS = "REPLICATE_WORKERS"  # as `runs.machine` reads it, which is too heavy to refuse a word
+
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda", envvar="REPLICATE_DEVICE")]
 Folder = Annotated[
     Path | None, typer.Option(help="also write one flat parquet file an experiment there")
 ]
+Workers = Annotated[
+    str | None,
+    typer.Option(help="run on a Dask cluster: tcp://host:port of its scheduler, or a cluster file"),
+]
+
+
+@contextmanager
+def use_workers(where: str | None) -> Iterator[None]:
+    """Runs within the block go to this cluster, which has answered; None: where they went before.
+
+    Raises BadParameter, Missing or BadData for what names none, Unavailable if nobody answers.
+    """
+    if where is None and not os.environ.get(WORKERS):
+        yield
+        return
+    from replicate.runs import cluster_file
+
+    where = where or os.environ[WORKERS]
+    if cluster_file.is_file_name(where):
+        where = str(Path(where).expanduser().absolute())  # a kernel starts in another folder
+        cluster_file.read(Path(where))
+    from replicate.runs import cluster
+
+    cluster.connect(where)
+    with set_variable(WORKERS, where):
+        yield
 
 
 def read_seconds(budget: str) -> float:

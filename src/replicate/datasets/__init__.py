@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from replicate.datasets.held_out import HeldOut
     from replicate.datasets.images import Images
+    from replicate.datasets.mapped import MappedBatches, Pixels, map_batches
     from replicate.datasets.pieces import PIECE_MARKS, Pieces
     from replicate.datasets.sentences import Sentences
     from replicate.datasets.sharded import shard

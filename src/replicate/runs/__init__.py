@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         produce_or_load,
         tables_in,
     )
-    from replicate.runs.digest import code_digest, digest_of_file
+    from replicate.runs.digest import code_digest, digest_of_file, modules_of
     from replicate.runs.machine import check_variables, commit, device, device_name, jobs
     from replicate.runs.pool import without_seeds
     from replicate.runs.record import (

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable
 
 from replicate.errors import Unavailable
-from replicate.runs import machine
+from replicate.runs import machine, ranks
 from replicate.runs.digest import packages_of
 
 FRAMEWORKS = ("torch", "jax")
@@ -45,7 +45,8 @@ def name_of(function: Callable) -> str:
     Where two frameworks compute on two devices, both, as in "torch: NVIDIA H100, jax: x86_64
     AVX512".
     """
-    return _together({name: _name(name) for name in frameworks_of(function)}, _name("numpy"))
+    names = {name: _name(name) for name in frameworks_of(function)}
+    return ranks.name_device(_together(names, _name("numpy")))
 
 
 def numerics(function: Callable, settings) -> dict:

@@ -22,15 +22,16 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import paths
-from replicate.errors import Busy, Diverged, Missing, Paused, Unavailable
+from replicate.errors import Busy, Diverged, Held, Missing, Paused, Unavailable
 from replicate.progress import deadline, ends_by
-from replicate.runs import backends, identity, machine, workers
+from replicate.runs import backends, identity, machine, ranks, workers
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
 from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, write_table
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
+FOLDER_ARGUMENT = 3  # the place of a run's folder among the arguments of `_one`
 _near: set[float] = (
     set()
 )  # deadlines before which a run of this process had to stop: too near to start another
@@ -55,9 +56,11 @@ class Runs:
     def restore(self) -> None:
         """Make those runs again whose files are gone or have another size than when they ended."""
         damaged = [key for key, folder in self.folders.items() if not _is_whole(folder)]
-        for key in damaged:
+        damaged = ranks.agree(damaged)
+        for key in damaged if ranks.is_first() else ():
             print(f"files of {self.folders[key]} are gone; its run is made again", file=sys.stderr)
             shutil.rmtree(self.folders[key])
+        ranks.agree(None)  # they are gone
         if damaged:
             each(self.run, self.settings, [dict(key) for key in damaged])
 
@@ -67,6 +70,7 @@ def deviations(settings, reference) -> pd.DataFrame:
     pairs = [
         (f.name, getattr(reference, f.name), getattr(settings, f.name)) for f in fields(reference)
     ]
+    pairs += [(name, "", value) for name, value in ranks.describe().items()]
     return pd.DataFrame([p for p in pairs if p[1] != p[2]], columns=["field", "paper", "here"])
 
 
@@ -75,14 +79,16 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     already ran.
     """
     path = run_folder(experiment, settings) / TABLE
-    if path.exists():
+    if ranks.agree(path.exists()):
         return read_table(path)
     from replicate.numerics import stopwatch
 
     elapsed = stopwatch(wall=True)
     table = experiment(settings)
     identity.check_unchanged()
-    write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
+    if ranks.is_first():
+        write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
+    ranks.agree(None)  # it is there
     return table
 
 
@@ -142,7 +148,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
         _key(point): home / "-".join(f"{name}{value}" for name, value in point.items())
         for point in points
     }
-    todo = [point for point in points if not (folders[_key(point)] / TABLE).exists()]
+    todo = ranks.agree([point for point in points if not (folders[_key(point)] / TABLE).exists()])
     if todo and after is not None:
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the
@@ -151,7 +157,10 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
-    finished = workers.finish(tasks, label) if tasks else 0
+    if tasks and machine.workers():
+        finished = _finish_elsewhere(tasks, label, run, settings)
+    else:
+        finished = workers.finish(tasks, label) if tasks else 0
     if finished < len(tasks):
         raise Busy(
             f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"
@@ -177,6 +186,34 @@ def tables_in(folders: Iterable[Path]) -> list[pd.DataFrame]:
     return [read_table(folder / TABLE) for folder in folders]
 
 
+def _finish_elsewhere(tasks: list, label: str, run: Callable, settings) -> int:
+    """`workers.finish` on the workers of a cluster, the runs first that took longest where they have run
+    before. Raises Unavailable if what a worker says it has written is not here.
+    """
+    from replicate.runs import cluster
+
+    tasks = sorted(tasks, key=lambda task: -_seconds_before(run, task[1][FOLDER_ARGUMENT]))
+    finished = cluster.finish(tasks, label, cluster.Grid(run, settings, _name_runs))
+    written = sum((task[1][FOLDER_ARGUMENT] / TABLE).exists() for task in tasks)
+    if written < finished:
+        raise Unavailable(
+            f"{finished - written} of {finished} runs are not in {paths.BUILD}, which has to lie on "
+            "a disk that all workers share"
+        )
+    return finished
+
+
+def _name_runs(run: Callable, settings) -> str:
+    return run_folder(run, settings, seeds=False).name
+
+
+def _seconds_before(run: Callable, folder: Path) -> float:
+    """What this point of the grid took when it was last run, under whatever key; 0 if never."""
+    former = folder.parent.parent.glob(f"{run.__name__}-*/{folder.name}/{TABLE}")
+    newest = max(former, key=lambda path: path.stat().st_mtime, default=None)
+    return 0.0 if newest is None else provenance_of(newest).get("seconds", 0.0)
+
+
 def _one(
     run: Callable,
     settings,
@@ -196,7 +233,7 @@ def _one(
 
     from replicate.numerics import one_thread, stopwatch
 
-    if time.time() > until or until in _near:
+    if ranks.agree(time.time() > until or until in _near):
         return False
     workers.serve(parent)
     if machine.read_request() != requested:
@@ -204,21 +241,27 @@ def _one(
     backends.device_for(run)  # jax computes where it is told from now on
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / "lock", timeout=0), ends_by(until), one_thread():
-            if not (folder / TABLE).exists():
+        with (
+            ranks.take_folder(folder) as home,
+            filelock.FileLock(home / "lock", timeout=0),
+            ends_by(until),
+            one_thread(),
+        ):
+            if not ranks.agree((folder / TABLE).exists()):
                 elapsed = stopwatch(wall=True)
-                table = _or_diverged(run, settings, point, folder, parents or [], device)
+                table = _or_diverged(run, settings, point, home, parents or [], device)
                 identity.check_unchanged(code)
                 provenance = _provenance(run, settings, folder.parent.name, elapsed())
-                write_table(
-                    folder / TABLE, table, provenance | {"point": point, "files": _files(folder)}
-                )
+                provenance |= {"point": point, "files": _files(home)}
+                if ranks.is_first():
+                    write_table(folder / TABLE, table, provenance)
+                ranks.agree(None)  # it is there
     except Paused:
         if math.isfinite(until):
             _near.add(until)
         return False
     except filelock.Timeout:
-        raise Busy(
+        raise Held(
             f"run {folder} is being written by another process; wait until it is done, and run the same command again"
         ) from None
     except NotImplementedError:

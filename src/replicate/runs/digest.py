@@ -13,6 +13,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,9 @@ READERS = {
     )
 }
 CLOCK = "replicate.numerics"  # opens torch to time things and to set threads, whatever framework computes
+
+# CPython 3.11's parser counts its depth for all threads together; two at once are an error.
+_PARSER = threading.Lock()
 
 
 def code_digest(experiment: Callable, chosen: tuple[str, ...] = ()) -> str:
@@ -69,6 +73,12 @@ def _find_packages(tree: ast.Module) -> set[str]:
         node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
     ]
     return {name.split(".")[0] for name in names}
+
+
+def modules_of(experiment: Callable) -> set[str]:
+    """The modules of this package that the code of `experiment` reaches."""
+    path = _file_of(experiment)
+    return _with_imports(_reach(_syntax(path), experiment.__name__)[1])
 
 
 def _file_of(experiment: Callable) -> Path:
@@ -216,7 +226,8 @@ def _dump_of_module(tree: ast.Module) -> str:
 
 @functools.cache
 def _parse(path: Path, text: str) -> ast.Module:
-    tree = ast.parse(text, filename=str(path))
+    with _PARSER:
+        tree = ast.parse(text, filename=str(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (

@@ -11,12 +11,14 @@ from pathlib import Path
 from replicate.errors import BadParameter, Missing, Unavailable
 from replicate.paths import ROOT, data_folder
 from replicate.progress import deadline
+from replicate.runs import ranks
 
 DEVICE = "REPLICATE_DEVICE"  # environment variable: one of DEVICES
 COMMIT = (
     "REPLICATE_COMMIT"  # environment variable: what stands for git's answer where there is none
 )
 DEVICES = ("auto", "cpu", "cuda")
+WORKERS = "REPLICATE_WORKERS"  # environment variable: a Dask scheduler's address, or a cluster file
 REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
@@ -70,6 +72,11 @@ def read_jobs() -> int | None:
     return int(text)
 
 
+def workers() -> str:
+    """Where runs go: the address of a Dask scheduler, a cluster file, or "" for this machine."""
+    return os.environ.get(WORKERS, "")
+
+
 def _cores() -> int:
     """Cores that this process may use; all of them where the system cannot say, as macOS."""
     if hasattr(os, "sched_getaffinity"):
@@ -91,6 +98,7 @@ def numerics(settings, device: str) -> dict:
         "denormals": "flushed",
         "lanes": getattr(settings, "lanes", 1),
         **{name: ".".join(versions()[name].split(".")[:2]) for name in ("torch", "jax")},
+        **ranks.describe(),
     }
 
 

@@ -8,7 +8,7 @@ import warnings
 
 from replicate.errors import Killed
 from replicate.progress import progress
-from replicate.runs import machine
+from replicate.runs import machine, ranks
 
 LOOK_SECONDS = 1.0  # how often a worker looks whether its parent is there
 
@@ -20,7 +20,7 @@ def finish(tasks: list, label: str) -> int:
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    count = min(machine.jobs(), len(tasks)) or 1
+    count = 1 if ranks.count() > 1 else min(machine.jobs(), len(tasks)) or 1
     with (
         joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
         warnings.catch_warnings(),
