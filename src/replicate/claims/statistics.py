@@ -250,20 +250,21 @@ def _quantile(level: float, n: int) -> float:
 
 
 def _p(beyond, band: tuple[float, float]) -> float:
-    """p = min(p_in, p_out); beyond(edge): per-unit numbers, positive on average if the truth lies
-    above the edge.
+    """p = min(p_in, p_above, p_below); beyond(edge): per-unit numbers, positive on average if the truth
+    lies above the edge.
+
+    p_above and p_below are sums over both edges: a truth at one edge is called outside beyond either,
+    which matters where the band is narrower than a standard error.
     """
-    least, most = band
-    inside, outside = [], []
-    if math.isfinite(least):
-        inside.append(_one_sided(beyond(least), above=True))
-        outside.append(_one_sided(beyond(least), above=False))
-    if math.isfinite(most):
-        inside.append(_one_sided(beyond(most), above=False))
-        outside.append(_one_sided(beyond(most), above=True))
-    if not inside:
+    edges = [beyond(edge) for edge in band if math.isfinite(edge)]
+    if not edges:
         raise ValueError(f"band must have at least one finite edge, got {band}")
-    return min(max(inside), min(outside))
+    above, below = ([_one_sided(each, above=side) for each in edges] for side in (True, False))
+    if not math.isfinite(band[0]):
+        return min(*below, *above)
+    if not math.isfinite(band[1]):
+        return min(*above, *below)
+    return min(max(above[0], below[1]), sum(above), sum(below))
 
 
 def _one_sided(values: np.ndarray, above: bool) -> float:
