@@ -25,7 +25,7 @@ from replicate.progress import progress
 VALUE_COUNTS = (
     "counts.json"  # of pixel values, beside the index; its checksum stands for all shards
 )
-AHEAD = 2  # mini-batches that are read before they are asked for: one is used, one is ready
+BATCHES_AHEAD = 2  # mini-batches that are read before they are asked for: one is used, one is ready
 
 
 class Pixels:
@@ -114,7 +114,7 @@ class MappedBatches(Batches):
         flip: bool = False,
         label_noise: float = 0.0,
         cutout: int = 0,
-        ahead: int = AHEAD,
+        ahead: int = BATCHES_AHEAD,
     ):
         """pixels: of one split; ahead: mini-batches of the same epoch to read beforehand, 0 for
         none. The other arguments are those of `Batches`, which also says what it raises.
