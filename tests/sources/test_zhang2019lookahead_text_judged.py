@@ -87,13 +87,13 @@ def test_only_the_paper_s_own_language_model_is_the_source_s():
     fields = {preset: vars(PRESETS[preset]["ptb"]) for preset in ("cpu", "night", "paper")}
     assert setting("ptb", fields["paper"]) == "the source's"
     assert setting("ptb", fields["night"]) == "stand-in: an AWD-LSTM of 2 x 200 on ptb"
-    assert setting("ptb", fields["cpu"]) == "stand-in: an AWD-LSTM of 2 x 64 on 40000 words of ptb"
+    assert setting("ptb", fields["cpu"]) == "stand-in: an AWD-LSTM of 2 x 64 on 30000 words of ptb"
     assert setting("ptb", fields["paper"] | {"epochs": 700}).startswith("stand-in")
     paper = vars(PRESETS["paper"]["multi30k"])
     assert setting("multi30k", paper) == "stand-in: a transformer of width 512 on multi30k"
     part = vars(PRESETS["cpu"]["multi30k"])
     assert (
-        setting("multi30k", part) == "stand-in: a transformer of width 64 on 5120 pairs of multi30k"
+        setting("multi30k", part) == "stand-in: a transformer of width 64 on 3520 pairs of multi30k"
     )
 
 
