@@ -314,7 +314,7 @@ BROKEN = (  # check, file, pattern, what replaces its first occurrence
     (
         make_lock_names_every_extra_but_peers_and_gpu,
         "makefile",
-        r"(?m)(LOCKED := .*) text",
+        r"(?m)(EXTRAS := .*) text",
         r"\1",
     ),
     (

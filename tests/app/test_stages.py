@@ -210,6 +210,7 @@ def test_a_folder_takes_eight_files_and_a_file_takes_sixteen_mebibytes(alone, mo
         runs.export(EXPERIMENTS[first], {"digits": Settings()}, "gpu", out)
     assert not list(out.glob("*"))
     monkeypatch.setattr(record, "MOST_BYTES", 10**6)
+    out.mkdir()
     for number in range(8):
         (out / f"{number}.parquet").write_text("x")
     with pytest.raises(BadParameter, match="has 8 tables already"):

@@ -75,12 +75,22 @@ def test_a_mean_has_students_interval(kind, level):
 
 @given(st.lists(st.floats(-3, 3), min_size=5, max_size=12).filter(lambda v: np.ptp(v) > 1e-3))
 @settings(max_examples=100, deadline=None)
-def test_p_is_below_a_half_level_exactly_where_the_interval_decides(values):
-    """90 % interval within the band <=> both one-sided tests at 5 %."""
+def test_p_is_below_a_half_level_where_the_interval_decides_and_nowhere_else(values):
+    """90 % interval within the band <=> both one-sided tests at 5 %; outside, p counts both edges."""
     found = estimate(table(values), "equivalence", (-1.0, 1.0))
-    decided = -1 <= found.low and found.high <= 1 or found.low > 1 or found.high < -1
-    edge = min(abs(abs(found.low) - 1), abs(abs(found.high) - 1))
-    assert edge < 1e-9 or decided == (found.p < 0.05)
+    within, beyond = -1 <= found.low and found.high <= 1, found.low > 1 or found.high < -1
+    if min(abs(abs(found.low) - 1), abs(abs(found.high) - 1)) < 1e-9:
+        return
+    error = stats.sem(values)
+    edges = np.array([-1.0, 1.0])
+    above = stats.t.sf((np.mean(values) - edges) / error, len(values) - 1).sum()
+    below = stats.t.cdf((np.mean(values) - edges) / error, len(values) - 1).sum()
+    if within:
+        assert found.p < 0.05
+    elif beyond:
+        assert found.p == pytest.approx(min(above, below), rel=1e-6)
+    else:
+        assert found.p >= 0.05
 
 
 def test_intervals_of_a_mean_hold_the_truth_as_often_as_they_say():

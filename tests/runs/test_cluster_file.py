@@ -26,7 +26,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, words):
 def test_a_cluster_nobody_knows_or_that_does_not_start(tmp_path):
     pytest.importorskip("distributed", reason="needs the extra cluster")
     path = tmp_path / "cluster.toml"
-    path.write_text("kind = 'SlurmCluster'")
+    path.write_text("kind = 'SLURMCluser'")
     with pytest.raises(errors.BadData, match="did you mean 'SLURMCluster'"):
         cluster_file.start(str(path))
     path.write_text("kind = 'SLURMCluster'\noptions = {cores = 1}")

@@ -73,7 +73,7 @@ def test_a_rate_at_which_another_seed_was_lost_is_out():
 # Verdicts.
 
 
-def judged(experiment: str, table: pd.DataFrame, dataset: str = "digits-arms") -> pd.DataFrame:
+def judged(experiment: str, table: pd.DataFrame, dataset: str = "digits") -> pd.DataFrame:
     """The primary rows at preset cpu of a table of one experiment, by claim."""
     table = table.assign(commit="", device="", setting="stand-in", dataset=dataset)
     tables = lambda each: table if each.name == experiment else pd.DataFrame()  # noqa: E731

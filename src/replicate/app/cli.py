@@ -245,6 +245,7 @@ def readme(
         path: readme.render(path.read_text()),
         advice.page(): advice.render(),
         agreement.path(): agreement.render(),
+        scale.page(): scale.render(),
     }
     stale = [each for each, text in made.items() if not each.exists() or each.read_text() != text]
     if check and stale:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replicate import runs
+from replicate import paths, runs
 from replicate.app import border, registry, stages, verdicts
 from replicate.app.border import differ, to_plain
 from replicate.app.staging import stage_results
@@ -46,6 +46,8 @@ def record_built() -> set[tuple[str, str]]:
     Algebra alone is no result of a preset but smoke. Raises BadData if a run was made by a changed
     tree; data/results/ is then as it was.
     """
+    if not paths.BUILD.exists():
+        return set()
     with stage_results():
         touched = _merge_built()
         judge_recorded(touched)

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from replicate.errors import BadParameter
+from replicate import paths
+from replicate.errors import BadData, BadParameter
 
 LARGE_PRESETS = ("gpu", "paper")
 GPUS = (1, 8, 64)
@@ -43,6 +44,21 @@ def scale(
             f"rate must be above 0 and reached in (0, 1], got {rate:g} and {reached:g}"
         )
     typer.echo(table(rate * 1e12 * reached))
+
+
+def page() -> Path:
+    """Where the page about scale lies."""
+    return paths.ROOT / "docs" / "scale.md"
+
+
+def render() -> str:
+    """The page with its table made anew, at the rate and share that the command has by default."""
+    start, end = "<!-- table: python -m replicate scale -->\n", "<!-- end of table -->"
+    before, _, rest = page().read_text().partition(start)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        raise BadData(f"{page().name} must hold the lines {start.strip()} and {end}")
+    return f"{before}{start}{table(H200_RATE * 1e12 * REACHED)}\n{mark}{after}"
 
 
 def table(operations_per_second: float) -> str:

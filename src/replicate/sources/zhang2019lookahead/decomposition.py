@@ -49,7 +49,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         "regime": tuple(_tuning.GRID_MOVES),
     },
     metrics=_networks.ALL_METRICS,
-    datasets=("digits-arms", "cifar10-arms"),
+    datasets=("digits", "cifar10-arms"),
     needs_data=True,
     derive=derive,
     evidence={"cifar10-arms": Evidence(55, "what Lookahead adds to SGD, ResNet-18")},

@@ -2,8 +2,7 @@
 
 Entries of images: "cifar10" and "cifar100" are Table 1's; "cifar10-arms" is where Lookahead is taken
 apart, robustness included, "cifar10-cycles" where its cycles are looked into, "cifar100-cycles"
-where a plane is cut through one. "digits-arms" is "digits" with more rates. Entries of text, "ptb" and
-"multi30k", have settings of their own.
+where a plane is cut through one. Entries of text, "ptb" and "multi30k", have settings of their own.
 """
 
 from collections.abc import Mapping
@@ -40,24 +39,6 @@ DIGITS = replace(
     nets=("batch norm", "group norm"),
     planes=6,
     side=9,
-)
-
-# At a constant rate Lookahead's arms chose 0.8, the last of the grid, on seven or eight of eight
-# seeds, and Nesterov's outer momentum 0.025, the first: two more at each end.
-DIGITS_ARMS = replace(DIGITS, rates=(0.00625, 0.0125, *DIGITS.rates, 1.6, 3.2))
-
-SMOKE = replace(
-    DIGITS,
-    steps=20,
-    rates=(0.05, 0.1, 0.2),
-    robust_rates=(0.1, 0.3),
-    momenta=(0.9, 0.98),
-    seeds=(0, 1),
-    cycles=1,
-    norm_batches=1,
-    curve_images=120,
-    planes=1,
-    side=5,
 )
 
 # What a CPU has time for: 40 000 images are trained on, 312 steps an epoch.
@@ -109,10 +90,24 @@ ON_A_GPU = replace(
 )
 
 PRESETS: dict[str, dict[str, Settings | OnText]] = {
-    "smoke": {"digits": SMOKE, "digits-arms": SMOKE, **TEXT["smoke"]},
+    "smoke": {
+        "digits": replace(
+            DIGITS,
+            steps=20,
+            rates=(0.05, 0.1, 0.2),
+            robust_rates=(0.1, 0.3),
+            momenta=(0.9, 0.98),
+            seeds=(0, 1),
+            cycles=1,
+            norm_batches=1,
+            curve_images=120,
+            planes=1,
+            side=5,
+        ),
+        **TEXT["smoke"],
+    },
     "cpu": {
         "digits": DIGITS,
-        "digits-arms": DIGITS_ARMS,
         # Where the source has its figure of fast and slow weights: before and after the first drop.
         "cifar10-cycles": replace(
             SMALL_NET,
