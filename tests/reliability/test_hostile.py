@@ -189,7 +189,7 @@ def test_a_notebook_runs_on_the_kernel_of_this_environment_whatever_it_names(
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "evil", "display_name": "evil", "language": "python"}}
     )
-    notebook.cells = [nbformat.v4.new_code_cell('preset = "smoke"\noverrides = {}\ndevice = "auto"',
+    notebook.cells = [nbformat.v4.new_code_cell('preset = "smoke"\noverrides = {}\ndevice = "auto"\nexperiments = ()',
                                                 metadata={"tags": ["parameters"]})]  # fmt: skip
     nbformat.write(notebook, tmp_path / "x.ipynb")
     kernels = []

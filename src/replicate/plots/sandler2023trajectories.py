@@ -16,7 +16,9 @@ LABELS = {
 RATIOS = tuple(
     f"TRAJ-{row}.loss{window}" for row in (21, 22, 23) for window in ("", "-100", "-10")
 )  # the claims that a side-trip gains what its average gains
-CELL = r"^(?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
+CELL_OF_TRIPS = (
+    r"^(?P<kernel>\S+) k=(?P<k>\d+)$"  # contrasts and controls beside them have a name after it
+)
 COLOURS = dict(zip(KERNEL_LABELS, sns.color_palette("colorblind", len(KERNEL_LABELS)), strict=True))
 
 
@@ -59,7 +61,9 @@ def ratios(verdicts: pd.DataFrame) -> np.ndarray:
     if verdicts.empty:
         return _ratios(verdicts)
     rows = verdicts[verdicts.claim.isin(RATIOS)]
-    return _ratios(rows.join(rows.cell.str.extract(CELL)).dropna(subset=["kernel", "value"]))
+    return _ratios(
+        rows.join(rows.cell.str.extract(CELL_OF_TRIPS)).dropna(subset=["kernel", "value"])
+    )
 
 
 @unless_empty

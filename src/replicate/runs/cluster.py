@@ -50,6 +50,12 @@ class Grid:
     key: Callable[[Callable, object], str]
 
 
+def _wait_from_now() -> Callable[[], float]:
+    from replicate.numerics import stopwatch
+
+    return stopwatch(wall=True)
+
+
 @dataclass
 class Sweep:
     """One sending of the runs of a grid: what its threads share."""
@@ -57,7 +63,9 @@ class Sweep:
     client: Client
     resource: str
     stopped: threading.Event = field(default_factory=threading.Event)
-    fitted: float = field(default_factory=time.monotonic)  # when a worker that fits was last seen
+    unfit: Callable[[], float] = field(
+        default_factory=_wait_from_now
+    )  # s without a worker that fits
 
     def send(self, task: tuple) -> bool | None:
         """Have one run made; what it gave, None if another sweep is making it. Raises Lost."""
@@ -81,12 +89,11 @@ class Sweep:
         if self.client.status == "closed":
             raise Lost
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        now = time.monotonic()
         if any(self.resource in worker["resources"] for worker in workers):
-            self.fitted = now
-        elif now - self.fitted > PATIENCE or time.time() > deadline():
+            self.unfit = _wait_from_now()
+        elif self.unfit() > PATIENCE or time.time() > deadline():
             raise Unavailable(
-                f"no worker is left that can make these runs (none for {now - self.fitted:.0f} s); "
+                f"no worker is left that can make these runs (none for {self.unfit():.0f} s); "
                 "start one, and run the same command again to resume"
             )
 

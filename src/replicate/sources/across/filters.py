@@ -40,6 +40,7 @@ TABLE_COLUMNS = ["claim", "case", "value", "control", "what", "arm", "at"]
     metrics=("value", "control"),
     datasets=("quadratic",),
     derive=keep_claims,
+    unbounded=("value",),  # the noise of a method that no pace keeps stable
 )
 def filters(settings: Settings) -> pd.DataFrame:
     """What is judged, and what is drawn: claim, case, value, control, what, arm (a method), at.
