@@ -88,6 +88,7 @@ def rows(band: tuple[float, float] = BAND) -> pd.DataFrame:
     made.append(("TRAJ-26", "primary", "digits swa k=10", 9.0, 8.0, 10.0))
     made.append(("TRAJ-21.loss", "primary", "imagenet swa k=10", np.nan, np.nan, np.nan))
     table = pd.DataFrame(made, columns=["claim", "role", "case", "value", "low", "high"])
+    table[["dataset", "cell"]] = table.case.str.split(" ", n=1, expand=True)
     return table.assign(preset="cpu", at_least=band[0], at_most=band[1])
 
 

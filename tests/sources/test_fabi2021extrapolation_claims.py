@@ -534,7 +534,7 @@ def test_what_is_exact_holds_and_its_control_does_not(name):
 
 def test_what_no_run_can_decide_says_so():
     without = {each.id: each.note for each in CLAIMS if not each.experiments}
-    assert set(without) == {"X-16", "X-17"}
+    assert set(without) == {"X-16"}
     assert all("Without an experiment: " in note for note in without.values())
 
 
