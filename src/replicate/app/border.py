@@ -260,8 +260,9 @@ def _check_numbers(path: Path, experiment: Experiment, rows: pd.DataFrame, setti
         values = rows[column].to_numpy()
         if np.isinf(values).any() and column not in experiment.unbounded:
             raise BadData(f"{path}: column {column} of {name} holds an infinite number")
-        if column in ACCURACIES and (np.abs(values) > 1).any():  # a few are differences of shares
-            raise BadData(f"{path}: column {column} of {name} must be a share from 0 to 1, or a difference of two")
+        bounded = column in ACCURACIES and column not in experiment.unbounded
+        if bounded and ((values < 0) | (values > 1)).any():
+            raise BadData(f"{path}: column {column} of {name} must be a share from 0 to 1")
 
 
 def _check_names(

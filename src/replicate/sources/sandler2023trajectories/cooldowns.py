@@ -58,6 +58,7 @@ def operations(settings: Settings) -> float:
 
 
 @experiment(
+    unbounded=("top1",),  # differences in points, no shares
     fields={"arm": ARMS, "time": tuple(SHARES_OF_RUN), "k": lambda settings: set(settings.swa)},
     metrics=(*LOSSES_AND_TOP1, "error"),
     datasets=("digits", "cifar10-1000"),
