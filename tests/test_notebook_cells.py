@@ -21,6 +21,7 @@ from test_notebooks import (
 RUNS = {"run", "run_together"}  # what a cell is about; `run_beside` is what it needs besides
 LONGEST_LISTING = 15
 LIBRARY = ("replicate.optim", "replicate.averaging")
+BESIDE = "listing.run_beside_library"
 CLOSEST = 1e-12  # the widest difference between a listing and the library, in float64
 
 
@@ -97,21 +98,31 @@ def hands_the_parameters_on(notebook: dict) -> list[str]:
 
 
 def holds_listings_against_the_library(notebook: dict) -> list[str]:
-    """Two short cells: the method as code, then asserted equal to what the library does."""
+    """Two cells: the method's code is shown, then asserted equal to what the library does."""
     cells = [cell for cell in code_cells(notebook) if "listing" in tags(cell)]
     if len(cells) != 2:
         return [f"{len(cells)} listings"]
-    code, equal = map(syntax_tree, cells)
-    lengths = [len(cell["source"].splitlines()) for cell in cells]
-    defined = [node.name for node in code.body if isinstance(node, ast.FunctionDef)]
-    called = [ast.unparse(node.func) for node in ast.walk(equal) if isinstance(node, ast.Call)]
+    shown, equal = map(syntax_tree, cells)
     return [
-        *(f"{length} lines" for length in lengths if length > LONGEST_LISTING),
-        *(["defines nothing"] if not defined else []),
-        *(f"never calls {name}" for name in defined if name not in called + names_within(code)),
-        *([] if library_names(notebook) & set(called) else ["calls nothing of the library"]),
+        *([] if functions_shown(shown) else ["shows no function of the source's listing"]),
+        *([] if BESIDE in called(equal) else ["runs nothing of the library beside it"]),
         *([] if asserts_closeness(equal) else ["asserts nothing"]),
     ]
+
+
+def functions_shown(tree: ast.AST) -> list[str]:
+    """The functions of a source's module `listing` whose code a cell shows."""
+    shown = [
+        ast.unparse(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "show_code"
+        for argument in node.args
+    ]
+    return [name.removeprefix("listing.") for name in shown if name.startswith("listing.")]
+
+
+def called(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
 def compares_half_of_its_outputs(notebook: dict) -> list[str]:
@@ -134,22 +145,6 @@ def is_compared(cell: dict) -> bool:
     )
 
 
-def names_within(tree: ast.AST) -> list[str]:
-    """The names that functions of a listing use of each other."""
-    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-
-
-def library_names(notebook: dict) -> set[str]:
-    """What the notebook imports of the library's methods."""
-    imports = [node for cell in code_cells(notebook) for node in ast.walk(syntax_tree(cell))]
-    return {
-        name.name
-        for node in imports
-        if isinstance(node, ast.ImportFrom) and node.module in LIBRARY
-        for name in node.names
-    }
-
-
 def asserts_closeness(tree: ast.AST) -> bool:
     """Whether every assertion of the cell bounds a difference, all by CLOSEST or less."""
     tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
@@ -169,6 +164,7 @@ def has_a_published_text(path) -> bool:
     return any(claim["origin"] == "source" for claim in claims)
 
 
+PUBLISHED = [path for path in NOTEBOOKS if has_a_published_text(path)]
 CHECKS = (
     runs_one_experiment_a_cell,
     keeps_a_table_in_its_cell,
@@ -181,23 +177,36 @@ CHECKS = (
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_figure_can_be_run_alone_and_a_method_be_read(path, check):
-    if check is holds_listings_against_the_library and not has_a_published_text(path):
+    if check is holds_listings_against_the_library and path not in PUBLISHED:
         return
     assert check(nbformat.read(path, 4)) == []
 
 
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_listing_is_short_and_what_runs_beside_it_is_the_library(path):
+    module = ast.parse((ROOT / f"src/replicate/sources/{path.stem}/listing.py").read_text())
+    functions = {node.name: node for node in module.body if isinstance(node, ast.FunctionDef)}
+    beside = functions.pop("run_beside_library")
+    cells = [cell for cell in code_cells(nbformat.read(path, 4)) if "listing" in tags(cell)]
+    assert set(functions) == set(functions_shown(syntax_tree(cells[0])))
+    lines = [node.end_lineno - node.lineno + 1 for node in functions.values()]
+    assert sum(lines) <= LONGEST_LISTING
+    of_library = {name.name for node in ast.walk(beside) if isinstance(node, ast.ImportFrom)
+                  and node.module in LIBRARY for name in node.names}  # fmt: skip
+    assert set(functions) | of_library <= called(beside) and of_library
+    assert not any(isinstance(node, ast.Import | ast.ImportFrom)
+                   for each in functions.values() for node in ast.walk(each))  # fmt: skip
+
+
 # From here on: each check is shown a notebook in which just its own rule is broken.
 
-CODE = "def walk(w):\n    return w - 1"
-EQUAL = "theta = Lookahead(walk)\nassert abs(theta - walk(1)).max() < 1e-12"
+SHOWN = "show_code(listing.walk)"
+EQUAL = "ends = listing.run_beside_library()\nassert abs(ends.listing - ends.library).max() < 1e-12"
 
 
-def notebook_of(*sources: str, code: str = CODE, equal: str = EQUAL) -> dict:
+def notebook_of(*sources: str, code: str = SHOWN, equal: str = EQUAL) -> dict:
     """A good notebook with these cells below its listings."""
-    first = (
-        "from replicate.optim import Lookahead\n"
-        'study = Study("someone2020", preset, overrides, device, experiments)'
-    )
+    first = 'study = Study("someone2020", preset, overrides, device, experiments)'
     cells = [nbformat.v4.new_code_cell(source) for source in (first, code, equal, *sources)]
     for cell in cells[1:3]:
         cell["metadata"]["tags"] = ["listing"]
@@ -245,11 +254,9 @@ BROKEN = (
     (hands_the_parameters_on, notebook_of('Study("someone2020", preset, overrides, device)')),
     (hands_the_parameters_on, nbformat.v4.new_notebook()),
     (holds_listings_against_the_library, WITHOUT_LISTING),
-    (holds_listings_against_the_library, notebook_of(code=CODE + "\n" * 14 + "1")),
-    (holds_listings_against_the_library, notebook_of(equal=EQUAL + "\n" * 14 + "1")),
     (holds_listings_against_the_library, notebook_of(code="1")),
-    (holds_listings_against_the_library, notebook_of(code=CODE + "\ndef other(w):\n    return w")),
-    (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("Lookahead", "walk"))),
+    (holds_listings_against_the_library, notebook_of(code="show_code(walk)")),
+    (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("_library", ""))),
     (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("12", "11"))),
     (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("<", "<="))),
     (holds_listings_against_the_library, notebook_of(equal=EQUAL.replace("assert ", ""))),

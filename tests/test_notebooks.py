@@ -151,9 +151,7 @@ def cells_are_plain_python(notebook: dict) -> list[str]:
 
 
 def defines_and_loops_nowhere(notebook: dict) -> list[str]:
-    """But where a method is shown as code: `test_notebook_cells` has rules for these cells."""
-    cells = [cell for cell in code_cells(notebook) if "listing" not in tags(cell)]
-    nodes = [node for cell in cells for node in ast.walk(syntax_tree(cell))]
+    nodes = [node for cell in code_cells(notebook) for node in ast.walk(syntax_tree(cell))]
     return [
         f"{type(node).__name__}, line {node.lineno} of its cell"
         for node in nodes
@@ -177,8 +175,7 @@ def builds_no_dict_of_tables(notebook: dict) -> list[str]:
 
 
 def cells_are_short(notebook: dict) -> list[str]:
-    cells = [cell for cell in code_cells(notebook) if "listing" not in tags(cell)]
-    lengths = [len(cell["source"].splitlines()) for cell in cells]
+    lengths = [len(cell["source"].splitlines()) for cell in code_cells(notebook)]
     return [f"a cell of {length} lines" for length in lengths if length > MOST_LINES]
 
 

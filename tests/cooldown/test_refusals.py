@@ -1,5 +1,7 @@
 """What cannot be compared is refused in one line, before anything runs where that can be known."""
 
+import re
+
 import pytest
 import torch
 from quadratics import Quadratic, compare_quadratic, draw, loss
@@ -19,25 +21,31 @@ def ask(model=None, optimizer=None, **changes):
     return compare(model, optimizer=optimizer, **given)
 
 
-def refuse(kind, line, **changes):
-    with pytest.raises(kind, match=line) as error:
+def refusal(kind, **changes) -> str:
+    """The one line with which the call is refused."""
+    with pytest.raises(kind) as error:
         ask(**changes)
-    assert "\n" not in str(error.value)
+    (line,) = str(error.value).splitlines()
+    return line
 
 
 def test_a_model_without_parameters():
     weight = nn.Parameter(torch.zeros(1))
-    refuse(BadParameter, "model must have parameters, got ReLU with none", model=nn.ReLU(),
-           optimizer=torch.optim.SGD([weight], lr=0.1))  # fmt: skip
+    assert re.search(
+        "model must have parameters, got ReLU with none",
+        refusal(BadParameter, model=nn.ReLU(), optimizer=torch.optim.SGD([weight], lr=0.1)),
+    )
 
 
 def test_an_optimizer_of_another_model():
     stray = torch.optim.SGD(Quadratic().parameters(), lr=0.1)
-    refuse(BadParameter, "got 1 that it does not have", model=Quadratic(), optimizer=stray)
+    assert re.search(
+        "got 1 that it does not have", refusal(BadParameter, model=Quadratic(), optimizer=stray)
+    )
 
 
 def test_a_model_that_has_not_seen_a_batch():
-    refuse(BadParameter, "must have seen a batch", model=nn.LazyLinear(2))
+    assert re.search("must have seen a batch", refusal(BadParameter, model=nn.LazyLinear(2)))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,7 @@ def test_a_model_that_has_not_seen_a_batch():
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be(changes, line):
-    refuse(BadParameter, line, **changes)
+    assert re.search(line, refusal(BadParameter, **changes))
 
 
 @pytest.mark.parametrize("make", [
@@ -74,8 +82,10 @@ def test_a_value_that_cannot_be(changes, line):
 ])  # fmt: skip
 def test_theory_is_not_asked_about_what_it_does_not_cover(make):
     model = Quadratic()
-    refuse(BadParameter, "directions needs torch.optim.SGD", model=model, directions=2,
-           optimizer=make(model.parameters()))  # fmt: skip
+    assert re.search(
+        "directions needs torch.optim.SGD",
+        refusal(BadParameter, model=model, directions=2, optimizer=make(model.parameters())),
+    )
 
 
 def test_a_window_that_just_fits_is_taken():
@@ -86,21 +96,25 @@ def test_a_loss_that_is_not_finite_names_walk_and_step():
     def poisoned(stream, step):
         return draw(stream, step) * (float("nan") if (stream, step) == (5, 7) else 1)
 
-    refuse(Diverged, r"loss became nan at step 7 of run 1, constant \(rate 0.1\)", batches=poisoned)
+    assert re.search(
+        r"loss became nan at step 7 of run 1, constant \(rate 0.1\)",
+        refusal(Diverged, batches=poisoned),
+    )
 
 
 def test_a_run_that_diverges_names_its_rate():
     model = Quadratic()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
-    refuse(Diverged, r"loss became (inf|nan) at step \d+ of run 1, window \(rate 1e\+30\)",
-           model=model, optimizer=optimizer)  # fmt: skip
+    assert re.search(
+        r"loss became (inf|nan) at step \d+ of run 1, window \(rate 1e\+30\)",
+        refusal(Diverged, model=model, optimizer=optimizer),
+    )
 
 
 def test_a_held_out_loss_that_is_not_finite():
-    refuse(
-        Diverged,
+    assert re.search(
         "loss on the held-out batches is nan",
-        held_out=[torch.full((5,), float("nan")).double()],
+        refusal(Diverged, held_out=[torch.full((5,), float("nan")).double()]),
     )
 
 
@@ -108,9 +122,11 @@ def test_batches_that_end_within_the_run_are_named_with_their_step():
     def short(stream, step):
         return draw(stream, step) if step < 12 else None
 
-    refuse(BadParameter, "used up at step 12 of stream 0", batches=short)
-    refuse(BadParameter, "used up at step 12 of stream 4", batches=short,
-           held_out=[torch.zeros(5).double()])  # fmt: skip
+    assert re.search("used up at step 12 of stream 0", refusal(BadParameter, batches=short))
+    assert re.search(
+        "used up at step 12 of stream 4",
+        refusal(BadParameter, batches=short, held_out=[torch.zeros(5).double()]),
+    )
 
 
 def test_weights_come_back_after_an_error():

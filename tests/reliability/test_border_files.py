@@ -54,7 +54,7 @@ ARROWS = {
 @pytest.mark.parametrize("name", ARROWS)
 def test_a_file_of_another_make_is_refused(honest, home, name):
     change, words = ARROWS[name]
-    refused(rewrite(honest, home / "out", change), home, words)
+    assert words in refused(rewrite(honest, home / "out", change), home)
 
 
 def test_what_pandas_is_told_in_the_file_changes_nothing(honest, home):
@@ -84,7 +84,7 @@ def test_a_type_that_is_a_pickle_is_not_run(honest, home):
     arrow = arrow.append_column(field, pa.array([[1]] * len(arrow)))
     (home / "out").mkdir()
     pq.write_table(arrow, home / "out" / FILE)
-    refused(home / "out", home, "neither numbers nor texts")
+    assert "neither numbers nor texts" in refused(home / "out", home)
     pickle.loads(metadata[b"ARROW:extension:metadata"])  # it would have
     assert (home / "canary").is_dir()
 
@@ -96,7 +96,7 @@ def test_a_table_that_unpacks_to_more_than_memory_is_refused_before(honest, home
     table = pa.table({"arm": few}, metadata=arrow.schema.metadata)
     pq.write_table(table, home / "out" / FILE, compression="zstd")
     assert (home / "out" / FILE).stat().st_size < 20_000
-    refused(home / "out", home, "has 2000001 rows, more than")
+    assert "has 2000001 rows, more than" in refused(home / "out", home)
 
 
 def test_texts_that_fill_the_memory_are_refused_before(honest, home):
@@ -105,7 +105,7 @@ def test_texts_that_fill_the_memory_are_refused_before(honest, home):
     pq.write_table(
         pa.table({"arm": long}), home / "out" / FILE, compression="zstd", use_dictionary=False
     )
-    refused(home / "out", home, "bytes when unpacked, more than")
+    assert "bytes when unpacked, more than" in refused(home / "out", home)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to a folder", "text", "nothing in it"])
@@ -122,21 +122,21 @@ def test_what_is_no_table_is_refused(honest, home, kind):
     else:
         (out / FILE).write_text("#!/bin/sh\ntouch canary\n" if kind == "text" else "")
     words = "damaged" if kind in ("text", "nothing in it") else "is no plain file"
-    refused(out, home, words)
+    assert words in refused(out, home)
 
 
 @pytest.mark.parametrize("name", ["evil.parquet", "figure_5.parquet", "fabi2021extrapolation-paths.parquet",
                                   f"{SOURCE}-figure_6.parquet", f".{FILE}"])  # fmt: skip
 def test_a_table_by_another_name_is_refused(honest, home, name):
     write(home / "out", *runs.read_export(honest), name)
-    refused(home / "out", home, "must be called")
+    assert "must be called" in refused(home / "out", home)
 
 
 @pytest.mark.parametrize("bad", ["a.parquet", "z.parquet"])
 def test_one_bad_table_keeps_the_good_ones_out(honest, home, bad):
     out = write(home / "out", *runs.read_export(honest))
     write(out, *runs.read_export(honest), bad)
-    refused(out, home, "must be called")
+    assert "must be called" in refused(out, home)
 
 
 # All or nothing, and what the checks are worth.
@@ -146,7 +146,7 @@ def test_the_same_run_with_other_numbers_raises_an_alarm(honest, home):
     rows, provenance = runs.read_export(honest)
     write(paths.RESULTS / "gpu" / SOURCE, rows, provenance)
     other = write(home / "out", rows.assign(train_loss=rows.train_loss * 1.001), provenance)
-    refused(other, home, "two attempts of the same run")
+    assert "two attempts of the same run" in refused(other, home)
 
 
 @pytest.mark.parametrize("error", [KeyError("written"), TypeError("agg"), RecursionError()])
@@ -155,7 +155,7 @@ def test_where_judging_fails_nothing_was_recorded(honest, home, monkeypatch, err
         raise error
 
     monkeypatch.setattr("replicate.app.verdicts.write_recorded", fail)
-    refused(honest.parent, home, "cannot be judged")
+    assert "cannot be judged" in refused(honest.parent, home)
 
 
 @pytest.mark.parametrize("at", [1, 2])

@@ -89,7 +89,9 @@ def check_table(path, flips, cuts) -> tuple[int, int]:
 
 
 def test_a_changed_checkpoint_is_refused(checkpoint, tally):
-    tally("flips and cuts of checkpoints, all refused", check_checkpoint(checkpoint, FLIPS, FLIPS))
+    changed = check_checkpoint(checkpoint, FLIPS, FLIPS)
+    assert changed == 2 * FLIPS  # as many flips as cuts, each refused
+    tally("flips and cuts of checkpoints, all refused", changed)
 
 
 def test_a_changed_table_is_refused_or_says_the_same(table, tally):

@@ -112,7 +112,7 @@ def test_a_text_in_the_place_of_a_parameter_is_not_run(canary, place, name):
     }
     preset, assignments = given[place]
     source = registry.source(SOURCE)
-    refused(
+    assert refused(
         lambda: overrides.overridden(source, preset, overrides.parse(assignments)), BadParameter
     )
 
@@ -131,7 +131,7 @@ def test_a_notebook_run_by_bare_papermill_refuses_what_it_is_told(canary, place,
         "a name": {"overrides": {text: 1}},
         "device": {"device": text or "none"},
     }[place]
-    refused(lambda: notebooks.Study(SOURCE, **told), BadParameter)
+    assert refused(lambda: notebooks.Study(SOURCE, **told), BadParameter)
 
 
 @pytest.mark.parametrize("name", [name for name in CODE if name not in ("NUL", "surrogate")])
@@ -164,7 +164,7 @@ def test_a_text_in_the_place_of_a_word_of_a_claim_is_refused(tmp_path, canary, n
     lines = [f"{key} = {json.dumps(value)}" for key, value in (row | {field: text}).items()]
     put(tmp_path / f"{SOURCE}.toml", ("[[claim]]\n" + "\n".join(lines)).encode())
     source = registry.source(SOURCE)
-    refused(
+    assert f"{SOURCE}.toml" in refused(
         lambda: claims.check(
             claims.load(tmp_path, SOURCE), f"{SOURCE}.toml", source, source.presets
         ),

@@ -147,7 +147,7 @@ def test_a_damaged_run_is_named_and_made_again_once_it_is_removed(call, name):
     DAMAGES[name](path)
     if name.endswith("nowhere"):  # nothing is there
         return finishes(call)
-    refused(call, RUN, 65, str(path))
+    assert str(path) in refused(call, RUN, 65)
     path.rmdir() if path.is_dir() else path.unlink()
     finishes(call)
 
@@ -199,7 +199,8 @@ VARIABLES = {
 )
 def test_a_variable_that_cannot_be_is_refused_before_anything_runs(call, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    refused(call, RUN, 64, name.removeprefix("REPLICATE_DEVICE"), repr(value[:12])[1:10])
+    line = refused(call, RUN, 64)
+    assert name.removeprefix("REPLICATE_DEVICE") in line and repr(value[:12])[1:10] in line
     assert not paths.BUILD.exists()
     if value == VARIABLES[name][0]:
         monkeypatch.setenv(name, {"REPLICATE_JOBS": "1", "REPLICATE_DEVICE": "cpu"}.get(name, ""))

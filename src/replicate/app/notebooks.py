@@ -1,5 +1,6 @@
 """What a notebook shows of a source, and how notebooks are run without a browser."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,6 +119,14 @@ def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     primary = claims.primary_rows(rows)
     primary = primary[~primary.kind.isin(claims.WITHOUT_INTERVAL)]
     return primary[[*more, *verdicts.SHORT_COLUMNS]].round(4)
+
+
+def show_code(*functions: Callable):
+    """The text of functions, as a cell shows Markdown: a method is read where its figures are."""
+    from IPython.display import Markdown
+
+    code = "\n\n".join(inspect.getsource(each).strip() for each in functions)
+    return Markdown(f"```python\n{code}\n```")
 
 
 def show_rounded(rows: pd.DataFrame, digits: int = 3) -> pd.DataFrame:

@@ -22,10 +22,8 @@ import replicate.sources
 from replicate.errors import unknown
 
 THE_SOURCES = "the source's"  # setting of an entry in which nothing stands in
-NOT_EXPERIMENTS = (
-    "settings",
-    "presets",
-)  # and modules that begin with an underscore, which experiments share
+# And modules that begin with an underscore, which experiments share.
+NOT_EXPERIMENTS = ("settings", "presets", "listing")
 
 
 BY_STAGES = ("night", "gpu")  # presets whose experiments are run one after the other, by value
