@@ -2,14 +2,18 @@
 decay, warm-up, crops, flips and noise: what experiments on trajectories are held against.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
 from replicate import datasets, models
+from replicate.sources.sandler2023trajectories import _branches
 from replicate.sources.sandler2023trajectories.presets import PRESETS
 from replicate.training import Flat
 
@@ -30,6 +34,21 @@ def coloured() -> datasets.Images:
     parts = {name: getattr(full, name)[:64] for name in ("train_x", "train_y", "test_x", "test_y")}
     three = {name: np.repeat(parts[name], 3, axis=-1) for name in ("train_x", "test_x")}
     return replace(full, **(parts | three))
+
+
+@contextmanager
+def loading(images: datasets.Images) -> Iterator[None]:
+    """Every data set is these images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", lambda name: images)
+        yield
+
+
+def leave_states(settings, images: datasets.Images, folder: Path) -> Path:
+    """The folder, in which the main run of `SEED` has left its states."""
+    with loading(images):
+        _branches.main_run(settings, {"seed": SEED}, folder, [], "cpu")
+    return folder
 
 
 def batches(images: datasets.Images, size: int = NET.batch) -> datasets.Batches:

@@ -70,11 +70,7 @@ class Loop:
         self.checks = 0
 
     def put(self, w) -> None:
-        place = 0
-        with torch.no_grad():
-            for p in self.model.parameters():
-                p.copy_(w[place : place + p.numel()].view_as(p))
-                place += p.numel()
+        torch.nn.utils.vector_to_parameters(w.clone(), self.model.parameters())
 
     def check(self, w) -> float:
         self.checks += 1

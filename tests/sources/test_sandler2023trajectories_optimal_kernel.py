@@ -33,12 +33,9 @@ def three_channels(monkeypatch, images):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, images):
-    at = tmp_path_factory.mktemp("main")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name: images)
-        _branches.main_run(NET, {"seed": SEED}, at, [], "cpu")
-    return at
+def folder(images, tmp_path_factory):
+    """Where the main run left its states."""
+    return dull.leave_states(NET, images, tmp_path_factory.mktemp("main"))
 
 
 def test_every_arm_is_that_of_a_dull_loop(images, folder, monkeypatch):

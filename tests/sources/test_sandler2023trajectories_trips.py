@@ -13,10 +13,8 @@ import pytest
 import torch
 from dull_trajectories import LAST, NET, SEED
 
-from replicate import datasets
 from replicate.sources.protocol import Source
 from replicate.sources.sandler2023trajectories import (
-    _branches,
     continuations,
     figure_6,
     figure_7,
@@ -36,11 +34,8 @@ def images():
 @pytest.fixture(scope="module")
 def folder(images, tmp_path_factory):
     """Where the main run left its states."""
-    at = tmp_path_factory.mktemp("main")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name: images)
-        _branches.main_run(NET, {"seed": SEED}, at, [], "cpu")
-        yield at
+    with dull.loading(images):
+        yield dull.leave_states(NET, images, tmp_path_factory.mktemp("main"))
 
 
 @pytest.fixture(scope="module")

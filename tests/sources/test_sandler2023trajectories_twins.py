@@ -11,7 +11,6 @@ import pytest
 import torch
 from dull_trajectories import NET, SEED
 
-from replicate import datasets
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.sources.sandler2023trajectories import (
     _branches,
@@ -38,11 +37,8 @@ def images():
 @pytest.fixture(scope="module")
 def folder(images, tmp_path_factory):
     """Where the main run left its states."""
-    at = tmp_path_factory.mktemp("main")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", lambda name: images)
-        _branches.main_run(TINY, {"seed": SEED}, at, [], "cpu")
-        yield at
+    with dull.loading(images):
+        yield dull.leave_states(TINY, images, tmp_path_factory.mktemp("main"))
 
 
 @pytest.fixture(scope="module")

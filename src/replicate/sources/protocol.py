@@ -58,7 +58,8 @@ class Experiment:
     unit and cell. clocked: column ->
     None for a column, or the value of rows, that hold seconds of the machine, so that no other run
     has the same. units: settings -> how many seeds its table has, or what stands for them, such as
-    blocks of repeats. measures: the rare measures that no named contrast expresses, by name:
+    blocks of repeats. unbounded: columns that may hold an infinite number, and of accuracies those
+    that are no share. measures: the rare measures that no named contrast expresses, by name:
     `replicate.claims.contrasts` says how they are called.
     """
 

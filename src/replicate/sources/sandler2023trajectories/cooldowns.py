@@ -58,7 +58,7 @@ def operations(settings: Settings) -> float:
 
 
 @experiment(
-    unbounded=("top1",),  # differences in points, no shares
+    unbounded=("top1",),  # twice an accuracy less another one may lie above 1
     fields={"arm": ARMS, "time": tuple(SHARES_OF_RUN), "k": lambda settings: set(settings.swa)},
     metrics=(*LOSSES_AND_TOP1, "error"),
     datasets=("digits", "cifar10-1000"),
