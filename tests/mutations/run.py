@@ -28,7 +28,8 @@ from copies import ROOT, Copy, Outcome, Trial, try_each  # noqa: E402
 SOURCES = "src/replicate/sources"
 CONTRASTS = "src/replicate/claims/contrasts.py"
 # Numbers that are chosen and texts that are copied: a test that held them would only repeat them.
-CHOSEN = {"settings.py", "presets.py", "_printed.py", "__init__.py", "protocol.py"}
+CHOSEN = {"settings.py", "presets.py", "_text_settings.py", "_text_presets.py", "listing.py", "_printed.py",
+          "__init__.py", "protocol.py"}  # fmt: skip
 COLUMNS = ("file", "kind", "before", "after", "word", "test", "seconds")
 EVERY = 10_000  # more than any file has
 MOST_SECONDS = 60.0  # of the processor for tests of a module, the fastest files first

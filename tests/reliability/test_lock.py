@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def write_wheel(folder: Path) -> str:
     return hashlib.sha256((folder / WHEEL).read_bytes()).hexdigest()
 
 
+def _extras() -> list[str]:
+    """All that the repository has, so that `make env` finds those that it asks for."""
+    return list(
+        tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"][
+            "optional-dependencies"
+        ]
+    )
+
+
 def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
@@ -59,11 +69,7 @@ def make_env(tmp_path):
     (tmp_path / "Makefile").write_text((paths.ROOT / "Makefile").read_text())
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "x"\nversion = "0"\ndependencies = ["lockedtoy"]\n'
-        "[project.optional-dependencies]\n"
-        + "".join(
-            f"{name} = []\n"
-            for name in ("sources", "notebooks", "test", "report", "browser", "keras")
-        )
+        "[project.optional-dependencies]\n" + "".join(f"{name} = []\n" for name in _extras())
     )
     scripts = {
         "python3": FAKE.format(uv=tmp_path / "uv"),

@@ -6,8 +6,9 @@ A seed of an experiment goes to one GPU; so a source ends no sooner than its lon
 many GPUs there are, and from there on only ranks that share a run help.
 """
 
+import functools
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -71,9 +72,7 @@ def table(operations_per_second: float) -> str:
     lines = [f"| {head} |", "|" + "---|" * (len(GPUS) + 4)]
     for source in registry.sources():
         for preset in LARGE_PRESETS:
-            seeds = [
-                operations / operations_per_second for operations in list_seeds(source, preset)
-            ]
+            seeds = [count / operations_per_second for count in list_seeds(source.name, preset)]
             if seeds:
                 hours = [schedule(seeds, gpus) / 3600 for gpus in GPUS]
                 numbers = [f"{value:.3g} h" for value in (*hours, max(seeds) / 3600)]
@@ -82,12 +81,20 @@ def table(operations_per_second: float) -> str:
     return "\n".join(lines)
 
 
-def list_seeds(source, preset: str) -> Iterator[float]:
-    """Operations of every seed of every experiment of a preset that counts them; an entry whose
-    data set nothing reads yet is left out.
+@functools.cache  # the networks are built to be counted, which takes seconds
+def list_seeds(name: str, preset: str) -> tuple[float, ...]:
+    """Operations of every seed of every experiment of a source at a preset that counts them; an
+    entry whose data set nothing reads yet is left out.
     """
+    from replicate.app import registry
+
+    source = registry.source(name)
+    return tuple(_list_seeds(source, source.presets.get(preset, {})))
+
+
+def _list_seeds(source, entries: Mapping[str, object]) -> Iterator[float]:
     for experiment in source.values():
-        for settings in experiment.chosen(source.presets.get(preset, {})).values():
+        for settings in experiment.chosen(entries).values():
             try:
                 operations = experiment.operations(settings) if experiment.operations else 0
             except BadParameter:
