@@ -4,7 +4,15 @@ list names them.
 
 import pytest
 
+from replicate import runs
+from replicate.runs import machine
+
 REASON = "no CUDA"
+
+
+# Names of `runs` are looked up when first used, and then kept: a test that replaces `machine.commit`
+# and is the first to use `runs.commit` would leave its own there for all tests after it.
+assert runs.commit is machine.commit
 
 
 def pytest_collection_modifyitems(items) -> None:

@@ -25,6 +25,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FIRST, *OTHERS = NOTEBOOKS  # the others take half a minute each
+ONE_AND_THE_LONG = [FIRST, *(pytest.param(path, marks=pytest.mark.long) for path in OTHERS)]
 SCREENS = ROOT / "build" / "screens"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -234,7 +236,7 @@ def run_all_cells(page, address: str) -> dict:
 
 
 @needs_browser
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ONE_AND_THE_LONG, ids=[path.stem for path in NOTEBOOKS])
 def test_a_notebook_runs_in_jupyterlab_and_shows_its_figures(lab, path, tmp_path):
     SCREENS.mkdir(parents=True, exist_ok=True)
     with browser_page(tmp_path) as (page, seen):

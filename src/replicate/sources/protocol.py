@@ -166,7 +166,7 @@ class Source(Mapping):
         )
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        return name in _modules(self._package)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_modules(self._package))
@@ -206,12 +206,13 @@ def names() -> list[str]:
     )
 
 
-def _modules(package: ModuleType) -> list[str]:
+@functools.cache  # a claims file asks thousands of times, and each time the folder was read
+def _modules(package: ModuleType) -> tuple[str, ...]:
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     experiments = [
         name for name in names if name not in NOT_EXPERIMENTS and not name.startswith("_")
     ]
-    return sorted(experiments, key=_by_number)
+    return tuple(sorted(experiments, key=_by_number))
 
 
 def _by_number(name: str) -> tuple:
