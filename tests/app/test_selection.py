@@ -34,8 +34,11 @@ def asked(monkeypatch) -> list[str]:
 
 
 @pytest.fixture
-def shell():
-    """A notebook's shell in this process."""
+def shell(monkeypatch):
+    """A notebook's shell in this process, whose module does not stay in the place of the main one:
+    there spawned processes look for what to run.
+    """
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     shell = InteractiveShell.instance()
     yield shell
     shell.reset()

@@ -5,7 +5,6 @@ cluster costs what was being made there, and nothing else.
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -73,7 +72,6 @@ LARGE = ["torch", "pandas", "distributed", "replicate.runs.cache", "replicate.ru
 def two():
     """A scheduler and two worker processes of one thread, forked from one that has imported all."""
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    vars(sys.modules["__main__"]).setdefault("__spec__", None)  # xdist's worker has none
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
         get_mp_context().set_forkserver_preload(LARGE)
         with distributed.LocalCluster(**options, silence_logs=50) as local:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         equivalent_schedule,
         inside_weights,
     )
+    from replicate.averaging.iterates import average_iterates
     from replicate.averaging.kernels import (
         KernelSchedule,
         ema,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from replicate.optim.keep_stepping import KeepStepping
     from replicate.optim.keep_vaulting import KeepVaulting
     from replicate.optim.lookahead import Lookahead
+    from replicate.optim.on_array import run_on_array
     from replicate.optim.outer_nesterov import OuterNesterov
     from replicate.optim.schedule_free import ScheduleFreeSGD
 

@@ -11,6 +11,7 @@ from replicate import problems
 from replicate.averaging import kernel_weights
 from replicate.sources.across import _methods
 from replicate.sources.across._methods import Method
+from replicate.sources.across.presets import ALGEBRA
 from replicate.sources.across.settings import Settings
 from replicate.sources.protocol import experiment, keep_claims
 
@@ -38,7 +39,7 @@ TABLE_COLUMNS = ["claim", "case", "value", "control", "what", "arm", "at"]
 @experiment(
     fields={"claim": str, "case": str},
     metrics=("value", "control"),
-    datasets=("quadratic",),
+    settings=ALGEBRA,
     derive=keep_claims,
     unbounded=("value",),  # the noise of a method that no pace keeps stable
 )

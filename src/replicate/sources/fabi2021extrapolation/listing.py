@@ -10,11 +10,10 @@ whose derivatives are differences of the last three gradients, as the class has 
 import numpy as np
 import pandas as pd
 
-RATE, STRIDE, STEPS = 1e-3, 5e-4, 300  # h, dt: half a step further, as s = 0.5 of the experiments
-START = (-1.2, 1.0)  # where Rosenbrock's function is usually started
+from replicate.optim import SGD, TaylorExtrapolation, run_on_array
 
 
-def extrapolated_descent(gradient, w, h, dt, steps):
+def descend_extrapolating(gradient, w, h, dt, steps):
     newest = older = gradient(w)
     for step in range(1, steps + 1):
         newest, older, oldest = gradient(w), newest, older
@@ -30,19 +29,17 @@ def run_beside_library() -> pd.DataFrame:
     """Where both end on Rosenbrock's function, (1 - x)^2 + 100 (y - x^2)^2: columns listing and
     library, a row a weight.
     """
-    import torch
-
-    from replicate.optim import TaylorExtrapolation
+    start = np.array([-1.2, 1.0])  # where the function is usually started
+    h, dt, steps = 1e-3, 5e-4, 300  # half a step further, as s = 0.5 of the experiments
 
     def gradient(w):
         x, y = w
         return np.array([2 * (x - 1) - 400 * x * (y - x * x), 200 * (y - x * x)])
 
-    w = torch.tensor(START, dtype=torch.float64)
-    inner = torch.optim.SGD([w], lr=RATE)
-    optimizer = TaylorExtrapolation(inner, dt=STRIDE, variant="published")
-    for _ in range(STEPS):
-        w.grad = torch.from_numpy(gradient(w.numpy()))
-        optimizer.step()
-    end = extrapolated_descent(gradient, np.array(START), RATE, STRIDE, STEPS)
-    return pd.DataFrame({"listing": end, "library": w.numpy()}, index=["x", "y"])
+    def make(params):
+        return TaylorExtrapolation(SGD(params, lr=h), dt=dt, variant="published")
+
+    w = start.copy()
+    run_on_array(make, w, lambda w, step: gradient(w), steps)
+    end = descend_extrapolating(gradient, start, h, dt, steps)
+    return pd.DataFrame({"listing": end, "library": w}, index=["x", "y"])

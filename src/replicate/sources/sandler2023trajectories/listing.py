@@ -8,7 +8,7 @@ Left the average of iterates, right a side-trip from where they began, at the ra
 import numpy as np
 import pandas as pd
 
-RATE, STEPS, DIMENSIONS = 0.1, 30, 10
+from replicate.averaging import average_iterates, ema, equivalent_schedule, swa, two_point
 
 
 def average(iterates, mu):
@@ -30,27 +30,22 @@ def run_beside_library() -> pd.DataFrame:
     kernel, what, listing and library. The library has no side-trip of its own: its average stands
     beside that.
     """
-    import torch
-
-    from replicate.averaging import KernelAverages, ema, equivalent_schedule, swa, two_point
-
-    curvatures = 1 / np.arange(1.0, DIMENSIONS + 1)
-    noise = np.random.default_rng(0).normal(size=(STEPS, DIMENSIONS))
-    kernels = {"swa": swa(STEPS), "two-point": two_point(STEPS), "ema": ema(STEPS)}
-    thetas, gradients = [np.ones(DIMENSIONS)], []
-    averages = KernelAverages(kernels, torch.ones(DIMENSIONS, dtype=torch.float64))
-    for step in range(STEPS):
+    rate, steps = 0.1, 30
+    curvatures = 1 / np.arange(1.0, 11)
+    noise = np.random.default_rng(0).normal(size=(steps, 10))
+    kernels = {"swa": swa(steps), "two-point": two_point(steps), "ema": ema(steps)}
+    thetas, gradients = [np.ones(10)], []
+    for step in range(steps):
         gradients.append(curvatures * thetas[-1] + noise[step])
-        thetas.append(thetas[-1] - RATE * gradients[-1])
-        averages.update(torch.from_numpy(thetas[-1]))
+        thetas.append(thetas[-1] - rate * gradients[-1])
+    means = average_iterates(kernels, thetas)
     tables = []
     for name, mu in kernels.items():
-        rates, rate_at = schedule(RATE, mu), equivalent_schedule(lambda step: RATE, mu, start=0)
-        mean = averages[name].numpy()
+        rates, rate_at = schedule(rate, mu), equivalent_schedule(lambda step: rate, mu, start=0)
         both = {
-            "average": (average(thetas, mu), mean),
-            "side-trip": (side_trip(thetas[0], gradients, rates), mean),
-            "schedule": (rates, [rate_at(step) for step in range(STEPS)]),
+            "average": (average(thetas, mu), means[name]),
+            "side-trip": (side_trip(thetas[0], gradients, rates), means[name]),
+            "schedule": (rates, [rate_at(step) for step in range(steps)]),
         }
         tables += [pd.DataFrame({"kernel": name, "what": what, "listing": listing, "library": library})
                    for what, (listing, library) in both.items()]  # fmt: skip

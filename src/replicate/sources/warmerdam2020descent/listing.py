@@ -7,9 +7,7 @@ point of the parabola through L(w), its slope -|g|^2 along -g, and L(w - lr g).
 import numpy as np
 import pandas as pd
 
-RATE, SCALE, MOST_STEPS = 0.02, 2.0, 50
-GRADIENTS = 5
-ROWS, COLUMNS = 200, 20
+from replicate.optim import KeepStepping, KeepVaulting, run_on_array
 
 
 def keep_stepping(w, loss, gradient, lr, scale, most_steps):
@@ -33,26 +31,26 @@ def run_beside_library() -> pd.DataFrame:
     """Weights of both methods after five gradients of a linear regression: columns method, listing
     and library.
     """
-    import torch
-
-    from replicate.optim import KeepStepping, KeepVaulting
-
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(ROWS, COLUMNS)))
+    lr, scale, most_steps, gradients = 0.02, 2.0, 50, 5
+    x = np.random.default_rng(0).normal(size=(200, 20))
 
     def loss(w):
         return ((x @ (w - 1)) ** 2).mean()
 
-    gradient = torch.func.grad(loss)
-    walked, vaulted, stepped, jumped = torch.zeros(4, COLUMNS, dtype=torch.float64)
-    walk = KeepStepping([walked], lr=RATE, scale_i=SCALE, max_steps=MOST_STEPS)
-    vault = KeepVaulting([vaulted], lr=RATE)
-    for _ in range(GRADIENTS):
-        walked.grad, vaulted.grad = gradient(walked), gradient(vaulted)
-        walk.step(lambda: loss(walked))
-        vault.step(lambda: loss(vaulted))
-        stepped = keep_stepping(stepped, loss, gradient, RATE, SCALE, MOST_STEPS)
-        jumped = keep_vaulting(jumped, loss, gradient, RATE)
-    ends = {"KeepStepping": (stepped, walked), "KeepVaulting": (jumped, vaulted)}
+    def gradient(w):
+        return 2 * x.T @ (x @ (w - 1)) / len(x)
+
+    makers = {
+        "KeepStepping": lambda w: KeepStepping(w, lr=lr, scale_i=scale, max_steps=most_steps),
+        "KeepVaulting": lambda w: KeepVaulting(w, lr=lr),
+    }
+    ends = {name: [np.zeros(20), np.zeros(20)] for name in makers}
+    for name, make in makers.items():
+        run_on_array(make, ends[name][1], lambda w, step: gradient(w), gradients, loss)
+    walk, vault = ends.values()
+    for _ in range(gradients):
+        walk[0] = keep_stepping(walk[0], loss, gradient, lr, scale, most_steps)
+        vault[0] = keep_vaulting(vault[0], loss, gradient, lr)
     tables = [pd.DataFrame({"method": name, "listing": listing, "library": library})
               for name, (listing, library) in ends.items()]  # fmt: skip
     return pd.concat(tables, ignore_index=True)

@@ -6,9 +6,7 @@ phi <- phi + alpha (theta - phi),  theta <- phi,    every k steps of the fast we
 import numpy as np
 import pandas as pd
 
-RATE, K, ALPHA = 0.5, 5, 0.5  # k and alpha: the slides'
-STEPS = 23  # four cycles and three steps of a fifth, where slow and fast weights differ
-DIMENSIONS = 10
+from replicate.optim import SGD, Lookahead, run_on_array
 
 
 def lookahead(theta, gradient, rate, k, alpha, steps):
@@ -25,23 +23,20 @@ def run_beside_library() -> pd.DataFrame:
     """Slow and fast weights of both at the end of a noisy quadratic: columns weights, listing and
     library.
     """
-    import torch
-
-    from replicate.optim import Lookahead
-
-    curvatures = 1 / torch.arange(1.0, DIMENSIONS + 1, dtype=torch.float64)
-    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(STEPS, DIMENSIONS)))
+    rate, k, alpha = 0.5, 5, 0.5  # k and alpha: the slides'
+    steps = 23  # four cycles and three steps of a fifth, where slow and fast weights differ
+    curvatures = 1 / np.arange(1.0, 11)
+    noise = np.random.default_rng(0).normal(size=(steps, 10))
 
     def gradient(theta, step):
         return curvatures * theta + noise[step]
 
-    theta = torch.ones(DIMENSIONS, dtype=torch.float64)
-    slow, fast = lookahead(theta.clone(), gradient, RATE, K, ALPHA, STEPS)
-    optimizer = Lookahead(torch.optim.SGD([theta], lr=RATE), k=K, alpha=ALPHA)
-    for step in range(STEPS):
-        theta.grad = gradient(theta, step)
-        optimizer.step()
-    tables = [pd.DataFrame({"weights": "fast", "listing": fast, "library": theta.clone()})]
+    slow, fast = lookahead(np.ones(10), gradient, rate, k, alpha, steps)
+    theta = np.ones(10)
+    optimizer = run_on_array(
+        lambda params: Lookahead(SGD(params, lr=rate), k=k, alpha=alpha), theta, gradient, steps
+    )
+    tables = [pd.DataFrame({"weights": "fast", "listing": fast, "library": theta.copy()})]
     with optimizer.slow_weights():
-        tables.append(pd.DataFrame({"weights": "slow", "listing": slow, "library": theta.clone()}))
+        tables.append(pd.DataFrame({"weights": "slow", "listing": slow, "library": theta.copy()}))
     return pd.concat(tables, ignore_index=True)
