@@ -36,7 +36,7 @@ def find_red(png: bytes) -> tuple[float, float]:
     red = (pixels[..., 0] > 200) & (pixels[..., 1:].max(-1) < 60)
     rows, columns = np.nonzero(red)
     height, width = red.shape
-    left, bottom, right, top = 0.08, 0.15, 0.08 + 0.905 / 2.28, 0.85
+    left, bottom, right, top = 0.08, 0.15, 0.08 + 0.895 / 2.28, 0.85
     x = (columns.mean() / width - left) / (right - left) * 10
     return x, (1 - rows.mean() / height - bottom) / (top - bottom) * 10
 

@@ -41,7 +41,7 @@ def _plot(source: Source) -> Callable | None:
     return getattr(answers, f"draw_{source.name}", None)
 
 
-def _names(source: Source) -> list[str]:
+def list_experiments(source: Source) -> list[str]:
     """The experiments that the figure shows."""
     plot = _plot(source)
     return list(inspect.signature(plot).parameters) if plot else []
@@ -52,7 +52,7 @@ def _hash(source: Source) -> str:
     from replicate.plots import answers
 
     tables = []
-    for name in _names(source):
+    for name in list_experiments(source):
         files = [runs.record_file(source.name, name, preset) for preset in claims.PRESETS]
         tables.append([runs.checksum_of(path) for path in files if path.exists()])
     if not tables or not all(tables):
@@ -60,6 +60,12 @@ def _hash(source: Source) -> str:
     return hashlib.sha256(
         f"{tables} {ast.dump(ast.parse(inspect.getsource(answers)))}".encode()
     ).hexdigest()[:16]
+
+
+def draw_answer(source: Source) -> None:
+    """Draw the figure, for pyplot to keep."""
+    tables = [registry.read_largest(source, name, "smoke") for name in list_experiments(source)]
+    _plot(source)(*tables)
 
 
 def _draw(source: Source, wanted: str) -> bytes:
@@ -70,7 +76,7 @@ def _draw(source: Source, wanted: str) -> bytes:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    _plot(source)(*(registry.read_largest(source, name, "smoke") for name in _names(source)))
+    draw_answer(source)
     drawn, stored, text = io.BytesIO(), io.BytesIO(), PngInfo()
     plt.savefig(drawn, dpi=SHARPNESS)
     plt.close("all")

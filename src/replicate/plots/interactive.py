@@ -24,7 +24,7 @@ def place_axes() -> tuple[Figure, Sequence]:
     figure = Figure(figsize=(WIDE, HIGH), dpi=SHARP)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2, gridspec_kw={"wspace": 0.28})
-    figure.subplots_adjust(left=0.08, right=0.985, top=0.85, bottom=0.15)
+    figure.subplots_adjust(left=0.08, right=0.975, top=0.85, bottom=0.15)
     return figure, axes
 
 
