@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replicate import claims, paths
+from replicate import claims, paths, progress
 from replicate.app import (
     api,
     claim_cards,
@@ -96,7 +96,8 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
     for folder in (pages, unfinished, home / "doctrees"):
         shutil.rmtree(folder, ignore_errors=True)
     pages.mkdir(parents=True)
-    write_pages(pages)
+    with progress.task("the records"):
+        write_pages(pages)
     messages = io.StringIO()
     try:
         app = Sphinx(
@@ -111,7 +112,8 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
             warningiserror=True,
         )
         app.connect("html-page-context", lambda app, page, *_: say(page))
-        app.build()
+        with progress.task("the pages"):
+            app.build()
     except (SphinxError, OSError) as error:
         raise Failure(
             f"the report could not be built ({str(error).splitlines()[0]}); see {log}"
