@@ -193,12 +193,9 @@ def figures_page(folder: Path, notebooks: Mapping[str, notebook_pages.Notebook])
 def claim_links(source: Source, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Experiment -> the claims it decides with their verdicts, each a link to its card."""
     best, links = claim_cards.pick_rows(tables), {}
+    decided = [claim for claim in registry.claims_of(source) if claim.id in best]
     for name in source:
-        rows = [
-            best[claim.id]
-            for claim in registry.claims_of(source)
-            if name in claim.experiments and claim.id in best
-        ]
+        rows = [best[claim.id] for claim in decided if name in claim.experiments]
         items = ", ".join(
             f'<a href="verdicts-{source.name}.html#{row.claim}">{row.claim}</a> {html.escape(row.verdict)}'
             for row in rows
