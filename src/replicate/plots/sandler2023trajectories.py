@@ -117,7 +117,8 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
                      ax=ax)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="window k [steps]", title=dataset)
         ax.set_ylabel("|side-trip - average| / |average - start|")
-        ax.legend(frameon=False, fontsize="small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 

@@ -51,7 +51,7 @@ def number_log_axes(ax: Axes) -> None:
             axis.set_minor_formatter(ticker.NullFormatter())
             if high < DECADE**2 * low:
                 narrow = high < DECADE * low
-                few = ticker.MaxNLocator(4) if narrow else ticker.LogLocator(subs=(1, 3))
+                few = ticker.MaxNLocator(3) if narrow else ticker.LogLocator(subs=(1, 3))
                 axis.set_major_locator(few)
                 axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
 

@@ -179,7 +179,7 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
     sns.lineplot(rows, x="alpha", y="early_loss", hue="name", marker="o", errorbar=interval, ax=ax)
     ax.axhline(table[table.arm == "sgd"].early_loss.mean(), color="0.4", linestyle=":", label="SGD")
     ax.set(ylabel="training loss at the first drop [nats]")
-    ax.legend(frameon=False, fontsize="small", title="")
+    put_legend_beside(ax, fontsize="small", title="")
     return ax
 
 
