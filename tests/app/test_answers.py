@@ -142,7 +142,7 @@ def judged() -> pd.DataFrame:
     over = {"SGD": (1, 1), "average, swa": (0.5, 0.5), "Lookahead": (2, 4)}
     return pd.DataFrame(
         {"dataset": "digits", "axis": axis, "arm": arm, "seed": seed, "rate": rate,
-         "test_loss": ratios[axis != "gradients"] * 10 ** (seed / 10) * (1 if rate == "tuned" else 7),
+         "test_loss": ratios[axis != "gradients"] * 10 ** (seed / 10) * (1 if rate == "tuned" or arm == "SGD" else 7),
          "at_edge": int(seed == 2 and arm == "Lookahead" and axis != "gradients")}
         for axis in ("gradients", "forward passes", "modelled seconds")
         for arm, ratios in over.items() for seed in range(5) for rate in ("tuned", "tuned higher")
@@ -181,6 +181,7 @@ def test_an_interval_is_that_of_the_logarithms(judged):
     plots._draw_ends(ax, judged)
     half = 2.776445 * (2 * np.log10(2) ** 2 / 4) ** 0.5 / 5**0.5
     assert ax.lines[0].get_xdata() == pytest.approx([10**-half, 10**half], rel=1e-5)
+    assert ax.lines[1].get_xdata() == pytest.approx([1.0])
 
 
 def test_names_of_lines_that_end_together_do_not_overlap():
