@@ -37,11 +37,16 @@ PATIENCE = 300  # seconds of a life
 
 @dataclass(frozen=True)
 class Kind:
-    """An experiment with runs of this kind, at the size of a test; the lives of a short trial cost seconds."""
+    """An experiment with runs of this kind, at the size of a test; the lives of a short trial cost seconds.
+
+    first: the first file at which a killed life, even in the middle of the write, leaves something to
+    go on from.
+    """
 
     source: str
     experiment: str
     changes: tuple[tuple[str, object], ...] = ()
+    first: int = 2
 
     def settings(self):
         source = Source(self.source)
@@ -64,7 +69,7 @@ class Kind:
 
 QUICK = {"walks": Kind("walks2026toy", "walk")}  # made for tests; saves after every step
 KINDS = {
-    "trajectories": Kind("sandler2023trajectories", "figure_5"),
+    "trajectories": Kind("sandler2023trajectories", "figure_5", first=3),  # 2 is a checkpoint
     "Lookahead": Kind("zhang2019lookahead", "table_1"),
     "extrapolation": Kind("fabi2021extrapolation", "networks", (("seeds", (0, 1, 2, 3)),)),
     "descent": Kind("warmerdam2020descent", "rates"),
@@ -171,8 +176,9 @@ def try_kills(name: str, number: int, most_kills: int, build: Path, in_peace) ->
     """Kill a run up to `most_kills` times, let it end, compare; how often it was killed."""
     wanted, files = in_peace(name)
     draw = np.random.default_rng([list(ALL).index(name), number])
-    times = min(draw.integers(1, most_kills + 1), files - 2)
-    planned = np.sort(draw.choice(np.arange(2, files), times, replace=False))
+    places = np.arange(ALL[name].first, files)
+    times = min(draw.integers(1, most_kills + 1), len(places))
+    planned = np.sort(draw.choice(places, times, replace=False))
     done, killed, resumed = 0, 0, []
     for at in planned:
         if at <= done:  # a checkpoint is written at other moments in another life
