@@ -44,7 +44,8 @@ def serve(parent: int) -> None:
     """Called first in every task: a process other than `parent` is a worker of it."""
     _keep_worker()
     if os.getpid() != parent and os.getppid() == parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+        if threading.current_thread() is threading.main_thread():  # a worker of Dask's has others
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
         if not any(thread.name == _end_with.__name__ for thread in threading.enumerate()):
             threading.Thread(
                 target=_end_with, args=(parent,), name=_end_with.__name__, daemon=True
