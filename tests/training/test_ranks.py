@@ -148,9 +148,9 @@ def torchrun(*words: str, restarts: int = 0, count: int = 2, **more: str):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("victim", ["0", "1"])
-def test_a_rank_that_is_killed_and_restarted_changes_nothing(tmp_path, victim):
-    done = torchrun(str(HERE / "rank_runs.py"), str(tmp_path), victim, restarts=1)
+@pytest.mark.parametrize("victim, count", [("0", 2), ("1", 2), ("2", 4)])
+def test_a_rank_that_is_killed_and_restarted_changes_nothing(tmp_path, victim, count):
+    done = torchrun(str(HERE / "rank_runs.py"), str(tmp_path), victim, restarts=1, count=count)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()
     losses, left = json.loads((tmp_path / "result.json").read_text())
