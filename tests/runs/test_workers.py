@@ -55,7 +55,7 @@ def test_the_cluster_file_for_this_machine_makes_runs(tmp_path):
     pytest.importorskip("distributed", reason="needs the extra cluster")
     words = ["run", "warmerdam2020descent", "rates", "--preset", "smoke", "--set", "seeds=(0,)"]
     file = str(paths.ROOT / "docs" / "scale" / "local.toml")
-    places = [str(STARTUP), os.environ.get("PYTHONPATH", "")]
+    places = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
     build = {"WALKS_BUILD": str(tmp_path / "build"), "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
         [sys.executable, "-m", "replicate", *words, "--workers", file, "--out", "out"],

@@ -166,7 +166,7 @@ def test_the_command_line_makes_a_run_on_two_ranks(tmp_path):
 
     words = ["-m", "replicate", "run", "sandler2023trajectories", "figure_5", "--preset", "smoke"]
     small = ["--set", "seeds=(0,)"]
-    places = [str(STARTUP), os.environ.get("PYTHONPATH", "")]
+    places = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
     new = {"WALKS_BUILD": str(tmp_path / "build"), "PYTHONPATH": os.pathsep.join(places)}
     alone = subprocess.run(
         [sys.executable, *words, *small, "--out", str(tmp_path / "one")],
