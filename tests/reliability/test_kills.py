@@ -26,7 +26,7 @@ import pytest
 import torch  # noqa: F401 - here, since in a fork it would be imported in every life
 
 import replicate.sources
-from replicate import paths, progress, runs
+from replicate import datasets, paths, progress, runs
 from replicate.runs.tables import read_table
 from replicate.sources.protocol import Source
 
@@ -161,7 +161,11 @@ def in_peace(tmp_path_factory):
     def of(name: str):
         if name not in made:
             build, kind = tmp_path_factory.mktemp("peace"), ALL[name]
-            kind.settings()  # imports the source and what it needs, before the forks
+            dataset = (
+                kind.settings().dataset
+            )  # imports the source and what it needs, before the forks
+            if dataset in datasets.NAMES and not datasets.at_hand(dataset):
+                pytest.skip(f"{dataset} not at hand (data/README.md says how to get it)")
             for slow in SLOW if name in KINDS else ():
                 importlib.import_module(slow)
             ended, written = live(kind, build)
