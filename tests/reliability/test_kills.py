@@ -161,9 +161,8 @@ def in_peace(tmp_path_factory):
     def of(name: str):
         if name not in made:
             build, kind = tmp_path_factory.mktemp("peace"), ALL[name]
-            dataset = (
-                kind.settings().dataset
-            )  # imports the source and what it needs, before the forks
+            # Before the forks: it imports the source and what that needs.
+            dataset = kind.settings().dataset
             if dataset in datasets.NAMES and not datasets.at_hand(dataset):
                 pytest.skip(f"{dataset} not at hand (data/README.md says how to get it)")
             for slow in SLOW if name in KINDS else ():
