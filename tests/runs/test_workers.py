@@ -3,50 +3,47 @@ one, as Dask's workers do.
 """
 
 import os
-import signal
 import subprocess
 import sys
-import threading
-import traceback
 
 import pytest
 
 from replicate import paths
-from replicate.runs import workers
 
 STARTUP = paths.ROOT / "tests" / "reliability" / "startup"  # lets WALKS_BUILD say where runs go
 
 
-def serve_in_a_child(in_main_thread: bool) -> int:
-    """The exit code of a child that begins a run: 0 if it ignores Ctrl-C now, 1 if it does not, 2
-    if it failed.
+BEGIN = """
+import signal, sys, threading
+from replicate.runs import workers
+
+def begin():
+    workers.serve(int(sys.argv[2]))
+    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+
+if sys.argv[1] == "main":
+    begin()
+else:
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+"""
+
+
+def begin_in_a_child(thread: str) -> str:
+    """What a child of this process prints that begins a run in its main thread, or in another:
+    whether it ignores Ctrl-C now. Nothing if it failed.
     """
-    parent, child, codes = os.getpid(), os.fork(), [2]
-    if child == 0:
-
-        def begin():
-            try:
-                workers.serve(parent)
-                codes.append(int(signal.getsignal(signal.SIGINT) is not signal.SIG_IGN))
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-
-        if in_main_thread:
-            begin()
-        else:
-            thread = threading.Thread(target=begin)
-            thread.start()
-            thread.join()
-        os._exit(codes[-1])
-    return os.WEXITSTATUS(os.waitpid(child, 0)[1])
+    words = [sys.executable, "-c", BEGIN, thread, str(os.getpid())]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=60).stdout.strip()
 
 
 def test_ctrl_c_is_for_the_parent_where_the_main_thread_makes_runs():
-    assert serve_in_a_child(in_main_thread=True) == 0
+    assert begin_in_a_child("main") == "True"
 
 
 def test_a_run_may_be_made_in_another_thread_which_cannot_say_what_ctrl_c_does():
-    assert serve_in_a_child(in_main_thread=False) == 1
+    assert begin_in_a_child("another") == "False"
 
 
 @pytest.mark.long
