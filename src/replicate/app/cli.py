@@ -86,8 +86,8 @@ def run(
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
-    told = progress.tell_now_and_then(f"run {source}")
-    with use_workers(workers), parallel.join_ranks(batch_norm), told:
+    lines = progress.tell_now_and_then(f"run {source}")
+    with use_workers(workers), parallel.join_ranks(batch_norm), lines:
         settings = overrides.settings(study, preset, changes, device)
         parallel.refuse_what_cannot([study[name] for name in experiments or study], settings)
         _run_each(study, experiments or study, settings, preset, until, out)

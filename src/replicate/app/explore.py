@@ -59,7 +59,7 @@ def lookahead() -> Explorer:
     right.set(xlabel="rate times curvature", ylabel="mean left by a step")
     variance, matched = _line(left, ORANGE, "Lookahead"), _line(left, GREEN, "SGD, as fast a mean")
     left_over = _line(right, ORANGE, "Lookahead")
-    dot, said = _dot(left, ORANGE), _sentence(left)
+    dot, sentence = _dot(left, ORANGE), _sentence(left)
     left.legend(frameon=False, fontsize="small", loc="lower left")
     right.legend(frameon=False, fontsize="small", loc="lower right")
 
@@ -72,11 +72,11 @@ def lookahead() -> Explorer:
         left_over.set_data(x, share)
         dot.set_data([READ_AT], [np.interp(READ_AT, x, of_slow)])
         of_variance, of_mean = (np.interp(READ_AT, x, each) for each in (of_slow, share))
-        said.set_text(
+        sentence.set_text(
             f"k = {k}, alpha = {alpha:g}; at {READ_AT:g}: variance {of_variance:.3f} of SGD's, "
             f"a step leaves {of_mean:.3f} of the mean (SGD: {1 - READ_AT:.3f})"
         )
-        return [variance, matched, left_over, dot, said]
+        return [variance, matched, left_over, dot, sentence]
 
     return Explorer(figure, {"k": (range(1, 21), 5), "alpha": (ALPHA_CHOICES, 0.5)}, move)
 
@@ -102,7 +102,7 @@ def extrapolation() -> Explorer:
     right.legend(
         *left.get_legend_handles_labels(), frameon=False, fontsize="small", loc="upper right"
     )
-    said = _sentence(left)
+    sentence = _sentence(left)
 
     def move(s: float) -> list[Artist]:
         at = {order: edges[order][S_CHOICES.index(s)] for order in ORDER_LOOKS}
@@ -110,8 +110,8 @@ def extrapolation() -> Explorer:
             moving[order].set_data(OVER_EDGES, radii[s][order])
             dots[order].set_data([s], [at[order]])
         ends = ", ".join(f"{edge:.3f}" for edge in at.values())
-        said.set_text(f"s = {s:g}: stable up to {ends} (first, second, third order)")
-        return [*moving.values(), *dots.values(), said]
+        sentence.set_text(f"s = {s:g}: stable up to {ends} (first, second, third order)")
+        return [*moving.values(), *dots.values(), sentence]
 
     return Explorer(figure, {"s": (S_CHOICES, 0.5)}, move)
 
@@ -158,7 +158,7 @@ def kernels(spectrum: pd.DataFrame) -> Explorer:
     right.set(xlabel="window k [steps]", ylabel="predicted loss [nats]")
     right.set_xlim(WINDOW_CHOICES[0] / 1.2, WINDOW_CHOICES[-1] * 1.2)
     right.legend(frameon=False, fontsize="small", loc="lower left")
-    schedule, said = left.plot([], [], color=GREEN, drawstyle="steps-post")[0], _sentence(left)
+    schedule, sentence = left.plot([], [], color=GREEN, drawstyle="steps-post")[0], _sentence(left)
 
     def move(kernel: str, window: int) -> list[Artist]:
         rates = averaging.kernel_weights(KERNEL_CHOICES[kernel](window))
@@ -168,8 +168,8 @@ def kernels(spectrum: pd.DataFrame) -> Explorer:
             line.set_data(curve.index, curve[name])
             dots[name].set_data([window], [at[name]])
         numbers = ", ".join(f"{name} {at[name]:.2e}" for name in lines)
-        said.set_text(f"{kernel}, {window} steps: {numbers}, the run itself {raw:.2e} nats")
-        return [schedule, *lines.values(), *dots.values(), said]
+        sentence.set_text(f"{kernel}, {window} steps: {numbers}, the run itself {raw:.2e} nats")
+        return [schedule, *lines.values(), *dots.values(), sentence]
 
     return Explorer(
         figure, {"kernel": (KERNEL_CHOICES, "swa"), "window": (WINDOW_CHOICES, 100)}, move
@@ -209,10 +209,10 @@ class _Model:
         k = len(mu) - 1
         rates = self.rate * (averaging.kernel_weights(mu) if trip else np.ones(k))
         weights = problems.weigh_last(k) if trip else mu
-        left = problems.predict_loss(
+        losses = problems.predict_loss(
             self.kappa, self.noise, rates, self.momentum, weights, self.moments
         )
-        return float(left.sum() / self.seeds)
+        return float(losses.sum() / self.seeds)
 
 
 def step_lengths(figure_2: pd.DataFrame) -> Explorer:
@@ -241,7 +241,7 @@ def step_lengths(figure_2: pd.DataFrame) -> Explorer:
     dots = {column: _dot(left, colour) for column, (_, colour) in names.items()}
     by_size = {column: _line(right, colour, name, "o-") for column, (name, colour) in names.items()}
     left.legend(frameon=False, fontsize="small", loc="upper left")
-    said = _sentence(left)
+    sentence = _sentence(left)
 
     def move(stage: str, batch: int, step: float) -> list[Artist]:
         curve, words = lengths[stage, batch], []
@@ -254,8 +254,8 @@ def step_lengths(figure_2: pd.DataFrame) -> Explorer:
                 sizes, [read_loss(end, column, step) - read_loss(end, column, 0) for end in ends]
             )
             words.append(f"{name} {start:.2f} to {now:.2f}")
-        said.set_text(f"{stage}, batch {batch}, a step of {step:g}: {', '.join(words)}")
-        return [*along.values(), *dots.values(), *by_size.values(), said]
+        sentence.set_text(f"{stage}, batch {batch}, a step of {step:g}: {', '.join(words)}")
+        return [*along.values(), *dots.values(), *by_size.values(), sentence]
 
     chosen = {"stage": (stages, stages[0]), "batch": (sizes, sizes[0]), "step": (STEP_CHOICES, 1.0)}
     return Explorer(figure, chosen, move)
