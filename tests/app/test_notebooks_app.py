@@ -2,12 +2,15 @@
 preset.
 """
 
+import base64
+import io
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from records import GPU, SOURCE, figure_5
 
 from replicate import claims, paths, runs
@@ -118,7 +121,28 @@ def test_a_notebook_that_fails_beside_another_is_named(monkeypatch):
 
 
 SLIDER = "import ipywidgets\nipywidgets.IntSlider()"
-PICTURE = "from IPython.display import display\ndisplay({'image/png': 'AAAA', 'text/plain': 'a picture'}, raw=True)"
+WIDE, HIGH, RED, WHITE = 40, 30, (200, 30, 40), (255, 255, 255)
+
+
+def encode(image: Image.Image) -> str:
+    """A PNG of eight bits a channel, not pressed, in base64."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=0)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def draw() -> Image.Image:
+    """White, with a red corner."""
+    image = Image.new("RGB", (WIDE, HIGH), WHITE)
+    image.paste(RED, (0, 0, 10, 10))
+    return image
+
+
+DRAWN = encode(draw())
+PICTURE = (
+    "from IPython.display import display\n"
+    f"display({{'image/png': '{DRAWN}', 'text/plain': 'a picture'}}, raw=True)"
+)
 
 
 def stored_outputs(path: Path) -> list[dict]:
@@ -127,6 +151,10 @@ def stored_outputs(path: Path) -> list[dict]:
         for cell in nbformat.read(path, 4).cells
         for output in cell["outputs"]
     ]
+
+
+def decode(picture: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
 
 
 @pytest.mark.parametrize("how", ["executed", "refreshed"])
@@ -140,7 +168,10 @@ def test_what_is_stored_has_no_widget_and_all_else(how):
         notebooks.refresh("someone2020")
     of_slider, of_picture = stored_outputs(path)
     assert set(of_slider) == {"text/plain"}
-    assert of_picture == {"image/png": "AAAA", "text/plain": "a picture"}
+    stored = of_picture.pop("image/png")
+    assert of_picture == {"text/plain": "a picture"}
+    assert len(stored) < len(DRAWN) / 5
+    assert decode(stored).tobytes() == draw().tobytes()
     assert "widgets" not in nbformat.read(path, 4).metadata
 
 

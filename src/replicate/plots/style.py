@@ -10,7 +10,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from scipy import stats
 
-DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
+FULL_WIDTH = 1500  # pixels of a figure as wide as a page, which is read at half of that too
+SHARPEST = 150  # dots an inch of a narrower one: a page is ten inches wide
 FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 DECADE = 10.0
 
@@ -67,6 +68,7 @@ def grid(rows: int, columns: int, size: tuple[float, float], **about):
     """A figure and its axes, (rows, columns), each of `size` inches."""
     width, height = size
     figsize = (width * columns, height * rows)
+    dpi = min(SHARPEST, FULL_WIDTH / figsize[0])
     return plt.subplots(
-        rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=DPI, **about
+        rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=dpi, **about
     )
