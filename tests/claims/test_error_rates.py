@@ -123,7 +123,7 @@ def test_of_a_thousand_reports_each_family_is_wrong_in_one_of_twenty(name, corre
 @pytest.mark.parametrize("name", names())
 def test_skewed_seeds_are_wrong_more_often(name):
     """Seeds as skewed as exponential numbers: Student's interval errs where a sample lacks the long
-    tail, which the sample itself does not show. README says how often.
+    tail, which the sample itself does not show. docs/verdicts.md says how often.
     """
     if not judged_claims(registry.source(name)):
         pytest.skip(f"{name} has exact claims alone")
