@@ -191,10 +191,11 @@ def test_a_listing_is_short_and_what_runs_beside_it_is_the_library(path):
     assert set(functions) == set(functions_shown(syntax_tree(cells[0])))
     lines = [node.end_lineno - node.lineno + 1 for node in functions.values()]
     assert sum(lines) <= LONGEST_LISTING
-    of_library = {name.name for node in ast.walk(beside) if isinstance(node, ast.ImportFrom)
+    of_library = {name.name for node in module.body if isinstance(node, ast.ImportFrom)
                   and node.module in LIBRARY for name in node.names}  # fmt: skip
     assert set(functions) | of_library <= called(beside) and of_library
     assert not any(isinstance(node, ast.Import | ast.ImportFrom)
+                   or isinstance(node, ast.Name) and node.id in of_library
                    for each in functions.values() for node in ast.walk(each))  # fmt: skip
 
 

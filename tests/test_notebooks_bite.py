@@ -10,8 +10,6 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 
-pytestmark = pytest.mark.long  # a kernel that imports torch or jax for every row
-
 ROOT = Path(__file__).resolve().parents[1]
 LISTINGS = ("listing", "listing-equal")
 # Notebook, cells that are run after its imports, file and formula, what it becomes, cells that turn red.
@@ -30,6 +28,11 @@ MUTATIONS = (
      "lerp_(fast_piece.to(slow_piece.dtype), alpha**2)", {"listing-equal"}),
     ("sandler2023trajectories", (*LISTINGS, "c06"), "averaging/kernels.py",
      "[::-1][1:].copy()", "[::-1][:-1].copy()", {"listing-equal", "c06"}),
+    ("across", ("across-07", "across-09"), "problems/filters.py",
+     "[0, beta]], [1 + beta, 1])", "[0, beta]], [1 + beta**2, 1])", {"across-07", "across-09"}),
+    ("across", ("across-07", "across-09"), "optim/lookahead.py",
+     "lerp_(fast_piece.to(slow_piece.dtype), alpha)",
+     "lerp_(fast_piece.to(slow_piece.dtype), alpha**2)", {"across-09"}),
 )  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def red_cells(tree: Path, names: list[str]) -> set[str]:
     sanitized = ["--nbval-sanitize-with", str(ROOT / "tests/nbval_sanitize.cfg")]
     command = [sys.executable, "-m", "pytest", *options, *sanitized, "--junitxml=told.xml"]
     environment = os.environ | {
-        "PYTHONPATH": str(tree / "src"), "REPLICATE_COMMIT": "of a test", "REPLICATE_DEVICE": "cpu"
+        "PYTHONPATH": str(tree / "src"), "REPLICATE_COMMIT": "c0ffee0", "REPLICATE_DEVICE": "cpu"
     }  # fmt: skip
     done = subprocess.run(
         [*command, "notebooks/part.ipynb"],
@@ -92,6 +95,13 @@ def red_cells(tree: Path, names: list[str]) -> set[str]:
     }
 
 
+def test_a_formula_is_changed_under_every_notebook():
+    assert {row[0] for row in MUTATIONS} == {
+        path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
+    }
+
+
+@pytest.mark.long  # a kernel that imports torch or jax, twice
 @pytest.mark.parametrize("name, cells, file, formula, wrong, red", MUTATIONS)
 def test_a_wrong_formula_turns_just_its_cells_red(tree, name, cells, file, formula, wrong, red):
     names = keep(tree, name, cells)

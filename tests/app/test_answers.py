@@ -3,6 +3,7 @@
 import inspect
 
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from records import FILE, SOURCE, write_record
@@ -114,6 +115,73 @@ def test_side_trips_are_drawn_as_gains_over_the_iterate():
         assert drawn["weights averaged"] == {2.0}
         assert drawn["rate reduced"] == {1.0}
         assert drawn["control: rate kept"] == {-1.0}
+
+
+def test_what_a_figure_takes_as_judged_is_derived(tmp_path, monkeypatch):
+    """`one_task` has a row a trial, and its judged table one a seed, arm, budget and rate: with `rate`."""
+    filters, trials = answer_figures._tables(registry.source("across"))
+    assert "rate" in trials and "rate" not in filters
+
+
+def test_a_figure_shows_the_preset_of_its_answer(say, monkeypatch):
+    say("")
+    source = registry.source(SOURCE)
+    drawn = lambda figure_5: None  # noqa: E731
+    monkeypatch.setattr(plots, f"draw_{SOURCE}", drawn)
+    asked = []
+    monkeypatch.setattr(
+        answer_figures.runs, "load_recorded", lambda _, preset: asked.append(preset)
+    )
+    list(answer_figures._tables(source))
+    assert asked == ["gpu"]
+
+
+@pytest.fixture
+def judged() -> pd.DataFrame:
+    """Tuned test losses that are 10 ** (0.1 seed) times 1 (SGD), 0.5 (average), 2 (Lookahead, 4 per second, at the edge)."""
+    over = {"SGD": (1, 1), "average, swa": (0.5, 0.5), "Lookahead": (2, 4)}
+    return pd.DataFrame(
+        {"dataset": "digits", "axis": axis, "arm": arm, "seed": seed, "rate": rate,
+         "test_loss": ratios[axis != "gradients"] * 10 ** (seed / 10) * (1 if rate == "tuned" or arm == "SGD" else 7),
+         "at_edge": int(seed == 2 and arm == "Lookahead" and axis != "gradients")}
+        for axis in ("gradients", "forward passes", "modelled seconds")
+        for arm, ratios in over.items() for seed in range(5) for rate in ("tuned", "tuned higher")
+    )  # fmt: skip
+
+
+def test_methods_are_drawn_as_ratios_to_sgd_of_the_same_seed(judged):
+    """Seeds that differ tenfold cancel: every interval is a point, and the arrow stands at the edge alone."""
+    filters = pd.DataFrame(
+        {"what": "response", "arm": arm, "at": at, "value": at + place}
+        for place, arm in enumerate(plots.PASSED_BY) for at in (1.0, 0.0)
+    )  # fmt: skip
+    lines, ends = plots.draw_across(filters, judged)
+    assert [line.get_ydata().tolist() for line in lines.lines] == [
+        [place, place + 1] for place in range(len(plots.PASSED_BY))
+    ]
+    assert [label.get_text() for label in ends.get_yticklabels()] == ["average, swa", "Lookahead"]
+    marks = [
+        line for line in ends.lines if line.get_marker() in ("o", "<") and len(line.get_xdata())
+    ]
+    assert [line.get_xdata()[0] for line in marks] == pytest.approx([0.5, 2, 0.5, 4])
+    assert [line.get_marker() for line in marks] == ["o", "o", "o", "<"]
+    assert [round(float(line.get_ydata()[0])) for line in marks] == [0, 1, 0, 1]
+    bars = [line.get_xdata() for line in ends.lines if line.get_marker() == "None"]
+    assert [each.tolist() for each in bars] == [pytest.approx([x, x]) for x in (0.5, 2, 0.5, 4)]
+
+
+def test_an_interval_is_that_of_the_logarithms(judged):
+    """Ratios 1/2, 1, 2, 1, 1 of one arm: log10 has mean 0, and Student's interval is +- t s / sqrt(5)."""
+    judged = judged[(judged.arm != "Lookahead") & (judged.rate == "tuned")].copy()
+    of_average = judged.arm == "average, swa"
+    judged.loc[of_average, "test_loss"] *= judged.seed[of_average].map(
+        {0: 1, 1: 2, 2: 4, 3: 2, 4: 2}
+    )
+    ax = plots.grid(1, 1, (3, 3))[1][0, 0]
+    plots._draw_ends(ax, judged)
+    half = 2.776445 * (2 * np.log10(2) ** 2 / 4) ** 0.5 / 5**0.5
+    assert ax.lines[0].get_xdata() == pytest.approx([10**-half, 10**half], rel=1e-5)
+    assert ax.lines[1].get_xdata() == pytest.approx([1.0])
 
 
 def test_names_of_lines_that_end_together_do_not_overlap():

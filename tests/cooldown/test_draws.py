@@ -109,6 +109,7 @@ BAD = {
     "empty list": ([], "at least one batch, got none"),
     "empty data set": (DataLoader(TensorDataset(torch.zeros(0, 1)), sampler=torch.utils.data.SequentialSampler([])),
                        "empty data set"),
+    "less than a batch": (loader(batch_size=11, drop_last=True), "10 examples for batches of 11 and drop_last"),
     "sampler": (loader(sampler=WeightedRandomSampler([1.0] * 10, 10)), "a sampler of its own"),
     "stream": (DataLoader(Stream(), batch_size=2), "a sampler of its own"),
     "no batches": (loader(batch_size=None), "a sampler of its own"),

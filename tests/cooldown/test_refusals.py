@@ -10,6 +10,7 @@ from torch import nn
 from replicate import compare
 from replicate.averaging import swa
 from replicate.errors import BadParameter, Diverged
+from replicate.optim import KeepStepping
 
 PLAIN = {"window": 5, "steps": 20, "branches": 2, "runs": 1}
 
@@ -44,6 +45,33 @@ def test_an_optimizer_of_another_model():
     )
 
 
+@pytest.mark.parametrize("given, line", [
+    ({"model": torch.sin, "optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)},
+     "model must be a torch Module, got builtin_function_or_method"),
+    ({"optimizer": "SGD"}, "optimizer must be a torch Optimizer, got str"),
+])  # fmt: skip
+def test_what_is_no_model_or_no_optimizer(given, line):
+    assert re.search(line, refusal(BadParameter, **given))
+
+
+@pytest.mark.parametrize("make, line", [
+    (torch.optim.LBFGS, "without a closure, got LBFGS, which asks for one"),
+    (lambda p: KeepStepping(p, lr=0.1), "KeepStepping.step needs a closure"),
+])  # fmt: skip
+def test_an_optimizer_that_looks_at_the_loss_again(make, line):
+    model = Quadratic()
+    asked = refusal(BadParameter, model=model, optimizer=make(model.parameters()))
+    assert re.search(line, asked)
+
+
+def test_an_optimizer_under_a_scheduler_is_taken():
+    """torch wraps the step of such an optimizer, and of one in use by others."""
+    model = Quadratic()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1000)
+    assert len(ask(model, optimizer).table) == 2
+
+
 def test_a_model_that_has_not_seen_a_batch():
     assert re.search("must have seen a batch", refusal(BadParameter, model=nn.LazyLinear(2)))
 
@@ -63,6 +91,7 @@ def test_a_model_that_has_not_seen_a_batch():
         ({"seed": -1}, "seed must be a whole number"),
         ({"kernel": lambda k: swa(2)}, "kernel must give 6 weights.*got 3"),
         ({"kernel": lambda k: torch.ones(k + 1).numpy()}, "kernel: mu must be .*sum to 1"),
+        ({"kernel": "swa"}, "kernel must be a function of the window.*got 'swa'"),
         ({"held_out": []}, "held_out must hold at least one batch"),
         ({"batches": iter([])}, "which gives each batch once"),
         ({"batches": lambda stream, step: None}, "used up at step 0"),

@@ -1,14 +1,19 @@
-"""The figure beside each answer: drawn from the records, kept as docs/figures/<source>.png with the hash of what it shows."""
+"""The figure beside each answer: drawn from the records at the answer's preset, kept as docs/figures/<source>.png with the
+hash of what it shows.
+"""
 
 import ast
 import hashlib
 import inspect
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from replicate import claims, paths, runs
-from replicate.app import registry
+import pandas as pd
+
+from replicate import paths, runs
+from replicate.app import answers
 from replicate.sources.protocol import Source
 
 SHARPNESS = 150  # 1500 pixels for ten inches
@@ -36,30 +41,45 @@ def path_of(source: Source) -> Path:
 
 
 def _plot(source: Source) -> Callable | None:
-    from replicate.plots import answers
+    from replicate.plots import answers as plots
 
-    return getattr(answers, f"draw_{source.name}", None)
+    return getattr(plots, f"draw_{source.name}", None)
 
 
-def _names(source: Source) -> list[str]:
-    """The experiments that the figure shows."""
+def _arguments(source: Source) -> dict[str, bool]:
+    """Experiments that the figure shows, and whether by their judged tables, not by their recorded ones."""
+    from replicate.plots.answers import Judged
+
     plot = _plot(source)
-    return list(inspect.signature(plot).parameters) if plot else []
+    parameters = inspect.signature(plot).parameters if plot else {}
+    return {name: each.annotation is Judged for name, each in parameters.items()}
+
+
+def _tables(source: Source) -> Iterator[pd.DataFrame]:
+    """What is drawn."""
+    preset = answers.preset_of(source)
+    for name, judged in _arguments(source).items():
+        table = runs.load_recorded(source[name], preset)
+        yield source[name].derive_table(table) if judged else table
+
+
+def _code(source: Source) -> list[str]:
+    """What draws the figure, and what judges the tables in it."""
+    from replicate.plots import answers as plots
+
+    judges = [source[name].derive for name, judged in _arguments(source).items() if judged]
+    modules = [plots, *(sys.modules[each.__module__] for each in judges)]
+    return [ast.dump(ast.parse(inspect.getsource(each))) for each in modules]
 
 
 def _hash(source: Source) -> str:
     """Of the recorded tables and of the code that draws them; "" where one of them is not recorded."""
-    from replicate.plots import answers
-
-    tables = []
-    for name in _names(source):
-        files = [runs.record_file(source.name, name, preset) for preset in claims.PRESETS]
-        tables.append([runs.checksum_of(path) for path in files if path.exists()])
-    if not tables or not all(tables):
+    preset = answers.preset_of(source)
+    files = [runs.record_file(source.name, name, preset) for name in _arguments(source)]
+    if not preset or not files or not all(path.exists() for path in files):
         return ""
-    return hashlib.sha256(
-        f"{tables} {ast.dump(ast.parse(inspect.getsource(answers)))}".encode()
-    ).hexdigest()[:16]
+    shown = [runs.checksum_of(path) for path in files]
+    return hashlib.sha256(f"{shown} {_code(source)}".encode()).hexdigest()[:16]
 
 
 def _draw(source: Source, wanted: str) -> bytes:
@@ -70,7 +90,7 @@ def _draw(source: Source, wanted: str) -> bytes:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    _plot(source)(*(registry.read_largest(source, name, "smoke") for name in _names(source)))
+    _plot(source)(*_tables(source))
     drawn, stored, text = io.BytesIO(), io.BytesIO(), PngInfo()
     plt.savefig(drawn, dpi=SHARPNESS)
     plt.close("all")

@@ -9,6 +9,7 @@ import string
 import textwrap
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -45,19 +46,33 @@ def answer(source: Source) -> Answer | None:
 
     Raises BadData if a sentence rests on a verdict that the records do not show.
     """
-    path = paths.ANSWERS / f"{source.name}.toml"
-    if not path.exists():
+    said = _read(source)
+    if not said:
         return None
-    said = tomllib.loads(path.read_text(encoding="utf-8"))
+    file = _path_of(source).name
     rows = claims.primary_rows(verdicts.read_recorded(source, said["preset"]))
     return Answer(
         source.name,
         said["title"],
         said["short"],
-        " ".join(fill(said["text"], path.name, rows).split()),
-        fill(said["setting"], path.name, rows),
+        " ".join(fill(said["text"], file, rows).split()),
+        fill(said["setting"], file, rows),
         said["alt"],
     )
+
+
+def preset_of(source: Source) -> str:
+    """The preset whose records the answer, and the figure beside it, rest on; "" without an answer."""
+    return _read(source).get("preset", "")
+
+
+def _path_of(source: Source) -> Path:
+    return paths.ANSWERS / f"{source.name}.toml"
+
+
+def _read(source: Source) -> dict[str, str]:
+    path = _path_of(source)
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def fill(text: str, file: str, rows: pd.DataFrame) -> str:

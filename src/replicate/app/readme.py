@@ -50,10 +50,10 @@ def tables() -> str:
 
 
 def _answer(said: answers.Answer) -> str:
-    """Heading, sentences, setting and figure of one source."""
+    """Heading, sentences, setting, notebook and figure of one source."""
     picture = f"![{said.alt}]({ANSWER_FIGURES}/{said.source}.png)"
     link = f"Notebook: [`{said.source}`](notebooks/{said.source}.ipynb)."
-    return "\n\n".join((f"### {said.title}", said.in_markdown(), picture, link))
+    return "\n\n".join((f"### {said.title}", f"{said.in_markdown()}\n{link}", picture))
 
 
 def _headline(rows: dict) -> str:

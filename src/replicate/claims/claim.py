@@ -7,7 +7,6 @@ a row that could not be judged is refused before anything runs.
 
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,13 +142,6 @@ def load(folder: Path, source: str) -> list[Claim]:
             raise BadData(f"{path.name}: claim {claim.id} stands there more than once")
         seen.add(claim.id)
     return claims
-
-
-def primary_fields(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str, Mapping]]:
-    """(claim, preset, fields) of every primary case."""
-    for claim in claims:
-        for preset, fields in claim.primary.items():
-            yield claim, preset, fields
 
 
 def _rows(path: Path) -> list[dict]:

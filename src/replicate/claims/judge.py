@@ -29,8 +29,6 @@ NUMBERS = (
 ).split()
 OF_AN_ESTIMATE = ("value", "low", "high", "level", "n", "p", "skewness")
 WORDS = ("reproduced", "contradicted", "inconclusive", "not tested")
-OF_ERRATA = ("confirmed", "not confirmed", "not tested")
-ROLES = ("primary", "secondary", "control")
 CONTROL_WORDS = {"inside": "passes too", "outside": "fails", "across": "undecided"}
 UNDECIDED = "not significant after Holm's correction"
 

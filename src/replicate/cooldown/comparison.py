@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from replicate.claims.statistics import Estimate
 
 BAND = (0.8, 1.25)  # within which two gains count as the same: as for the source's own Table 1
-REPLAYED = 0.1  # share of a distance up to which the machine's own noise leaves it a meaning
 LOSSES = ("raw", "average", "cool_down", "constant", "other_cool_down", "replay")
 
 

@@ -149,10 +149,15 @@ def _read_loader(loader: DataLoader, seed: int) -> tuple[Draw, int]:
             f"batches must be {BATCH_FORMS}; this DataLoader has a sampler of its own, whose order cannot "
             "be drawn twice"
         )
-    if not len(loader.dataset):
-        raise BadParameter("batches must hold at least one batch, got an empty data set")
     count = len(loader.dataset)
-    size = min(loader.batch_size, len(loader.dataset))
+    if not count:
+        raise BadParameter("batches must hold at least one batch, got an empty data set")
+    if not len(loader):
+        raise BadParameter(
+            f"batches must hold at least one batch, got {count} examples for batches of "
+            f"{loader.batch_size} and drop_last"
+        )
+    size = min(loader.batch_size, count)
     place = _places(count, size, seed)
 
     def draw(stream: int, step: int):

@@ -48,6 +48,10 @@ class Plan:
         object.__setattr__(self, "weights", tuple(self._read_kernel().tolist()))
 
     def _read_kernel(self) -> np.ndarray:
+        if not callable(self.kernel):
+            raise BadParameter(
+                f"kernel must be a function of the window, such as averaging.swa, got {self.kernel!r}"
+            )
         try:
             mu = np.asarray(self.kernel(self.window), dtype=np.float64)
             kernel_weights(mu)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -214,7 +215,17 @@ def _hold_out(held_out: Iterable | None, draws: Draws) -> Sequence:
 
 
 def _check(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raises BadParameter unless the optimizer trains parameters of the model."""
+    """Raises BadParameter unless the optimizer trains parameters of the model, by gradients alone."""
+    kinds = {"model": (model, nn.Module), "optimizer": (optimizer, torch.optim.Optimizer)}
+    for name, (given, kind) in kinds.items():
+        if not isinstance(given, kind):
+            raise BadParameter(
+                f"{name} must be a torch {kind.__name__}, got {type(given).__name__}"
+            )
+    if len(_list_required(type(optimizer).step)) > 1:  # more than itself
+        raise BadParameter(
+            f"optimizer must step without a closure, got {type(optimizer).__name__}, which asks for one"
+        )
     parameters = list(model.parameters())
     if not parameters:
         raise BadParameter(f"model must have parameters, got {type(model).__name__} with none")
@@ -225,6 +236,15 @@ def _check(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         raise BadParameter(
             f"optimizer must train the model's parameters, got {len(strange)} that it does not have"
         )
+
+
+def _list_required(function: Callable) -> list[str]:
+    """The names of the arguments without which it cannot be called."""
+    arguments = inspect.signature(function).parameters.values()
+    given = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        each.name for each in arguments if each.default is each.empty and each.kind not in given
+    ]
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """One figure a source that shows its answer: `draw_<source>`, whose arguments are named after the experiments it shows.
 
-Lines are named beside their ends, in their own colours. Bands and bars: `interval` over seeds.
+An argument of type Judged is the experiment's table after `derive`, any other the table as recorded. Lines are named
+beside their ends, in their own colours. Bands and bars: `interval` over seeds.
 """
+
+from typing import NewType
 
 import numpy as np
 import pandas as pd
@@ -10,8 +13,10 @@ from matplotlib.axes import Axes
 
 from replicate.plots.style import grid, interval
 
+Judged = NewType("Judged", pd.DataFrame)
 LINE_COLOURS = sns.color_palette("colorblind", 8)
 BLUE, ORANGE, GREEN, RED = LINE_COLOURS[0], LINE_COLOURS[1], LINE_COLOURS[2], LINE_COLOURS[3]
+PURPLE = LINE_COLOURS[4]
 GREY = "0.45"
 PANEL = (3.6, 3.2)  # inches an axes
 NAME_HEIGHT = 0.055  # of an axes' height, between the names of two lines
@@ -33,6 +38,73 @@ CYCLE_NORMS = {
     "running": ("BatchNorm as it is", ORANGE),
     "re-estimated": ("BatchNorm re-estimated", BLUE),
 }
+PASSED_BY = {"extrapolation, third order": ("extrapolation, order 3", ORANGE), "Lookahead": ("Lookahead", GREEN),
+             "extrapolation, second order": ("extrapolation, order 2", ORANGE), "SGD": ("SGD", "black"),
+             "Nesterov": ("Nesterov", BLUE), "average, swa": ("mean of 10 weights", PURPLE),
+             "momentum": ("momentum, running mean", BLUE), "running mean": ("_", PURPLE)}  # fmt: skip
+DASHED_FILTERS = ("extrapolation, second order", "Nesterov", "running mean")
+FAMILY_COLOURS = {"extrapolation": ORANGE, "Lookahead": GREEN, "momentum": BLUE, "Nesterov": BLUE, "average": PURPLE,
+                  "momentum, average": PURPLE}  # how the names of its arms begin; the last that fits  # fmt: skip
+WORK_MARKS = {"gradients": ("per gradient", "full", -0.14), "modelled seconds": ("per modelled second", "none", 0.14)}  # fmt: skip
+EDGE_LABEL = "the same, rate at\nthe edge of its grid"
+RATIO_TICKS = (0.7, 1.0, 1.5, 2.0, 2.5)
+LEVEL_WITH_SGD = 0.02  # log10, the band of the rows about one task
+
+
+def draw_across(filters: pd.DataFrame, one_task: Judged) -> np.ndarray:
+    """What each method lets through of a gradient that swings, and on the task its test loss over SGD's, (2,)."""
+    _, (axes,) = grid(1, 2, (5.4, 4.4))
+    passed = filters[filters.what == "response"]
+    for arm, (name, colour) in PASSED_BY.items():
+        rows = passed[passed.arm == arm].sort_values("at")
+        line = {"color": colour, "linewidth": 1.8, "linestyle": "--" if arm in DASHED_FILTERS else "-"}  # fmt: skip
+        axes[0].plot(rows["at"], rows.value, label=name, **line)
+    _name_lines(axes[0])
+    tuned = one_task[one_task.rate == "tuned"]
+    _draw_ends(axes[1], tuned)
+    axes[0].set(title="as filters: what is let through", xlabel="frequency [radians a step]")
+    axes[0].set_ylabel("over what is let through at 0")
+    axes[1].set(title=f"{tuned.dataset.iloc[0]}, tuned alike, {tuned.seed.nunique()} seeds")
+    axes[1].set_xlabel("test loss over SGD's")
+    return axes
+
+
+def _draw_ends(ax: Axes, tuned: pd.DataFrame) -> None:
+    """A row an arm, lowest per gradient first: its test loss over SGD's by seed, mean and interval.
+
+    An arrow stands where a tuned rate lies at the edge of its grid: a wider grid might lead lower.
+    """
+    losses = np.log10(tuned.pivot(index=["axis", "seed"], columns="arm", values="test_loss"))
+    over = losses.sub(losses["SGD"], axis=0).drop(columns="SGD")
+    edges = tuned.groupby(["axis", "arm"]).at_edge.any()
+    arms = list(over.loc["gradients"].mean().sort_values().index)
+    for axis, (name, filling, below) in WORK_MARKS.items():
+        for place, arm in enumerate(arms):
+            values = over.loc[axis][arm]
+            look = {"color": _colour_of(arm), "fillstyle": filling, "linewidth": 1}
+            ax.plot(10 ** np.array(interval(values)), [place + below] * 2, **look)
+            ax.plot(10 ** values.mean(), place + below, "<" if edges[axis, arm] else "o", **look)
+        ax.plot([], [], "o", color=GREY, fillstyle=filling, label=name)
+    ax.plot([], [], "<", color=GREY, fillstyle="none", label=EDGE_LABEL)
+    ax.axvspan(10**-LEVEL_WITH_SGD, 10**LEVEL_WITH_SGD, color="0.9", zorder=0)
+    _name_rows(ax, arms)
+    ax.legend(frameon=False, loc="upper right", fontsize="small", borderpad=0)
+
+
+def _name_rows(ax: Axes, arms: list[str]) -> None:
+    """The first arm on top, each in its family's colour, over a scale of ratios."""
+    ax.set(xscale="log", yticks=range(len(arms)), yticklabels=arms)
+    ax.set_xticks(RATIO_TICKS, map(str, RATIO_TICKS))
+    ax.minorticks_off()
+    ax.invert_yaxis()
+    for label, arm in zip(ax.get_yticklabels(), arms, strict=True):
+        label.set_color(_colour_of(arm))
+
+
+def _colour_of(arm: str):
+    """Of the family that a method belongs to, grey of none."""
+    fitting = [colour for begin, colour in FAMILY_COLOURS.items() if arm.startswith(begin)]
+    return fitting[-1] if fitting else GREY
 
 
 def draw_sandler2023trajectories(figure_5: pd.DataFrame) -> np.ndarray:

@@ -98,6 +98,39 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+def ends_of_combinations(table: pd.DataFrame) -> np.ndarray:
+    """Test loss and accuracy of what a run's iterates give when combined, less those of its last
+    iterate, a dot a seed, means with 95 % intervals: (2,) axes.
+
+    table: what `combinations` gives, of one data set.
+    """
+    unit, metrics = ["seed", "schedule"], ["test_loss", "top1"]
+    last = table[table.arm == "last"].set_index(unit)[metrics]
+    combined = table[table.arm != "last"].set_index([*unit, "arm"])[metrics]
+    gains = (combined - last).reset_index()
+    _, axes = grid(1, 2, (4.6, 3.0), sharey="row")
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        about = {
+            "x": metric,
+            "y": "arm",
+            "hue": "schedule",
+            "dodge": True,
+            "ax": ax,
+            "legend": ax is axes[0][1],
+        }
+        sns.stripplot(gains, alpha=0.4, size=3, **about | {"legend": False})
+        sns.pointplot(gains, errorbar=interval, linestyle="none", **about | {"dodge": 0.4})
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        ax.set(ylabel="")
+    axes[0][0].set(xlabel="test loss less the last iterate's [nats]")
+    axes[0][1].set(xlabel="test top-1 less the last iterate's [fraction]")
+    axes[0][1].legend(
+        frameon=False, fontsize="small", title="", loc="upper left", bbox_to_anchor=(1, 1)
+    )
+    return axes[0]
+
+
+@unless_empty
 def accuracy_by_setup(table: pd.DataFrame) -> Axes:
     """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
     intervals.

@@ -15,7 +15,6 @@ AVERAGING_TIME = 450  # steps; read as delta = 1/450, E-17 and TRAJ-43.decay
 BEGIN = np.array([1.0, 5.0])  # silent; the slow direction then holds most of the loss
 LENGTH = 8000  # silent; more than four relaxation times of the slow direction at the large rate
 SHOWN_STEPS = np.unique(np.round(np.logspace(0, np.log10(LENGTH), 120)).astype(int))
-ARMS_OF_FIGURE_9 = ("large rate", "small rate", "EMA")
 
 
 def follow_losses(steps: int = LENGTH) -> dict[str, np.ndarray]:
