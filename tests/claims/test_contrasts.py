@@ -260,6 +260,17 @@ def test_an_arm_is_not_compared_with_itself():
     ) == len(UNITS)
 
 
+def test_an_arm_that_names_a_field_is_taken_from_there_in_every_case():
+    arms = ["trip", {"arm": "average", "kernel": "ema"}]
+    contrast = Contrast.read({"name": "difference", "metric": "loss", "arms": arms})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    gaps = dict(contrast.numbers(CELLS, case))
+    assert gaps == {
+        unit: number(case, "trip", unit) - number(case, "average", unit, kernel="ema")
+        for unit in UNITS
+    }
+
+
 def test_where_limits_the_cases():
     contrast = Contrast.read(
         {"name": "difference", **TWO, "where": {"kernel": "ema", "k": [1, 100]}}
