@@ -271,6 +271,15 @@ def test_an_arm_that_names_a_field_is_taken_from_there_in_every_case():
     }
 
 
+def test_where_holds_in_every_case_but_a_list_only_says_which_there_are():
+    where = {"kernel": "ema", "k": [1, 10]}
+    contrast = Contrast.read({"name": "difference", **TWO, "where": where})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    gaps = dict(contrast.numbers(CELLS, case))
+    of_ema = case | {"kernel": "ema"}
+    assert gaps == {u: number(of_ema, "trip", u) - number(of_ema, "average", u) for u in UNITS}
+
+
 def test_where_limits_the_cases():
     contrast = Contrast.read(
         {"name": "difference", **TWO, "where": {"kernel": "ema", "k": [1, 100]}}
