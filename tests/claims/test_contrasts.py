@@ -305,6 +305,15 @@ def test_rivals_that_did_not_run_are_left_out_but_not_all():
         Contrast.read(asked | {"arms": ["trip", "average", "nobody"]}).numbers(CELLS, case)
 
 
+def test_a_rival_of_another_kernel_that_did_not_run_is_left_out():
+    lost = (TABLE.arm == "other") & (TABLE.kernel == "ema")
+    arms = ["trip", "average", {"arm": "other", "kernel": "ema"}, "constant"]
+    contrast = Contrast.read({"name": "closest", "metric": "loss", "arms": arms})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    assert len(contrast.numbers(CELLS, case).of) == 2
+    assert len(contrast.numbers(Cells(TABLE[~lost], FIELDS), case).of) == 1
+
+
 def test_changes_are_merged_and_the_rest_stays():
     first = Contrast.read(
         {"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"kernel": "swa"}}
