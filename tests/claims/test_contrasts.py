@@ -260,6 +260,13 @@ def test_an_arm_is_not_compared_with_itself():
     ) == len(UNITS)
 
 
+def test_a_case_is_called_by_the_fields_that_its_first_arm_leaves_open():
+    contrast = Contrast.read({"name": "difference", **TWO})
+    assert {frozenset(case) for case in contrast.cases(CELLS)} == {
+        frozenset(("dataset", "kernel", "k"))
+    }
+
+
 def test_an_arm_that_names_a_field_is_taken_from_there_in_every_case():
     arms = ["trip", {"arm": "average", "kernel": "ema"}]
     contrast = Contrast.read({"name": "difference", "metric": "loss", "arms": arms})
