@@ -1,4 +1,4 @@
-"""What was wanted of speed before it was measured: goals C1 to C12 on a CPU and G1 to G12 on a GPU.
+"""What was wanted of speed before it was measured: goals C1 to C13 on a CPU and G1 to G12 on a GPU.
 
 A measurement names its goal by the key, such as "C3 32 averages"; nothing is guessed from a label.
 """
@@ -127,6 +127,18 @@ GOALS = {
     "C12": Goal(
         "C12", "share of a ResNet-8 step for logging, tables, nine averages and checkpoints",
         "forward pass, backward pass and update alone", most=0.03, topic="training",
+    ),
+    "C13 Dask": Goal(
+        "C13", "1000 runs of 0.1 s over two local Dask workers, share of the ideal", least=0.9,
+        topic="sweeps", note="missed on a busy machine: docs/scale.md",
+    ),
+    "C13 start": Goal(
+        "C13", "seconds from no cluster to the end of a sweep's first run", most=10, topic="sweeps",
+        note="missed on a busy machine: docs/scale.md",
+    ),
+    "C13 publish": Goal(
+        "C13", "milliseconds of the processor that a run costs beside itself", most=5,
+        topic="sweeps",
     ),
     "G1": Goal(
         "G1", "ResNet-18, batch 128, a whole script", "image by image, two workers", least=4,

@@ -80,7 +80,7 @@ def test_the_digest_covers_the_folder(monkeypatch):
     scripts = benchmarks.experiments()["scripts"]
     reached = digest._with_imports(digest._reach(*_syntax_of(scripts))[1])
     assert {"benchmarks.peers", "benchmarks.gpu._jobs", "replicate.datasets.batches"} <= reached
-    assert paths.ROOT / "benchmarks" / "peers.py" in identity.IMPORTED
+    assert str(paths.ROOT / "benchmarks" / "peers.py") in identity.IMPORTED
 
 
 def _syntax_of(experiment):

@@ -38,9 +38,10 @@ def source(monkeypatch, tmp_path):
 
 def start(build: Path, preset: str = "cpu", jobs: int = 2, *more: str) -> subprocess.Popen:
     """The command in a session of its own, with workers."""
+    places = [str(HERE / "startup"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
-        "PYTHONPATH": str(HERE / "startup"), "WALKS_BUILD": str(build), "REPLICATE_JOBS": str(jobs),
-        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(places), "WALKS_BUILD": str(build),
+        "REPLICATE_JOBS": str(jobs), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     words = [sys.executable, "-m", "replicate", "run", SOURCE, "walk", "--preset", preset, *more]
     return subprocess.Popen(

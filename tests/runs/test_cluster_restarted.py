@@ -34,7 +34,8 @@ class Processes:
 
     def start(self, *words: str, path: str = f"{HERE}") -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", *words, "--no-dashboard"]
-        environment = os.environ | {"PYTHONPATH": path}
+        places = [path, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
         process = subprocess.Popen(
             command, cwd=self.folder, env=environment, stderr=subprocess.DEVNULL
         )

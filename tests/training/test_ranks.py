@@ -17,6 +17,7 @@ from replicate import errors, training
 from replicate.training import ranks
 
 HERE = Path(__file__).parent
+STARTUP = HERE.parent / "reliability" / "startup"  # lets WALKS_BUILD say where runs go
 WAIT = 120  # seconds
 
 
@@ -147,9 +148,9 @@ def torchrun(*words: str, restarts: int = 0, count: int = 2, **more: str):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("victim", ["0", "1"])
-def test_a_rank_that_is_killed_and_restarted_changes_nothing(tmp_path, victim):
-    done = torchrun(str(HERE / "rank_runs.py"), str(tmp_path), victim, restarts=1)
+@pytest.mark.parametrize("victim, count", [("0", 2), ("1", 2), ("2", 4)])
+def test_a_rank_that_is_killed_and_restarted_changes_nothing(tmp_path, victim, count):
+    done = torchrun(str(HERE / "rank_runs.py"), str(tmp_path), victim, restarts=1, count=count)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()
     losses, left = json.loads((tmp_path / "result.json").read_text())
@@ -164,13 +165,15 @@ def test_the_command_line_makes_a_run_on_two_ranks(tmp_path):
     import pandas as pd
 
     words = ["-m", "replicate", "run", "sandler2023trajectories", "figure_5", "--preset", "smoke"]
-    small = ["--set", "seeds=(0,)", "--set", "branches=1"]
+    small = ["--set", "seeds=(0,)"]
+    places = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
+    new = {"WALKS_BUILD": str(tmp_path / "build"), "PYTHONPATH": os.pathsep.join(places)}
     alone = subprocess.run(
         [sys.executable, *words, *small, "--out", str(tmp_path / "one")],
-        capture_output=True, text=True, timeout=WAIT, cwd=tmp_path,
+        capture_output=True, text=True, timeout=WAIT, cwd=tmp_path, env=os.environ | new,
     )  # fmt: skip
     assert alone.returncode == 0, alone.stderr
-    two = torchrun(*words, *small, "--out", str(tmp_path / "two"))
+    two = torchrun(*words, *small, "--out", str(tmp_path / "two"), **new)
     assert two.returncode == 0, two.stderr
     assert two.stderr.count("rows, ") == 1  # the first rank speaks
     name = "sandler2023trajectories-figure_5.parquet"

@@ -1,6 +1,7 @@
 """What the command line does where torchrun has started it as several processes."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,6 +73,10 @@ def _be_quiet() -> Iterator[None]:
 
 
 def let_the_first_speak() -> None:
-    """Called before a failure is printed: where all ranks fail alike, one line is enough."""
+    """Called before a failure is printed: where all ranks fail alike, one line is enough.
+
+    torchrun ends the others by SIGTERM, which otherwise raises here, and would be reported.
+    """
     if ranks.are_called() and os.environ["RANK"] != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(HELD_BACK)

@@ -87,7 +87,9 @@ def produce_or_load(experiment: Callable, settings) -> pd.DataFrame:
     table = experiment(settings)
     identity.check_unchanged()
     if ranks.is_first():
-        write_table(path, table, _provenance(experiment, settings, path.parent.name, elapsed()))
+        code = _digest(experiment, settings)
+        provenance = _provenance(experiment, settings, path.parent.name, elapsed(), code)
+        write_table(path, table, provenance)
     ranks.agree(None)  # it is there
     return table
 
@@ -153,7 +155,8 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
         after.restore()
     # Told, not left to the environment: a worker that lives on from an earlier call has the
     # environment of that one.
-    context = (device, machine.read_request(), deadline(), identity.hash_imported(), os.getpid())
+    context = (device, machine.read_request(), deadline(), identity.hash_imported(), os.getpid(),
+               _digest(run, settings))  # fmt: skip
     tasks = [joblib.delayed(_one)(run, settings, point, folders[_key(point)], after and after.parents(point), *context)
              for point in todo]  # fmt: skip
     label = f"{source_of(run)} {settings.dataset} {run.__name__}"
@@ -166,7 +169,7 @@ def each(run: Callable, settings, grid: Iterable[Mapping], after: Runs | None = 
             f"{label}: {len(tasks) - finished} of {len(points)} runs are left; run the same command again to resume"
         )
     tables = [read_table(folder / TABLE).assign(**dict(key)) for key, folder in folders.items()]
-    diverged = [step for step in map(_find_divergence, folders.values()) if step is not None]
+    diverged = [step for step in map(_find_divergence, tables) if step is not None]
     if len(diverged) == len(points):
         first = min(diverged)
         raise Diverged(
@@ -225,9 +228,13 @@ def _one(
     until: float,
     code: str,
     parent: int,
+    digest: str,
 ) -> bool:
     """One run of a grid in a process with one thread; False if the deadline has passed or comes
     before its end.
+
+    code: what the whole package hashes to where the run was asked for; digest: of what the run
+    reaches of it.
     """
     import filelock
 
@@ -251,7 +258,7 @@ def _one(
                 elapsed = stopwatch(wall=True)
                 table = _or_diverged(run, settings, point, home, parents or [], device)
                 identity.check_unchanged(code)
-                provenance = _provenance(run, settings, folder.parent.name, elapsed())
+                provenance = _provenance(run, settings, folder.parent.name, elapsed(), digest)
                 provenance |= {"point": point, "files": _files(home)}
                 if ranks.is_first():
                     write_table(folder / TABLE, table, provenance)
@@ -274,7 +281,7 @@ def _one(
 def _or_diverged(
     run: Callable, settings, point: dict, folder: Path, parents: list[Path], device: str
 ) -> pd.DataFrame:
-    lost = [step for step in map(_find_divergence, parents) if step is not None]
+    lost = [step for step in map(_find_divergence, tables_in(parents)) if step is not None]
     if lost:
         return pd.DataFrame([{"diverged": min(lost)}])
     try:
@@ -283,9 +290,8 @@ def _or_diverged(
         return pd.DataFrame([{"diverged": error.step}])
 
 
-def _find_divergence(folder: Path) -> int | None:
-    """The step at which the run in `folder` diverged, None if it did not."""
-    table = read_table(folder / TABLE)
+def _find_divergence(table: pd.DataFrame) -> int | None:
+    """The step at which the run of this table diverged, None if it did not."""
     return int(table.diverged.iloc[0]) if "diverged" in table else None
 
 
@@ -315,10 +321,15 @@ def run_folder(function: Callable, settings, seeds: bool = True) -> Path:
     a grid.
     """
     values = {name: value for name, value in asdict(settings).items() if seeds or name != SEEDS}
-    chosen = list_found_by_folder(settings)
-    digest = code_digest(function, tuple(sorted(chosen)))
-    key = key_of(values, digest, chosen, backends.numerics(function, settings))
+    key = key_of(
+        values, _digest(function, settings), list_found_by_folder(settings),
+        backends.numerics(function, settings),
+    )  # fmt: skip
     return paths.BUILD / "runs" / source_of(function) / f"{function.__name__}-{key}"
+
+
+def _digest(function: Callable, settings) -> str:
+    return code_digest(function, tuple(sorted(list_found_by_folder(settings))))
 
 
 def key_of(settings: Mapping, code: str, found_by_folder: Mapping, numerics: object) -> str:
@@ -343,7 +354,7 @@ def source_of(function: Callable) -> str:
     return SOURCE_OF_BENCHMARKS if package == "benchmarks" else package
 
 
-def _provenance(function: Callable, settings, name: str, seconds: float) -> dict:
+def _provenance(function: Callable, settings, name: str, seconds: float, code: str) -> dict:
     try:
         commit, dirty = machine.commit()
     except Missing:
@@ -352,7 +363,7 @@ def _provenance(function: Callable, settings, name: str, seconds: float) -> dict
         "source": source_of(function),
         "experiment": function.__name__,
         "key": name.rpartition("-")[2],
-        "code": code_digest(function, tuple(sorted(list_found_by_folder(settings)))),
+        "code": code,
         "found_by_folder": list_found_by_folder(settings),
         "settings": asdict(settings),
         "numerics": backends.numerics(function, settings),

@@ -34,6 +34,7 @@ PATIENCE = 120  # seconds for which a sweep waits for a scheduler that is gone, 
 POLL = 0.5  # seconds between two looks at the cluster while a run goes on
 ONE_RUN = "replicate"  # a resource of which a worker process has one: it computes one run at a time
 MOST_WAITING = 128  # runs that are with the scheduler at once; each is a thread of this process
+OF_A_CLOSED_CLIENT = (RuntimeError, UnboundLocalError)  # what Dask raises instead of a result
 _clients: dict[str, Client] = {}
 
 
@@ -66,20 +67,23 @@ class Sweep:
     unfit: Callable[[], float] = field(
         default_factory=_wait_from_now
     )  # s without a worker that fits
+    looked: Callable[[], float] = field(default_factory=_wait_from_now)  # s since the last look
+    look: threading.Lock = field(default_factory=threading.Lock)  # one thread looks for all
 
     def send(self, task: tuple) -> bool | None:
         """Have one run made; what it gave, None if another sweep is making it. Raises Lost."""
         needs = {self.resource: 1, ONE_RUN: 1}
         try:
             future = self.client.submit(make_unless_held, *task, pure=False, resources=needs)
+            done = threading.Event()
+            future.add_done_callback(lambda _: done.set())
             while not self.stopped.is_set():
-                try:
-                    return future.result(timeout=POLL)
-                except TimeoutError:
-                    self._look()
-        except (CancelledError, CommClosedError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and self.client.status == "running":
-                raise  # of the run itself; else of a client that is closed
+                if done.wait(POLL):
+                    return future.result()
+                self._look()
+        except (CancelledError, CommClosedError, *OF_A_CLOSED_CLIENT) as error:
+            if isinstance(error, OF_A_CLOSED_CLIENT) and self.client.status == "running":
+                raise  # of the run itself
             raise Lost from None
         future.cancel()
         return False
@@ -88,6 +92,15 @@ class Sweep:
         """Raises Lost without a scheduler, Unavailable if no worker has fitted for PATIENCE."""
         if self.client.status == "closed":
             raise Lost
+        if self.looked() < POLL or not self.look.acquire(blocking=False):
+            return
+        try:
+            self._look_for_workers()
+        finally:
+            self.looked = _wait_from_now()
+            self.look.release()
+
+    def _look_for_workers(self) -> None:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         if any(self.resource in worker["resources"] for worker in workers):
             self.unfit = _wait_from_now()

@@ -59,10 +59,14 @@ def digest_of_file(path: Path, name: str, chosen: tuple[str, ...] = ()) -> str:
 
 def packages_of(experiment: Callable) -> set[str]:
     """The packages of others, such as torch, that the code which `experiment` reaches imports."""
-    path = _file_of(experiment)
-    _, imported = _reach(_syntax(path), experiment.__name__)
+    return set(_packages_of(_file_of(experiment), experiment.__name__))
+
+
+@functools.cache  # of the code that was imported: `identity` refuses what has been edited since
+def _packages_of(path: Path, name: str) -> frozenset[str]:
+    _, imported = _reach(_syntax(path), name)
     trees = [_syntax(path), *(_syntax(_file(name)) for name in _with_imports(imported) - {CLOCK})]
-    return {name for tree in trees for name in _find_packages(tree)}
+    return frozenset(name for tree in trees for name in _find_packages(tree))
 
 
 @functools.cache

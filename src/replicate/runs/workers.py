@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -10,6 +11,7 @@ from replicate.errors import Killed
 from replicate.progress import progress
 from replicate.runs import machine, ranks
 
+QUIET_TRACKER = "ignore:resource_tracker"  # as of python -W: what begins so
 LOOK_SECONDS = 1.0  # how often a worker looks whether its parent is there
 
 
@@ -21,6 +23,8 @@ def finish(tasks: list, label: str) -> int:
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     count = 1 if ranks.count() > 1 else min(machine.jobs(), len(tasks)) or 1
+    if count > 1:
+        _start_tracker()
     with (
         joblib.parallel_config("loky", n_jobs=count, inner_max_num_threads=1),
         warnings.catch_warnings(),
@@ -44,7 +48,8 @@ def serve(parent: int) -> None:
     """Called first in every task: a process other than `parent` is a worker of it."""
     _keep_worker()
     if os.getpid() != parent and os.getppid() == parent:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+        if threading.current_thread() is threading.main_thread():  # a worker of Dask's has others
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
         if not any(thread.name == _end_with.__name__ for thread in threading.enumerate()):
             threading.Thread(
                 target=_end_with, args=(parent,), name=_end_with.__name__, daemon=True
@@ -56,6 +61,19 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
     os._exit(Killed.exit_code)
+
+
+def _start_tracker() -> None:
+    """Start the process that removes joblib's locks after this one was killed; by itself it would warn
+    of each, and be all that a killed command says.
+    """
+    from joblib.externals.loky.backend import resource_tracker
+
+    sys.warnoptions.append(QUIET_TRACKER)  # handed on to what this interpreter starts
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(QUIET_TRACKER)
 
 
 def _stop_workers() -> None:
