@@ -16,6 +16,7 @@ from replicate.sources.sandler2023trajectories import (
     _two_scales,
     appendix_a,
     figure_4,
+    figure_9,
     figure_11,
     radius,
     regimes,
@@ -244,6 +245,19 @@ def test_an_average_leaves_of_each_direction_what_a_sum_of_its_correlations_says
         share = figure_11.SHARES_OF_EMA[name]
         expected = (left[name] / share, left[other] / share)
         assert rows[f"TRAJ-44.{name}"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_which_reading_of_450_steps_lies_nearer_to_the_small_rate():
+    """Both readings by the formula above: the floor at a decay d, against that of the small rate."""
+
+    def floor(rate, d=None):
+        a = 1 - rate * np.array([1.0, 0.015])
+        left = 1 if d is None else d / (2 - d) * (1 + a * (1 - d)) / (1 - a * (1 - d))
+        return (np.array([1.0, 0.015]) * rate**2 / (1 - a**2) * left / 2).sum()
+
+    apart = [abs(np.log(floor(0.05, d) / floor(0.02))) for d in (1 / 450, 1 - 0.5 ** (1 / 450))]
+    (found,) = [value for claim, _, value, _ in figure_9._floors() if claim == "TRAJ-43.decay"]
+    assert found == pytest.approx(apart[0] - apart[1], rel=1e-9)
 
 
 def test_losses_of_a_drawn_run_are_those_of_its_points():
