@@ -28,10 +28,10 @@ STEPPING = {
 }
 # What is done with K residuals: the weights of their combination, twice, and one product with each.
 ACCELERATING = ("weights", "weights again", "one product")
-ROUNDS = 21  # ours; of which the median is taken
-COUNTS = (16, 32, 64, 128)  # K, ours
-NUMBERS = 100_000  # d, ours; of residuals that depend on nothing
-FEW_ROUNDS = 5  # ours; rounds of a job of tens of milliseconds
+TURNS_OF_STEPS = 21  # ours; of which the median is taken
+ITERATE_COUNTS = (16, 32, 64, 128)  # K, ours
+DIMENSION = 100_000  # d, ours; of residuals that depend on nothing
+TURNS_OF_WEIGHTS = 5  # ours; rounds of a job of tens of milliseconds
 
 
 @experiment(
@@ -56,7 +56,7 @@ def time_run(
 
 def _time_steps(settings: Settings, point: dict, device: str) -> Iterator[dict]:
     jobs = {arm: _cycle(settings, point | about, device) for arm, about in STEPPING.items()}
-    for arm, seconds in numerics.clock(jobs, ROUNDS, device).items():
+    for arm, seconds in numerics.clock(jobs, TURNS_OF_STEPS, device).items():
         yield {"arm": arm, "seconds": np.median(seconds) / settings.k, "per_doubling": math.nan}
 
 
@@ -67,19 +67,21 @@ def _cycle(settings: Settings, point: dict, device: str) -> Callable:
 
 
 def _time_weights(seed: int) -> Iterator[dict]:
-    residuals = np.random.default_rng(seed).standard_normal((max(COUNTS), NUMBERS))
+    residuals = np.random.default_rng(seed).standard_normal((max(ITERATE_COUNTS), DIMENSION))
     work = dict(
         zip(ACCELERATING, (acceleration_weights, acceleration_weights, _multiply), strict=True)
     )
     jobs = {
         (arm, count): lambda do=do, count=count: do(residuals[:count])
         for arm, do in work.items()
-        for count in COUNTS
+        for count in ITERATE_COUNTS
     }
-    seconds = {job: np.median(taken) for job, taken in numerics.clock(jobs, FEW_ROUNDS).items()}
+    seconds = {
+        job: np.median(taken) for job, taken in numerics.clock(jobs, TURNS_OF_WEIGHTS).items()
+    }
     for arm in work:
-        times = [seconds[arm, count] for count in COUNTS]
-        (slope, _) = np.polyfit(np.log2(COUNTS), np.log2(times), 1)
+        times = [seconds[arm, count] for count in ITERATE_COUNTS]
+        (slope, _) = np.polyfit(np.log2(ITERATE_COUNTS), np.log2(times), 1)
         yield {"arm": arm, "seconds": times[-1], "per_doubling": slope}
 
 
