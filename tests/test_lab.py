@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,10 +78,11 @@ OUTCOME = """() => {
 
 
 class Lab(NamedTuple):
-    """A JupyterLab server: its address and the token that opens it."""
+    """A JupyterLab server: its address, the token that opens it and the folder that it shows."""
 
     address: str
     token: str
+    root: Path
 
     def url(self, path: str) -> str:
         return f"{self.address}/{path}?token={self.token}&reset"
@@ -128,14 +130,14 @@ def server_environment(home: Path) -> dict[str, str]:
     return inherited | own | {name: str(folder) for name, folder in folders.items()}
 
 
-def server_command(lab: Lab, root: Path) -> list[str]:
+def server_command(lab: Lab) -> list[str]:
     return [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={urlsplit(lab.address).port}",
         "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={lab.token}",
-        f"--ServerApp.root_dir={root}",
+        f"--ServerApp.root_dir={lab.root}",
         "--LabApp.expose_app_in_browser=True",
         "--LabApp.extension_manager=readonly",
     ]
@@ -170,9 +172,10 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     for path in NOTEBOOKS:
         shutil.copy(path, home / "copy" / "notebooks")
     write_settings(home / "settings")
-    lab, log = Lab(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16)), home / "server.log"
+    lab = Lab(f"http://127.0.0.1:{free_port()}", secrets.token_hex(16), home / "copy")
+    log = home / "server.log"
     with log.open("w") as stream:
-        command = server_command(lab, home / "copy")
+        command = server_command(lab)
         process = subprocess.Popen(
             command, env=server_environment(home), stdout=stream, stderr=stream
         )
@@ -249,6 +252,39 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_figures(lab, path, tmp_path
             page.screenshot(path=SCREENS / f"{path.stem}.png")
     assert outcome["counts"] == list(range(1, len(outcome["counts"]) + 1))
     assert outcome["figures"] > 0
+    assert seen == Seen(outside=[], errors=[])
+
+
+def write_notebook(path: Path, source: str) -> None:
+    """A notebook of one cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+@needs_browser
+def test_a_moved_slider_changes_its_picture(lab, tmp_path):
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    name = "slider.ipynb"
+    write_notebook(
+        lab.root / "notebooks" / name, "from replicate.app import explore\nexplore.lookahead()"
+    )
+    with browser_page(tmp_path) as (page, seen):
+        outcome = run_all_cells(page, lab.url(f"lab/tree/notebooks/{name}"))
+        picture = page.locator(".jp-OutputArea-output .widget-image")
+        picture.wait_for(timeout=20_000)
+        before = picture.get_attribute("src")
+        handle = page.locator(".jp-OutputArea-output .noUi-handle").first
+        handle.focus()
+        handle.press("ArrowRight")
+        page.wait_for_function(
+            "before => document.querySelector('.jp-OutputArea-output .widget-image').src !== before",
+            arg=before,
+            timeout=20_000,
+        )
+        readout = page.locator(".jp-OutputArea-output .widget-readout").first.inner_text()
+        page.screenshot(path=SCREENS / "slider.png")
+    assert (outcome["errors"], readout) == ([], "6")
     assert seen == Seen(outside=[], errors=[])
 
 

@@ -117,6 +117,33 @@ def test_a_notebook_that_fails_beside_another_is_named(monkeypatch):
     assert (paths.BUILD / "cpu" / "second2021.ipynb").exists()
 
 
+SLIDER = "import ipywidgets\nipywidgets.IntSlider()"
+PICTURE = "from IPython.display import display\ndisplay({'image/png': 'AAAA', 'text/plain': 'a picture'}, raw=True)"
+
+
+def stored_outputs(path: Path) -> list[dict]:
+    return [
+        output.get("data", {})
+        for cell in nbformat.read(path, 4).cells
+        for output in cell["outputs"]
+    ]
+
+
+@pytest.mark.parametrize("how", ["executed", "refreshed"])
+def test_what_is_stored_has_no_widget_and_all_else(how):
+    """A widget is nothing without the kernel that made it."""
+    write(SLIDER, PICTURE)
+    path = paths.NOTEBOOKS / "someone2020.ipynb"
+    if how == "executed":
+        path = notebooks.execute("someone2020", "cpu", {}, "cpu")
+    else:
+        notebooks.refresh("someone2020")
+    of_slider, of_picture = stored_outputs(path)
+    assert set(of_slider) == {"text/plain"}
+    assert of_picture == {"image/png": "AAAA", "text/plain": "a picture"}
+    assert "widgets" not in nbformat.read(path, 4).metadata
+
+
 def test_refresh_runs_in_place_and_writes_no_times():
     write("print(preset)")
     notebooks.refresh("someone2020")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from replicate import claims
-from replicate.app import claim_cards, interval_picture, notebook_pages, page_policy, registry
+from replicate.app import claim_cards, interval_picture, notebook_pages, page_policy, registry, site
 from replicate.sources.protocol import names
 
 
@@ -177,3 +177,12 @@ def test_the_table_of_all_claims_leads_to_cards_of_their_own_source():
     page = site.claims_page(tables)
     assert isinstance(tables["x"]["cpu"], pd.DataFrame)
     assert re.findall(r'href="([^"]+)"', page) == ["verdicts-x.html#A-1", "verdicts-y.html#A-1"]
+
+
+def test_the_claims_of_a_source_are_read_once_for_all_its_links(monkeypatch):
+    """Each reading checks every row: read for each experiment, it was a third of the report's time."""
+    source, asked = registry.source("sandler2023trajectories"), []
+    claims_of = registry.claims_of
+    monkeypatch.setattr(registry, "claims_of", lambda each: asked.append(each) or claims_of(each))
+    links = site.claim_links(source, site._read_tables(source))
+    assert len(links) > 10 and len(asked) == 1

@@ -7,6 +7,7 @@ import pytest
 
 matplotlib.use("Agg")
 
+from faults import list_faults
 from matplotlib import pyplot as plt
 
 from replicate import plots
@@ -234,6 +235,7 @@ def test_each_data_set_of_a_reader_has_a_row_and_each_budget_the_means_of_its_se
         said = [text.get_text() for text in row[-1].get_legend().get_texts()]
         assert said == ["SGD", "KS_50_2 corrected"]
     assert list(axes[1][2].containers[0].lines[0].get_xdata()) == [0.5]
+    assert list_faults(axes[0][0].figure) == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 matplotlib.use("Agg")
 
+from faults import list_faults
 from matplotlib import pyplot as plt
 
 from replicate import plots
@@ -65,6 +66,7 @@ def test_perplexities_are_exponentials_at_the_best_rates():
     expected = {"sgd": np.e, "lookahead-sgd": np.e, "sgd-ema": np.e**2}
     assert ends_of(right) == pytest.approx(expected)
     assert left.get_yscale() == "log" and "perplexity" in left.get_ylabel()
+    assert list_faults(left.figure) == []
 
 
 def test_translations_have_their_losses_bleu_and_the_floor():
@@ -76,6 +78,7 @@ def test_translations_have_their_losses_bleu_and_the_floor():
     assert ends_of(right) == dict.fromkeys(BEST, 1.0)
     [line] = [line for line in right.lines if line.get_linestyle() == ":"]
     assert list(line.get_xdata()) == [0.5, 0.5] and right.get_title() == "tok:13a"
+    assert list_faults(left.figure) == []
 
 
 @pytest.mark.parametrize("plot", [plots.perplexities, plots.translation_losses])

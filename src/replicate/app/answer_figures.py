@@ -82,6 +82,11 @@ def _hash(source: Source) -> str:
     return hashlib.sha256(f"{shown} {_code(source)}".encode()).hexdigest()[:16]
 
 
+def draw_answer(source: Source) -> None:
+    """Draw the figure, for pyplot to keep."""
+    _plot(source)(*_tables(source))
+
+
 def _draw(source: Source, wanted: str) -> bytes:
     import matplotlib
 
@@ -90,7 +95,7 @@ def _draw(source: Source, wanted: str) -> bytes:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    _plot(source)(*_tables(source))
+    draw_answer(source)
     drawn, stored, text = io.BytesIO(), io.BytesIO(), PngInfo()
     plt.savefig(drawn, dpi=SHARPNESS)
     plt.close("all")

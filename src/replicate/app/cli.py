@@ -86,7 +86,8 @@ def run(
         runs.commit()
     if preset == "paper":
         _print_paper(study, chosen)
-    with use_workers(workers), parallel.join_ranks(batch_norm):
+    lines = progress.tell_now_and_then(f"run {source}")
+    with use_workers(workers), parallel.join_ranks(batch_norm), lines:
         settings = overrides.settings(study, preset, changes, device)
         parallel.refuse_what_cannot([study[name] for name in experiments or study], settings)
         _run_each(study, experiments or study, settings, preset, until, out)
@@ -101,7 +102,7 @@ def _run_each(study, names, settings: dict, preset: str, until: float, out: Path
     for name in names:
         experiment, elapsed = study[name], stopwatch(wall=True)
         entries = experiment.chosen(settings)
-        with progress.ends_by(until):
+        with progress.ends_by(until), progress.task(f"{source} {name}"):
             rows = len(runs.over(experiment, entries))
         typer.echo(f"{source} {name} [{preset}]: {rows} rows, {elapsed():.1f} s", err=True)
         if out is not None and parallel.ranks.is_first():
@@ -127,34 +128,47 @@ def replicate(
     for name in sources:  # all is checked before anything runs
         overrides.overridden(registry.source(name), preset or "cpu", changes)
 
-    from replicate.app import notebooks
-    from replicate.numerics import stopwatch
+    with progress.tell_now_and_then("replicate"):
+        from replicate.numerics import stopwatch
 
-    elapsed = stopwatch(wall=True)
-    with use_workers(workers):
-        for name in sources:
-            run(name, preset=preset or "cpu", assignments=assignments, device=device)
-    # The notebooks load what was just run; a bar would stay in their outputs.
-    with set_variable("TQDM_DISABLE", "1"):
-        executed = notebooks.side_by_side(
-            lambda name: notebooks.execute(name, preset or "cpu", changes, device), sources
-        )
-        for path in executed:
-            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            typer.echo(f"{path.stem}: {shown}", err=True)
-    import pandas as pd
-
-    from replicate.app import verdicts as rows
-
-    judged = []
-    for name in sources:
-        settings = overrides.overridden(registry.source(name), preset or "cpu", changes)
-        judged.append(rows.of_runs(registry.source(name), settings, preset or "cpu"))
-        typer.echo(_plain(judged[-1]))
-    typer.echo(f"\n{rows.closing(pd.concat(judged, ignore_index=True), preset or 'cpu')}")
+        elapsed = stopwatch(wall=True)
+        with use_workers(workers):
+            for name in sources:
+                run(name, preset=preset or "cpu", assignments=assignments, device=device)
+        _execute_notebooks(sources, preset or "cpu", changes, device)
+        _tell_verdicts(sources, preset or "cpu", changes)
     typer.echo(f"done in {elapsed():.0f} s")
     if preset is None:
         _gpu_evidence_or_how(device)
+
+
+def _execute_notebooks(sources: list[str], preset: str, changes: dict, device: str) -> None:
+    """Run the notebooks, which load what was just run."""
+    from replicate.app import notebooks
+
+    executed = notebooks.side_by_side(
+        lambda name: notebooks.execute(name, preset, changes, device), sources
+    )
+    executed = progress.progress(executed, "notebooks", total=len(sources))
+    with set_variable("TQDM_DISABLE", "1"):  # in the kernels: a bar would stay in their outputs
+        for path in executed:
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            typer.echo(f"{path.stem}: {shown}", err=True)
+
+
+def _tell_verdicts(sources: list[str], preset: str, changes: dict) -> None:
+    """Print the verdicts on what was run, and a sentence that says what they come to."""
+    import pandas as pd
+
+    from replicate.app import overrides, registry
+    from replicate.app import verdicts as rows
+
+    judged = []
+    for name in progress.progress(sources, "sources judged"):
+        settings = overrides.overridden(registry.source(name), preset, changes)
+        judged.append(rows.of_runs(registry.source(name), settings, preset))
+        typer.echo(_plain(judged[-1]))
+    typer.echo(f"\n{rows.closing(pd.concat(judged, ignore_index=True), preset)}")
 
 
 @app.command()
@@ -263,9 +277,10 @@ def readme(
 @app.command("report")
 def write_report() -> None:
     """Build the static report from the executed notebooks in build/."""
-    from replicate.app import site
+    with progress.tell_now_and_then("report"):
+        from replicate.app import site
 
-    typer.echo(f"report: {site.build(lambda page: typer.echo(page, err=True))}")
+        typer.echo(f"report: {site.build(lambda page: typer.echo(page, err=True))}")
 
 
 @app.command()

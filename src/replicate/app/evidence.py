@@ -46,7 +46,11 @@ def evidence(
     words = ["--preset", preset, "--budget", budget, *(["--only", only] if only else [])]
     words += ["--device", device] if device != "auto" else []
     words += ["--workers", workers] if workers else []
-    with use_workers(workers), progress.ends_by(time.time() + seconds):
+    with (
+        use_workers(workers),
+        progress.ends_by(time.time() + seconds),
+        progress.tell_now_and_then("evidence"),
+    ):
         missing = _run_stages(preset, only, device, out)
     if missing:
         names = ", ".join(stage.name for stage in missing)

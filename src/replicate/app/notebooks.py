@@ -16,6 +16,7 @@ from replicate.errors import BadData, Failure, Killed
 
 T = TypeVar("T")
 BY_ROUNDING = 1e-6  # errors of exact statements stay below, and of single precision
+WIDGET = "application/vnd.jupyter.widget-view+json"
 PARAMETERS = ("preset", "overrides", "device", "experiments")
 
 
@@ -156,6 +157,7 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
     unsuccessful run got to stays beside it as `.part.ipynb`. Raises Killed if the kernel died, else
     the failure that the notebook raised.
     """
+    import nbformat
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
@@ -182,8 +184,24 @@ def execute(name: str, preset: str, overrides: Mapping[str, object], device: str
             0
         ]
         raise Failure(f"notebook {name} failed: {line}; see {partial}") from None
-    partial.replace(output)
+    paths.write_atomic(output, _write(drop_widgets(nbformat.read(partial, as_version=4))))
+    partial.unlink()
     return output
+
+
+def drop_widgets(notebook: dict) -> dict:
+    """The notebook without widgets, which need the kernel that made them; their pictures stay."""
+    notebook["metadata"].pop("widgets", None)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
+    return notebook
+
+
+def _write(notebook: dict) -> bytes:
+    import nbformat
+
+    return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
 
 
 def refresh(name: str) -> None:
@@ -204,7 +222,7 @@ def refresh(name: str) -> None:
         resources=_in_folder(path),
         config=_kernel_config(),
     ).execute()
-    paths.write_atomic(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    paths.write_atomic(path, _write(drop_widgets(notebook)))
 
 
 def _in_folder(notebook: Path) -> dict:

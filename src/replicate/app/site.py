@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from replicate import claims, paths
+from replicate import claims, paths, progress
 from replicate.app import (
     api,
     claim_cards,
@@ -96,7 +96,8 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
     for folder in (pages, unfinished, home / "doctrees"):
         shutil.rmtree(folder, ignore_errors=True)
     pages.mkdir(parents=True)
-    write_pages(pages)
+    with progress.task("the records"):
+        write_pages(pages)
     messages = io.StringIO()
     try:
         app = Sphinx(
@@ -111,7 +112,8 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
             warningiserror=True,
         )
         app.connect("html-page-context", lambda app, page, *_: say(page))
-        app.build()
+        with progress.task("the pages"):
+            app.build()
     except (SphinxError, OSError) as error:
         raise Failure(
             f"the report could not be built ({str(error).splitlines()[0]}); see {log}"
@@ -191,12 +193,9 @@ def figures_page(folder: Path, notebooks: Mapping[str, notebook_pages.Notebook])
 def claim_links(source: Source, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Experiment -> the claims it decides with their verdicts, each a link to its card."""
     best, links = claim_cards.pick_rows(tables), {}
+    decided = [claim for claim in registry.claims_of(source) if claim.id in best]
     for name in source:
-        rows = [
-            best[claim.id]
-            for claim in registry.claims_of(source)
-            if name in claim.experiments and claim.id in best
-        ]
+        rows = [best[claim.id] for claim in decided if name in claim.experiments]
         items = ", ".join(
             f'<a href="verdicts-{source.name}.html#{row.claim}">{row.claim}</a> {html.escape(row.verdict)}'
             for row in rows

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from replicate import runs
+from replicate import progress, runs
 from replicate.app import benchmarks, registry
 from replicate.errors import Busy, Failure, Unavailable, unknown
 from replicate.numerics import clock, stopwatch
@@ -216,7 +216,8 @@ def _run_stage(
 ) -> bool:
     """Run one stage and export it; whether it has rows. Raises Failure, Busy before its end."""
     elapsed = stopwatch(wall=True)
-    rows = len(runs.over(stage.experiment, stage.remaining))
+    with progress.task(stage.name):
+        rows = len(runs.over(stage.experiment, stage.remaining))
     say(f"{stage.name}: {rows} rows, {elapsed():.1f} s")
     if out is not None:
         same = [other for other in stages if other.experiment is stage.experiment]

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         accuracy_within_cycle,
         averages_and_acceleration,
         convergence_rates,
+        ends_of_combinations,
         loss_by_arm,
         loss_by_inner_state,
         loss_by_k_and_alpha,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, number_log_axes, unless_empty
 
 FAMILIES = {  # title of a panel -> methods in it; SGD is in all
     "momentum": ("SGD", "momentum", "Nesterov"),
@@ -95,18 +95,20 @@ def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
     table: what `one_task` gives, on one data set or several, of which the last one is drawn.
     """
     drawn = table[table.dataset == table.dataset.iloc[-1]] if "dataset" in table else table
-    _, axes = grid(len(BUDGET_NAMES), len(CONTENDING), (2.5, 2.1), sharex=True, sharey=True)
+    _, axes = grid(len(BUDGET_NAMES), len(CONTENDING), (2.5, 2.5), sharex=True, sharey=True)
     for row, budget in zip(axes, BUDGET_NAMES, strict=True):
         for ax, (title, arms) in zip(row, CONTENDING.items(), strict=True):
             _draw_trials(ax, drawn[drawn.axis == budget], arms)
             ax.set(xscale="log", yscale="log")
+            number_log_axes(ax)
             if budget == BUDGET_NAMES[0]:
                 ax.set_title(title)
             if budget == BUDGET_NAMES[-1]:
                 ax.set_xlabel("pace [rate of SGD]")
         row[0].set_ylabel(f"test loss [nats],\nequal {budget}")
-    for ax in axes[0]:
-        ax.legend(fontsize="xx-small", frameon=False)
+    for ax in axes[-1]:  # below, where no curve is
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.32)}
+        ax.legend(fontsize="x-small", frameon=False, **place)
     return axes
 
 

@@ -5,7 +5,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import (
+    grid,
+    interval,
+    number_log_axes,
+    put_legend_beside,
+    unless_empty,
+)
 
 QUOTIENTS = {
     "taylor": "Taylor series",
@@ -81,7 +87,7 @@ def one_weight(table: pd.DataFrame) -> Axes:
         ax.plot(steps[now + 1], polynomial(steps[now + 1]), "*", color=colour, markersize=10,
                 label=f"extrapolated, {name}: {count} states")  # fmt: skip
     ax.set(xlabel="step", ylabel="a weight", xticks=steps, title=states.dataset.iloc[0])
-    _put_legend_beside(ax)
+    put_legend_beside(ax)
     return ax
 
 
@@ -113,7 +119,7 @@ def toy_paths(table: pd.DataFrame, landscapes: pd.DataFrame, dts: dict[str, floa
             right.plot(run.step, run.distance, color=colour, linestyle=style, label=ends)
         left.set(title=f"{name}, dt = {dts[name]:g}", xlabel="x", ylabel="y")
         right.set(yscale="log", xlabel="step", ylabel="squared distance")
-        _put_legend_beside(right)
+        put_legend_beside(right)
         if name == ENLARGED_TOY:
             _enlarge(right, own[own.step <= FIRST_STEPS])
     return axes
@@ -127,14 +133,6 @@ def _enlarge(ax: Axes, run: pd.DataFrame) -> None:
         inset.plot(path.step, path.distance, color=colour, linestyle=style, linewidth=1)
     inset.tick_params(labelsize="xx-small")
     inset.set_title(f"first {FIRST_STEPS} steps", fontsize="xx-small", pad=2)
-
-
-def _put_legend_beside(ax: Axes, **about) -> None:
-    """To the right of the axes, where no curve is."""
-    ax.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False,
-        fontsize="x-small", **about,
-    )  # fmt: skip
 
 
 @unless_empty
@@ -167,7 +165,7 @@ def toy_rates(table: pd.DataFrame) -> np.ndarray:
             )
         ax.set(xscale="log", yscale="log", title=name, xlabel="rate of Adam")
     axes[0][0].set_ylabel("squared distance\nat the end")
-    _put_legend_beside(axes[0][-1])
+    put_legend_beside(axes[0][-1])
     return axes[0]
 
 
@@ -217,11 +215,11 @@ def noise_and_batch(table: pd.DataFrame) -> np.ndarray:
     )
     axes[0][0].axvline(1, color="0.7", linewidth=1)
     axes[0][0].set(yscale="log", xlabel="alpha = 1 + s", ylabel="expected loss")
-    _put_legend_beside(axes[0][0])
+    put_legend_beside(axes[0][0])
     best = table[table.what == "best"]
     sns.lineplot(best, x="batch", y="s", style="arm", markers=True, color="k", ax=axes[0][1])
     axes[0][1].set(xscale="log", xlabel="batch size", ylabel="best s")
-    _put_legend_beside(axes[0][1])
+    put_legend_beside(axes[0][1])
     return axes[0]
 
 
@@ -271,7 +269,7 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
                 title=f"{name}, {regime}",
             )
         row[0].set_ylabel(METRIC_LABELS[y])
-        _put_legend_beside(row[1], ncols=1 + (len(arms) > MOST_IN_COLUMN))
+        put_legend_beside(row[1], ncols=1 + (len(arms) > MOST_IN_COLUMN))
     return axes
 
 
@@ -309,7 +307,8 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
             xlabel="rate",
             ylabel="training loss\nat the end [nats]",
         )
-        _put_legend_beside(ax)
+        put_legend_beside(ax)
+        number_log_axes(ax)
     return axes[0]
 
 
@@ -339,7 +338,7 @@ def benefit_by_batch(table: pd.DataFrame) -> Axes:
     sizes = sorted(own.batch.unique())
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.minorticks_off()
-    _put_legend_beside(ax)
+    put_legend_beside(ax)
     return ax
 
 
@@ -356,5 +355,6 @@ def changed_weights(table: pd.DataFrame) -> np.ndarray:
     for ax, (y, label) in zip(axes[0], labels.items(), strict=True):
         sns.lineplot(own, x="dt", y=y, hue="dataset", marker="o", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="dt (rate 0.02)", ylabel=label)
-        ax.legend(loc="upper left", frameon=False, fontsize="x-small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1])
     return axes[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, unless_empty
 
 GUESSES = ("raw", "moving average", "average", "extrapolated")
 KERNELS_TRIED = ("best", "uniform", "linear", "exponential")
@@ -52,7 +52,8 @@ def kernel_gains(table: pd.DataFrame) -> np.ndarray:
         ax.axhline(0, color="0.8", zorder=0)
         ax.set(title=title, xscale="log", xlabel="window k [steps]")
         ax.set_ylabel("loss gained over the window's end [nats]")
-        ax.legend(frameon=False, fontsize="small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, unless_empty
 
 KERNEL_LABELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {
@@ -47,7 +47,14 @@ def side_trips(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
         for ax, kernel in zip(row, KERNEL_LABELS, strict=True):
             _trips_of_one_kernel(ax, own[own.kernel.isin(["", kernel])], kernel, colours, y)
             ax.set(title=f"{dataset}, {KERNEL_LABELS[kernel]}", xlabel="step", ylabel=LABELS[y])
-            ax.legend(frameon=False, fontsize="small")
+        named = {
+            name: line
+            for ax in row
+            for line, name in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        for ax in row:
+            ax.get_legend().remove()
+        put_legend_beside(row[-1], handles=named.values(), labels=named, fontsize="small")
     return axes
 
 
@@ -110,7 +117,8 @@ def end_points(table: pd.DataFrame) -> np.ndarray:
                      ax=ax)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="window k [steps]", title=dataset)
         ax.set_ylabel("|side-trip - average| / |average - start|")
-        ax.legend(frameon=False, fontsize="small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 
@@ -169,6 +177,7 @@ def spectrum(table: pd.DataFrame, figure_5: pd.DataFrame, y: str = "train_loss")
             part.predicted, part.measured, color=COLOURS[kernel], label=KERNEL_LABELS[kernel]
         )
     right.set(xlabel="side-trip - average, predicted [nats]", ylabel="measured [nats]")
+    right.locator_params(axis="x", nbins=4)
     right.legend(frameon=False, fontsize="small")
     for ax, values in ((left, directions.predicted), (right, pairs.predicted)):
         ends = [values.min(), values.max()]

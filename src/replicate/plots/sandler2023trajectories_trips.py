@@ -9,7 +9,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import (
+    grid,
+    interval,
+    number_log_axes,
+    put_legend_beside,
+    unless_empty,
+)
 
 APART_LABELS = {
     "half-rate": "midpoint and half-rate run",
@@ -70,6 +76,8 @@ def batch_gradients(table: pd.DataFrame) -> np.ndarray:
     ):
         _draw_lines(ax, rows, "k", metric, "arm", ["constant", "decaying"])
         ax.set_ylabel(label)
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small")
     for ax in axes[0]:
         ax.set(xscale="symlog", xlabel="step of the trip")
         ax.set_xlim(0, None)
@@ -133,7 +141,8 @@ def losses_under_drift(table: pd.DataFrame) -> np.ndarray:
         ax.set(
             title=f"drift: {drift}", xlabel="step", ylabel="loss on the images of that step [nats]"
         )
-        ax.legend(frameon=False, fontsize="small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 
@@ -193,6 +202,7 @@ def radii(table: pd.DataFrame) -> Axes:
     steep = rows[rows.arm == "steep"].groupby("factor").radius.mean()
     ax.plot(steep.index, steep.iloc[0] * (steep.index / steep.index[0]) ** 0.5, ":", color="0.5")
     ax.set(xscale="log", yscale="log", xlabel="rate over the main run's", ylabel="RMS distance")
+    number_log_axes(ax)
     return ax
 
 

@@ -6,10 +6,13 @@ import functools
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
 from scipy import stats
 
 DPI = 72  # figures are stored in notebooks; twice the width of a page's text is enough
 FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
+DECADE = 10.0
 
 
 def unless_empty(plot):
@@ -36,6 +39,28 @@ def interval(values: pd.Series) -> tuple[float, float]:
     if len(values) < FEW_SEEDS or values.nunique() == 1:
         return values.min(), values.max()
     return stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+
+
+def number_log_axes(ax: Axes) -> None:
+    """Few round numbers on a log axis of up to two decades, where matplotlib prints one alone, or more
+    than there is room for. Called when all is drawn.
+    """
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        if axis.get_scale() == "log":
+            axis.set_minor_formatter(ticker.NullFormatter())
+            if high < DECADE**2 * low:
+                narrow = high < DECADE * low
+                few = ticker.MaxNLocator(3) if narrow else ticker.LogLocator(subs=(1, 3))
+                axis.set_major_locator(few)
+                axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+
+
+def put_legend_beside(ax: Axes, **about) -> None:
+    """The legend to the right of the axes, from its top down, where no curve is."""
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
+    look = {"frameon": False, "fontsize": "x-small"}
+    ax.legend(**place | look | about)
 
 
 def grid(rows: int, columns: int, size: tuple[float, float], **about):

@@ -7,7 +7,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import FEW_SEEDS, grid, interval, unless_empty
+from replicate.plots.style import (
+    FEW_SEEDS,
+    grid,
+    interval,
+    put_legend_beside,
+    unless_empty,
+)
 
 PALETTE = sns.color_palette("colorblind", 10)
 ALONE = {
@@ -131,7 +137,7 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
     rows = verdicts[verdicts.claim.isin(claims) & (verdicts.verdict != "not tested")].reset_index(
         drop=True
     )
-    _, ((ax,),) = grid(1, 1, (4.4, 0.8 + 0.15 * len(rows)))
+    _, ((ax,),) = grid(1, 1, (5.4, 0.9 + 0.15 * len(rows)))
     for place, row in rows.iterrows():
         firm = row.verdict in FIRM
         colour = FIRM.get(row.verdict, "0.5")
@@ -143,7 +149,7 @@ def leads(verdicts: pd.DataFrame, claims: tuple[str, ...]) -> Axes:
     ax.axvline(0, color="0.6", linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rows)), rows.claim + ", " + rows.case, fontsize="x-small")
     ax.set(
-        xlabel="difference of mean log losses (below 0: ahead), modelled seconds",
+        xlabel="difference of mean log losses\n(below 0: ahead), modelled seconds",
         ylim=(max(len(rows), 1) - 0.5, -0.5),
     )
     return ax
@@ -164,7 +170,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
             xscale="log",
             xlabel="rate",
             title=dataset,
-            ylabel="mean " + LOSS if ax is axes[0][0] else "",
+            ylabel="mean\n" + LOSS if ax is axes[0][0] else "",
         )
     axes[0][-1].legend(
         frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5)
@@ -225,8 +231,8 @@ def turning(table: pd.DataFrame) -> np.ndarray:
         for (rate, part), colour in zip(chosen.groupby("rate"), PALETTE, strict=False):
             _line(ax, part.tenth + 1, part.cosine, label=f"{rate} rate", color=colour)
         ax.set(xlabel="tenth of the run", title=dataset)
-    axes[0][0].set_ylabel("cosine of g(t), g(t+1)")
-    axes[0][0].legend(frameon=False, fontsize="small")
+    axes[0][0].set_ylabel("cosine of\ng(t), g(t+1)")
+    put_legend_beside(axes[0][-1])
     return axes[0]
 
 
@@ -236,12 +242,12 @@ def on_batches(table: pd.DataFrame) -> np.ndarray:
     gives.
     """
     _, axes = grid(1, 2, (2.4, 1.8))
-    names = {"loss": LOSS, "bias": "fall of batch - of all rows"}
+    names = {"loss": LOSS, "bias": "fall of batch\n- of all rows"}
     for ax, (name, label) in zip(axes[0], names.items(), strict=True):
         for (checks, part), colour in zip(table.groupby("checks"), PALETTE, strict=False):
             _line(ax, part.batch, part[name], label=f"checks on {checks} batch", color=colour)
         ax.set(xscale="log", xlabel="rows of a mini-batch", ylabel=label)
-    axes[0][0].legend(frameon=False, fontsize="small")
+    put_legend_beside(axes[0][-1])
     return axes[0]
 
 

@@ -5,7 +5,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import (
+    grid,
+    interval,
+    number_log_axes,
+    put_legend_beside,
+    unless_empty,
+)
 
 PANELS = (("a^2", 100), ("a^2", 1000), ("1", 1000))  # noise and steps that are drawn
 SPEEDS = ("heavy ball", "Lookahead")
@@ -58,7 +64,8 @@ def convergence_rates(table: pd.DataFrame) -> np.ndarray:
         )
         ax.set(xscale="log", yscale="log", title=spectrum)
         ax.set(xlabel="condition number", ylabel="1 - factor per step")
-        ax.legend(frameon=False, fontsize="x-small")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1])
     return axes[0]
 
 
@@ -93,7 +100,9 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
         sns.lineplot(panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax)
         ax.set(xscale="log", yscale="log", xlabel="rate", ylabel="test loss [nats]")
         ax.set_title(f"{schedule} rate")
-        ax.legend(frameon=False, fontsize="small", title="")
+        ax.get_legend().remove()
+        number_log_axes(ax)
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 
@@ -203,7 +212,7 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
     sns.lineplot(rows, x="alpha", y="early_loss", hue="name", marker="o", errorbar=interval, ax=ax)
     ax.axhline(table[table.arm == "sgd"].early_loss.mean(), color="0.4", linestyle=":", label="SGD")
     ax.set(ylabel="training loss at the first drop [nats]")
-    ax.legend(frameon=False, fontsize="small", title="")
+    put_legend_beside(ax, fontsize="small", title="")
     return ax
 
 
@@ -240,11 +249,21 @@ def accuracy_surface(table: pd.DataFrame) -> Axes:
     _, ((ax,),) = grid(1, 1, (5.2, 4.0))
     colours = ax.contourf(heights.columns, heights.index, heights, levels=12, cmap="viridis")
     ax.figure.colorbar(colours, label="test top-1 [fraction]")
-    for place in drawn[drawn.place != ""].itertuples():
-        ax.plot(place.x, place.y, "o", color="white", markeredgecolor="black")
-        ax.annotate(place.place, (place.x, place.y), fontsize="x-small", color="white")
+    _name_places(ax, drawn[drawn.place != ""].sort_values("y"))
     ax.set(xlabel="from the first towards the last fast weights", ylabel="beside that")
     return ax
+
+
+def _name_places(ax: Axes, places: pd.DataFrame) -> None:
+    """A point a place, and its name at the right, one above the other, with a line to it."""
+    heights = np.linspace(0.1, 0.9, len(places))
+    for height, place in zip(heights, places.itertuples(), strict=True):
+        ax.plot(place.x, place.y, "o", color="white", markeredgecolor="black")
+        ax.annotate(
+            place.place, (place.x, place.y), (0.7, height), textcoords="axes fraction",
+            fontsize="x-small", color="white", va="center",
+            arrowprops={"arrowstyle": "-", "color": "white", "linewidth": 0.6},
+        )  # fmt: skip
 
 
 @unless_empty

@@ -1,0 +1,79 @@
+"""The figures of the notebooks, drawn from what is recorded: cells are run with a study that reads."""
+
+import ast
+import re
+from collections.abc import Collection
+
+import matplotlib.pyplot as plt
+import nbformat
+from matplotlib.figure import Figure
+
+from replicate import paths
+from replicate.app import verdicts
+from replicate.app.notebooks import Study
+
+
+class ReadingStudy(Study):
+    """A study whose runs are those on record; of what is not, the table is empty."""
+
+    def run(self, name):
+        return self.run_together(name)[0]
+
+    def run_together(self, *names):
+        return [self.read_recorded(name) for name in names]
+
+    def run_beside(self, name):
+        return self.run(name)
+
+    def verdicts(self):
+        return verdicts.read_recorded(self.source, "cpu")
+
+
+def list_drawing_cells(source: str) -> dict[str, str]:
+    """Name of a cell -> its code, of every cell that shows figures."""
+    cells = nbformat.read(paths.NOTEBOOKS / f"{source}.ipynb", 4).cells
+    drawing = [cell for cell in cells if cell.cell_type == "code" and "show()" in cell.source]
+    return {cell.id: cell.source for cell in drawing}
+
+
+def is_drawn_again(code: str, others: Collection[str]) -> bool:
+    """Whether a cell that reads records draws the same of the same experiments: from the records both
+    are one figure.
+    """
+    of_records = [other for other in others if "read_recorded" in other and other != code]
+    return "read_recorded" not in code and any(
+        find_experiments(code) <= find_experiments(other) and find_plots(code) <= find_plots(other)
+        for other in of_records
+    )
+
+
+def find_experiments(code: str) -> set[str]:
+    return set(re.findall(r'"(\w+)"', code))
+
+
+def find_plots(code: str) -> set[str]:
+    return set(re.findall(r"plots\.(\w+)", code))
+
+
+def list_imports(source: str) -> str:
+    cells = nbformat.read(paths.NOTEBOOKS / f"{source}.ipynb", 4).cells
+    trees = [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
+    lines = [
+        node
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    return "\n".join(map(ast.unparse, lines))
+
+
+def draw_cell(source: str, code: str, study: Study) -> list[Figure]:
+    """The figures that a cell leaves open."""
+    plt.close("all")
+    names: dict = {}
+    exec(list_imports(source), names)
+    names |= {"study": study, "show": lambda: None}
+    if "larger" in code:
+        names["larger"] = study.read_larger()
+    exec(code, names)
+    return [plt.figure(number) for number in plt.get_fignums()]
