@@ -245,83 +245,6 @@ def test_another_base_would_be_noticed():
     assert mistakes(DULL["ratio of gains"][0] | {"base": "other"}, "ratio of gains")
 
 
-# What the sums above do not reach.
-
-
-def series(*numbers: float) -> pd.Series:
-    return pd.Series(
-        numbers,
-        index=pd.MultiIndex.from_product([range(len(numbers)), [0]], names=["seed", "branch"]),
-    )
-
-
-def test_who_never_arrives_is_given_its_whole_run():
-    a, b = series(4.0, math.nan, 2.0, math.nan), series(2.0, 8.0, math.nan, math.nan)
-    result = CONTRASTS["log2 ratio of times"](
-        a, b, ends=[series(16, 16, 16, 16), series(32, 32, 32, 32)]
-    )
-    assert result.tolist()[:3] == [1.0, 1.0, -4.0] and math.isnan(result.iloc[3])
-
-
-@pytest.mark.parametrize("better, gain", [("lower", -1.0), ("higher", -2.0)])
-def test_the_better_of_two_depends_on_what_is_better(better, gain):
-    result = CONTRASTS["gain over the better"](series(3.0), series(2.0), series(5.0), better=better)
-    assert result.tolist() == [gain]
-
-
-def test_a_rival_that_was_lost_is_not_passed_over():
-    result = CONTRASTS["gain over the better"](
-        series(3.0), series(2.0), series(math.nan), better="lower"
-    )
-    assert result.isna().all()
-
-
-@pytest.mark.parametrize("scale, base", [("log2", 2), ("log10", 10)])
-def test_a_power_law_has_its_exponent_as_slope(scale, base):
-    a = pd.DataFrame({k: series(3.0 * k**0.7, 5.0 * k**0.7) for k in WINDOWS})
-    b = pd.DataFrame({k: series(1.0, 1.0) for k in WINDOWS})
-    result = CONTRASTS["slope"](a, b, scale=scale)
-    assert result.tolist() == pytest.approx([0.7 * math.log10(base)] * 2)
-
-
-def test_a_lost_point_of_a_slope_loses_the_unit():
-    a = pd.DataFrame({k: series(3.0 * k, math.nan if k == 10 else 5.0 * k) for k in WINDOWS})
-    result = CONTRASTS["slope"](a, a.fillna(1.0), scale="log2")
-    assert result.notna().tolist() == [True, False]
-
-
-def with_a_hole() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Two units along the windows, the second of which has no number at one of them; and twice the
-    same without.
-    """
-    rising = pd.DataFrame({k: series(3.0 * k, 5.0 * k) for k in WINDOWS})
-    return rising.mask((rising.columns == 10) & (rising > 45)), rising * 2
-
-
-@pytest.mark.parametrize("name", ["least difference", "mean difference", "mean ratio"])
-def test_a_lost_point_loses_the_unit(name):
-    if name not in CONTRASTS:
-        pytest.skip(f"no contrast is called {name}")
-    a, b = with_a_hole()
-    assert CONTRASTS[name](a, b).notna().tolist() == [True, False]
-    assert CONTRASTS[name](b, a).notna().tolist() == [True, False]
-
-
-def test_who_never_gets_there_is_not_below():
-    a, b = with_a_hole()
-    assert CONTRASTS["share below"](a, b).tolist() == pytest.approx([1, 2 / 3])
-    assert CONTRASTS["share below"](b, a).notna().tolist() == [True, False]
-
-
-def test_who_stands_still_lags_by_what_the_other_moves():
-    lag = CONTRASTS["least lag where the second moves"]
-    a = pd.DataFrame({"one": [0, 0, 0], "two": [2.9, 0, 0], "three": [0, 0.4, 0]}, dtype=float)
-    b = pd.DataFrame({"one": [1, 2, 0], "two": [3, 3, 0], "three": [0.5, 0.4, 0.9]})
-    assert lag(a, b)[:2].tolist() == pytest.approx([0.1, 2]) and np.isnan(lag(a, b)[2])
-    a.loc[0, "three"] = np.nan
-    assert np.isnan(lag(a, b)[0])
-
-
 # Which cases there are.
 
 
@@ -335,6 +258,33 @@ def test_an_arm_is_not_compared_with_itself():
     assert len(
         contrast.numbers(CELLS, next(case for case in cases if case["kernel"] == "swa"))
     ) == len(UNITS)
+
+
+def test_a_case_is_called_by_the_fields_that_its_first_arm_leaves_open():
+    contrast = Contrast.read({"name": "difference", **TWO})
+    assert {frozenset(case) for case in contrast.cases(CELLS)} == {
+        frozenset(("dataset", "kernel", "k"))
+    }
+
+
+def test_an_arm_that_names_a_field_is_taken_from_there_in_every_case():
+    arms = ["trip", {"arm": "average", "kernel": "ema"}]
+    contrast = Contrast.read({"name": "difference", "metric": "loss", "arms": arms})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    gaps = dict(contrast.numbers(CELLS, case))
+    assert gaps == {
+        unit: number(case, "trip", unit) - number(case, "average", unit, kernel="ema")
+        for unit in UNITS
+    }
+
+
+def test_where_holds_in_every_case_but_a_list_only_says_which_there_are():
+    where = {"kernel": "ema", "k": [1, 10]}
+    contrast = Contrast.read({"name": "difference", **TWO, "where": where})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    gaps = dict(contrast.numbers(CELLS, case))
+    of_ema = case | {"kernel": "ema"}
+    assert gaps == {u: number(of_ema, "trip", u) - number(of_ema, "average", u) for u in UNITS}
 
 
 def test_where_limits_the_cases():
@@ -362,6 +312,15 @@ def test_rivals_that_did_not_run_are_left_out_but_not_all():
         Contrast.read(asked | {"arms": ["trip", "average", "nobody"]}).numbers(CELLS, case)
 
 
+def test_a_rival_of_another_kernel_that_did_not_run_is_left_out():
+    lost = (TABLE.arm == "other") & (TABLE.kernel == "ema")
+    arms = ["trip", "average", {"arm": "other", "kernel": "ema"}, "constant"]
+    contrast = Contrast.read({"name": "closest", "metric": "loss", "arms": arms})
+    case = {"dataset": "digits", "kernel": "swa", "k": 10}
+    assert len(contrast.numbers(CELLS, case).of) == 2
+    assert len(contrast.numbers(Cells(TABLE[~lost], FIELDS), case).of) == 1
+
+
 def test_changes_are_merged_and_the_rest_stays():
     first = Contrast.read(
         {"name": "slope", **TWO, "over": "k", "scale": "log2", "where": {"kernel": "swa"}}
@@ -372,3 +331,17 @@ def test_changes_are_merged_and_the_rest_stays():
     }
     assert [arm["arm"] for arm in second.arms] == ["other", "average"] and second.metric == "loss"
     assert first.where == {"kernel": "swa"}
+
+
+def test_a_contrast_runs_along_nets_in_the_order_of_their_numbers():
+    nets = TABLE.replace({"kernel": {"swa": "net10", "ema": "net9"}})
+    contrast = Contrast.read({"name": "mean difference", **TWO, "over": "kernel"})
+    cases = contrast.cases(Cells(nets, FIELDS))
+    assert {tuple(case["kernel"]) for case in cases} == {("net9", "net10")}
+
+
+def test_where_the_first_arm_lacks_units_is_left_out():
+    lost = (TABLE.arm == "trip") & (TABLE.k == 10) & (TABLE.seed == 2)
+    contrast = Contrast.read({"name": "mean difference", **TWO, "over": "k"})
+    cases = contrast.cases(Cells(TABLE[~lost], FIELDS))
+    assert {tuple(case["k"]) for case in cases} == {(1, 100)}

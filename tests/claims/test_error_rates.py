@@ -3,6 +3,11 @@
 The claims, families, bands and numbers of seeds are those of the real files; the numbers are drawn.
 Each seed has three branches that share a part of their noise. What counts is, per family and of all
 reports, in how many some row is wrongly `reproduced`, and in how many wrongly `contradicted`.
+
+A family whose rate is 5 % is above the bound of a thousand reports in one of forty runs, and there
+are four hundred counts. One that is above it is drawn again, ten thousand times from other numbers,
+where the same bound, 5 % and two standard deviations, is three times as tight. (Said after a look:
+two of the trajectories' families had 68 and 65.)
 """
 
 import math
@@ -26,6 +31,8 @@ RATIOS = ("ratio", "ratio of gains", "ratio of differences")  # of means: Fielle
 LONG = 1000  # reports
 SKEWED_REPORTS = 200
 MOST = 64  # of them: 5 %, and two standard deviations of a count of a thousand
+AGAIN = 10_000  # reports of a family that is above it
+MOST_AGAIN = 543  # of them: 5 %, and two standard deviations
 
 
 def planned(source, claim) -> int:
@@ -40,10 +47,13 @@ def planned(source, claim) -> int:
     return max(counts)
 
 
-def judged_claims(source) -> list:
-    found = registry.claims_of(source)
+def judged_claims(source, family: str = "") -> list:
+    """The claims with a primary case, those of one family if it is named."""
     return [
-        each for each in found if each.has_interval and each.experiments and PRESET in each.primary
+        each
+        for each in registry.claims_of(source)
+        if each.has_interval and each.experiments and PRESET in each.primary
+        if family in ("", each.family)
     ]
 
 
@@ -68,12 +78,15 @@ def draw(rng, claim, seeds: int, correlation: float, skewed: bool) -> pd.DataFra
     return pd.DataFrame(units | {"numerator": numerator.ravel(), "denominator": gain.ravel()})
 
 
-def count_wrong(name: str, correlation: float, reports: int, skewed: bool = False) -> Counter:
-    """(family, word) -> reports with a wrong one."""
+def count_wrong(
+    name: str, correlation: float, reports: int, skewed: bool = False, family: str = ""
+) -> Counter:
+    """(family, word) -> reports with a wrong one; of one family, by other numbers, if it is named."""
     source = registry.source(name)
-    chosen = judged_claims(source)
+    chosen = judged_claims(source, family)
     sizes = {each.id: planned(source, each) for each in chosen}
-    rng = np.random.Generator(np.random.Philox([int(100 * correlation), len(name), skewed]))
+    key = [int(100 * correlation), len(name), skewed, *family.encode()]
+    rng = np.random.Generator(np.random.Philox(key))
     wrong: Counter = Counter()
     for _ in range(reports):
         measured = []
@@ -99,14 +112,18 @@ def test_a_family_is_wrong_as_rarely_as_it_says(name):
 def test_of_a_thousand_reports_each_family_is_wrong_in_one_of_twenty(name, correlation):
     wrong = count_wrong(name, correlation, LONG)
     print(f"{name}, correlation {correlation}: {dict(wrong.most_common())}")
-    assert max(wrong.values(), default=0) <= MOST, wrong.most_common(3)
+    for (family, word), count in wrong.items():
+        if count > MOST:
+            again = count_wrong(name, correlation, AGAIN, family=family)[family, word]
+            print(f"{family}, {word}: {count} of {LONG}, {again} of {AGAIN} others")
+            assert again <= MOST_AGAIN, (family, word)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", names())
 def test_skewed_seeds_are_wrong_more_often(name):
     """Seeds as skewed as exponential numbers: Student's interval errs where a sample lacks the long
-    tail, which the sample itself does not show. README says how often.
+    tail, which the sample itself does not show. docs/verdicts.md says how often.
     """
     if not judged_claims(registry.source(name)):
         pytest.skip(f"{name} has exact claims alone")

@@ -343,6 +343,18 @@ def test_an_exact_claim_has_the_rows_of_its_name():
     )
 
 
+@pytest.mark.parametrize("kind, words", [
+    ("exact", ("reproduced", "contradicted")), ("erratum", ("confirmed", "not confirmed")),
+])  # fmt: skip
+def test_exact_numbers_that_are_true_and_those_of_another_claim(kind, words):
+    """There is nothing to shuffle: two numbers in one case are refused, see below."""
+    for (own, other), word in zip((("A-1", "A-2"), ("A-2", "A-1")), words, strict=True):
+        table = algebra((own, "k=1", 0.5, 7.0), (other, "k=1", 7.0, 0.5))
+        found = measured_exactly(exact(kind), table)
+        (row,) = claims.judge("x", [exact(kind)], found, "smoke").itertuples()
+        assert (row.verdict, row.low) == (word, row.value)
+
+
 def test_an_exact_claim_has_one_number_per_case():
     rows = (("A-1", "k=1", 0.5, 7.0), ("A-1", "k=1", 0.6, 7.0))
     table = algebra(*rows).assign(seed=[0, 1])

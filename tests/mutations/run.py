@@ -56,7 +56,7 @@ def list_files() -> list[str]:
 def find_tests(file: str) -> tuple[str, ...]:
     """The test files of a module's source that name it, or else those that name what imports it."""
     if file == CONTRASTS:
-        return ("tests/claims/test_contrasts.py",)
+        return ("tests/claims/test_contrasts.py", "tests/claims/test_contrast_edges.py")
     path, names = ROOT / file, {Path(file).stem}
     of_source = path.parent.name if path.parent.name != "sources" else ""
     tests = sorted((ROOT / "tests/sources").glob(f"test_{of_source}*.py"))

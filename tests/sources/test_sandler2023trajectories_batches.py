@@ -348,3 +348,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_draws_that_are_left(folders, tm
     again = figure_2.measure_stage(SETTINGS, {"seed": 3, "stage": "late"}, tmp_path, [where], "cpu")
     again = again[again.what != "curve"].reset_index(drop=True)
     pd.testing.assert_frame_equal(again, whole.reset_index(drop=True), check_like=True, rtol=1e-9)
+
+
+def test_the_largest_batch_fits_beside_the_held_out_images():
+    with pytest.raises(ValueError, match="a batch of 1400 and 48 held-out images"):
+        replace(SETTINGS, batch_sizes=(8, 1400))

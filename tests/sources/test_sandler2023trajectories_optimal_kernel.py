@@ -137,6 +137,17 @@ def test_rows_follow_the_truth():
     assert judge(make_table(0.3)).verdict["BEYOND-kernel.slope"] == "contradicted"
 
 
+def test_gains_shuffled_from_seed_to_seed_decide_nothing():
+    """In every other seed the best kernel loses, or gains the opposite of what is predicted."""
+    true, false = make_table(1.0), make_table(1.0, -1.0)
+    odd = true.seed % 2 == 1
+    gains = ["BEYOND-kernel.best", "BEYOND-kernel.window"]
+    assert set(judge(true.where(~odd, false)).verdict[gains]) == {"inconclusive"}
+    opposite = true.assign(train_loss=true.train_loss.where(~odd, false.train_loss))
+    row = judge(opposite).loc["BEYOND-kernel.slope"]
+    assert row.verdict != "reproduced" and row.low < 0 < row.high
+
+
 def test_the_slope_is_that_of_its_definition():
     table = make_table(0.8)
     contrast = Contrast.read({"name": "slope of gains", "arms": ["best", "uniform"]})

@@ -183,8 +183,9 @@ def test_the_judged_table_has_medians_of_eigenvectors_alone(rows):
     table = rows.assign(dataset="digits", seed=0)
     loose = table.direction.isin([1, 4, 5])
     table.loc[loose, ["residual", "variance"]] = [0.02 * table.curvature.max(), 1e6]
-    ratio = SPECTRUM.derive_table(table)
-    ratio = ratio[ratio.arm == "directions"].variance_ratio
+    judged = SPECTRUM.derive_table(table)
+    assert set(judged.what.dropna()) == {"end"} and (judged.what == "end").sum() > 1
+    ratio = judged[judged.arm == "directions"].variance_ratio
     true = table[
         ~loose & table.predicted.notna() & (table.residual <= 0.01 * table.curvature.max())
     ]

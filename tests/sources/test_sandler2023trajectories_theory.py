@@ -6,7 +6,7 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 
-from replicate import claims
+from replicate import claims, streams
 from replicate.app import registry
 from replicate.averaging import ema, kernel_weights, swa, two_point
 from replicate.problems import heavy_ball
@@ -16,6 +16,8 @@ from replicate.sources.sandler2023trajectories import (
     _two_scales,
     appendix_a,
     figure_4,
+    figure_9,
+    figure_11,
     radius,
     regimes,
     spread,
@@ -229,6 +231,43 @@ def test_expected_losses_of_two_scales_are_means_of_drawn_runs():
         losses = kappa * points**2 / 2
         error = losses.std(0) / np.sqrt(runs)
         assert (np.abs(losses.mean(0) - exact[arm][-1]) < 4 * error).all(), arm
+
+
+def test_an_average_leaves_of_each_direction_what_a_sum_of_its_correlations_says():
+    """Of numbers with correlations a^n an EMA leaves d / (2 - d) (1 + a (1 - d)) / (1 - a (1 - d))."""
+    rows = {claim: (value, other) for claim, _, value, other in figure_11._shares()}
+    d, left = 1 / 450, {}
+    for name, kappa in (("fast", 1.0), ("slow", 0.015)):
+        a = (1 - 0.05 * kappa) * (1 - d)
+        left[name] = d / (2 - d) * (1 + a) / (1 - a)
+    assert rows["TRAJ-44.larger"][0] == pytest.approx(left["fast"] / left["slow"], rel=1e-9)
+    for name, other in (("fast", "slow"), ("slow", "fast")):
+        share = figure_11.SHARES_OF_EMA[name]
+        expected = (left[name] / share, left[other] / share)
+        assert rows[f"TRAJ-44.{name}"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_which_reading_of_450_steps_lies_nearer_to_the_small_rate():
+    """Both readings by the formula above: the floor at a decay d, against that of the small rate."""
+
+    def floor(rate, d=None):
+        a = 1 - rate * np.array([1.0, 0.015])
+        left = 1 if d is None else d / (2 - d) * (1 + a * (1 - d)) / (1 - a * (1 - d))
+        return (np.array([1.0, 0.015]) * rate**2 / (1 - a**2) * left / 2).sum()
+
+    apart = [abs(np.log(floor(0.05, d) / floor(0.02))) for d in (1 / 450, 1 - 0.5 ** (1 / 450))]
+    (found,) = [value for claim, _, value, _ in figure_9._floors() if claim == "TRAJ-43.decay"]
+    assert found == pytest.approx(apart[0] - apart[1], rel=1e-9)
+
+
+def test_losses_of_a_drawn_run_are_those_of_its_points():
+    drawn = _two_scales.draw_runs((3,)).set_index(["arm", "direction", "step"]).loss
+    rng, theta, kappa = streams.rng(3, "noise", 1), _two_scales.BEGIN, np.array([1.0, 0.015])
+    for step in range(8001):
+        if step in (1, 8000):
+            found = [drawn["small rate", name, step] for name in ("fast", "slow")]
+            assert found == pytest.approx(kappa * theta**2 / 2, rel=1e-9)
+        theta = theta - 0.02 * (kappa * theta + rng.standard_normal((1, 2))[0])
 
 
 def test_the_running_average_of_a_drawn_run_is_the_kernel_of_an_ema():
