@@ -3,6 +3,7 @@ the slope on tables whose truth is known.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import dull_trajectories as dull
 import numpy as np
@@ -162,3 +163,23 @@ def test_the_slope_is_that_of_its_definition():
     p, m = ([gained[name, k] for k in (10, 30, 100)] for name in ("predicted", "train_loss"))
     assert slopes[3, 0] == pytest.approx(np.polyfit(p, m, 1)[0])
     assert case == {"dataset": "digits"} and slopes.mean() == pytest.approx(0.8, rel=0.15)
+
+
+def test_directions_count_as_far_as_heavy_ball_settles_in_them(monkeypatch):
+    """That is where both roots of z^2 - (1 + momentum - rate kappa) z + momentum are below 1."""
+    rate, momentum = 0.1, 0.5
+    values = np.array([-1.0, 1.0, 29.9, 30.1])
+    roots = [np.roots([1, rate * kappa - 1 - momentum, momentum]) for kappa in values]
+    settled = values[[abs(pair).max() < 1 for pair in roots]]
+    main = SimpleNamespace(
+        settings=SimpleNamespace(lr=rate, momentum=momentum, directions=4, noise_gradients=0),
+        images=None,
+        device="cpu",
+    )
+    found = SimpleNamespace(values=values, vectors=None)
+    monkeypatch.setattr(_hessian, "find_directions", lambda *_: found)
+    monkeypatch.setattr(optimal_kernel.kit, "network", lambda *_: None)
+    noise = SimpleNamespace(variances=np.arange(4.0))
+    monkeypatch.setattr(optimal_kernel.curvature, "measure_noise", lambda *_: noise)
+    kappa, variances = optimal_kernel._measure(main, None)
+    assert kappa.tolist() == settled.tolist() == [1.0, 29.9] and variances.tolist() == [1.0, 2.0]

@@ -122,3 +122,11 @@ def test_ends_are_those_of_a_dull_loop(images, folder, plain, tmp_path):
     row = cosine_end.see_end(NET, {"seed": SEED}, tmp_path, [folder], "cpu")
     _, _, path = plain
     dull.agrees(row.iloc[0], dull.measure(images, path[-1]), cosine_end.METRICS)
+
+
+def test_a_label_that_nothing_filled_in_costs_no_row():
+    rows = [
+        {"seed": 0, "arm": "steep", "note": None, "factor": f, "radius": f**0.5} for f in (1, 2, 4)
+    ]
+    derived = radius_by_rate.derive(pd.DataFrame(rows))
+    assert derived.slope.tolist() == pytest.approx([0.5])
