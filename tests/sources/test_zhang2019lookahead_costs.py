@@ -70,7 +70,9 @@ def test_the_weights_of_k_residuals_are_timed_on_k_of_them(clocked, tmp_path, mo
         assert job().shape == (count,), arm
 
 
-def judged(times: dict, power: float = 2.0, spread: float = 0.003) -> pd.DataFrame:
+def judged(
+    times: dict, power: float = 2.0, spread: float = 0.003, setting: str = "stand-in"
+) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     rows = []
     for seed in range(8):
@@ -84,7 +86,7 @@ def judged(times: dict, power: float = 2.0, spread: float = 0.003) -> pd.DataFra
             rows.append(
                 row | {"per_doubling": powers.get(arm, np.nan) + 0.05 * draw.standard_normal()}
             )
-    table = pd.DataFrame(rows).assign(commit="", device="", setting="stand-in", dataset="digits")
+    table = pd.DataFrame(rows).assign(commit="", device="", setting=setting, dataset="digits")
     tables = lambda each: table if each.name == "costs" else pd.DataFrame()  # noqa: E731
     decide = registry.decide(SOURCE, tables, PRESETS["cpu"])
     told = claims.judge(SOURCE.name, CLAIMS, claims.measure(CLAIMS, decide), "cpu")
@@ -100,9 +102,15 @@ def test_the_claims_are_told_on_seconds_whose_truth_is_known():
     assert judged(EVEN).control_verdict["LOOK-24.seconds"] == "fails"
     assert judged(EVEN | {"lookahead": 1.1}).verdict["LOOK-24.seconds"] == "contradicted"
     assert judged(EVEN, spread=0.1).verdict["LOOK-24.seconds"] == "inconclusive"
-    assert judged(EVEN).verdict["LOOK-03c.cost"] == "reproduced"
-    assert judged(EVEN).control_verdict["LOOK-03c.cost"] == "fails"
-    assert judged(EVEN, power=1.2).verdict["LOOK-03c.cost"] == "contradicted"
+
+
+def test_a_count_of_operations_is_contradicted_by_no_seconds_elsewhere():
+    elsewhere, there = judged(EVEN, power=1.2), judged(EVEN, power=1.2, setting="the source's")
+    assert elsewhere.verdict["LOOK-03c.cost"] == "inconclusive"
+    assert there.verdict["LOOK-03c.cost"] == "contradicted"
+    square = judged(EVEN, setting="the source's")
+    assert square.verdict["LOOK-03c.cost"] == "reproduced"
+    assert square.control_verdict["LOOK-03c.cost"] == "fails"
 
 
 def test_a_clock_that_is_not_level_decides_nothing():
