@@ -36,14 +36,20 @@ def source(monkeypatch, tmp_path):
     return registry.source(SOURCE)
 
 
-def start(build: Path, preset: str = "cpu", jobs: int = 2, *more: str) -> subprocess.Popen:
-    """The command in a session of its own, with workers."""
+def start(
+    build: Path,
+    preset: str = "cpu",
+    jobs: int = 2,
+    *more: str,
+    of: tuple[str, str] = (SOURCE, "walk"),
+) -> subprocess.Popen:
+    """The command in a session of its own, with workers. of: source and experiment."""
     places = [str(HERE / "startup"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(places), "WALKS_BUILD": str(build),
         "REPLICATE_JOBS": str(jobs), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    words = [sys.executable, "-m", "replicate", "run", SOURCE, "walk", "--preset", preset, *more]
+    words = [sys.executable, "-m", "replicate", "run", *of, "--preset", preset, *more]
     return subprocess.Popen(
         words, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -174,6 +180,18 @@ def test_two_commands_with_settings_of_their_own_both_finish(source, tmp_path):
     assert [process.returncode for process in both] == [0, 0], ends
     lives = lives_in(build)
     assert len(lives) == SEEDS and {len(path) for path in lives.values()} == {1}
+
+
+def test_commands_of_two_sources_at_once_both_finish(source, tmp_path):
+    other = ("warmerdam2020descent", "figure_5")
+    build = tmp_path / "build"
+    both = [start(build, "smoke", 1), start(build, "smoke", 1, of=other)]
+    ends = [process.communicate(timeout=PATIENCE) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert len(lives_in(build)) == SEEDS
+    figure_5 = registry.source(other[0])[other[1]]
+    entries = figure_5.chosen(registry.source(other[0]).presets["smoke"])
+    assert len(runs.load_cached(figure_5, entries)) > 0
 
 
 # What killed writers leave.

@@ -19,7 +19,7 @@ from replicate.errors import BadData, Failure, Killed
 T = TypeVar("T")
 BY_ROUNDING = 1e-6  # errors of exact statements stay below, and of single precision
 WIDGET = "application/vnd.jupyter.widget-view+json"
-COLOURS = 128  # of a stored picture; lines, letters and their soft edges need no more
+STORED_COLOURS = 128  # of a stored picture; lines, letters and their soft edges need no more
 PARAMETERS = ("preset", "overrides", "device", "experiments")
 
 
@@ -202,7 +202,7 @@ def drop_widgets(notebook: dict) -> dict:
 
 
 def reduce_colours(notebook: dict) -> dict:
-    """The notebook with its PNG pictures as palettes of COLOURS colours: a third of the bytes."""
+    """The notebook with its PNG pictures as palettes of STORED_COLOURS colours: a third of the bytes."""
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if picture := output.get("data", {}).get("image/png"):
@@ -216,7 +216,7 @@ def _reduce(picture: str) -> str:
 
     stream = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+        image.convert("RGB").quantize(STORED_COLOURS, dither=Image.Dither.NONE).save(
             stream, "PNG", optimize=True
         )
     return min(base64.b64encode(stream.getvalue()).decode(), picture, key=len)

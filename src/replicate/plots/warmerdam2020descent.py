@@ -50,7 +50,7 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
 
     tables: what `figure_4` and `figure_5` give.
     """
-    _, axes = grid(1, len(tables), (2.4, 1.8))
+    _, axes = grid(1, len(tables), (3.2, 2.4))
     for ax, table in zip(axes[0], tables, strict=True):
         for (arm, part), colour in zip(table.groupby("arm", sort=False), PALETTE, strict=False):
             mean = part.groupby("iteration").loss.mean()

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from replicate.plots.style import (
     grid,
@@ -130,6 +131,7 @@ def ends_of_combinations(table: pd.DataFrame) -> np.ndarray:
         sns.stripplot(gains, alpha=0.4, size=3, **about | {"legend": False})
         sns.pointplot(gains, errorbar=interval, linestyle="none", **about | {"dodge": 0.4})
         ax.axvline(0, color="0.6", linewidth=0.8)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set(ylabel="")
     axes[0][0].set(xlabel="test loss less the last iterate's [nats]")
     axes[0][1].set(xlabel="test top-1 less the last iterate's [fraction]")
