@@ -9,5 +9,5 @@ them on one task, after equal trials, by gradients, forward passes and modelled 
 TITLE = "All methods in one view: filters on past gradients (ours, across the four sources)"
 COST = """The filter view is linear algebra on matrices of at most some dozens of rows, the same at every
 preset, and takes seconds of a CPU. The task trains 15 methods at 7 rates on 8 seeds, for 400 steps of a
-perceptron on digits at `cpu` (a minute and a half a seed, half of it the two walks and their checks) and
+perceptron on digits at `cpu` (three minutes of two cores, half of it the two walks and their checks) and
 1000 steps of ResNet-8 on CIFAR-10 at `night`."""
