@@ -73,6 +73,12 @@ def test_readme_is_short_and_its_prose_fits_a_screen():
     assert [line for line in prose if len(line) > 120] == []
 
 
+def test_what_the_sources_say_is_answered_before_what_is_ours():
+    text = (paths.ROOT / "README.md").read_text()
+    places = {name: text.index(f"(notebooks/{name}.ipynb)") for name in registry.names()}
+    assert max(places, key=places.get) == "across"
+
+
 def test_links_of_readme_and_docs_lead_to_files():
     for page in (
         paths.ROOT / "README.md",

@@ -42,11 +42,16 @@ def tables() -> str:
     rows = {key: table for key, table in rows.items() if not table.empty}
     if not rows:
         return "Nothing is recorded yet."
-    said = [answers.answer(source) for source in registry.sources()]
+    said = [answers.answer(source) for source in sorted(registry.sources(), key=_is_ours)]
     paragraphs = [_answer(each) for each in said if each]
     paragraphs += [textwrap.fill(COUNTED, answers.PROSE_COLUMNS), _headline(rows)]
     paragraphs += [speed for speed in [_speed()] if speed]
     return "\n\n".join(paragraphs)
+
+
+def _is_ours(source) -> bool:
+    """Whether nobody but us makes its claims: what the sources say is answered first."""
+    return all(claim.origin == "ours" for claim in registry.claims_of(source))
 
 
 def _answer(said: answers.Answer) -> str:
