@@ -103,14 +103,16 @@ def test_a_changed_table_is_refused_or_says_the_same(table, tally):
 @pytest.mark.long
 def test_every_bit_and_every_cut_of_a_checkpoint(checkpoint, tally):
     size = checkpoint.stat().st_size
-    tally(
-        "flips and cuts of checkpoints, all refused", check_checkpoint(checkpoint, 8 * size, size)
-    )
+    changed = check_checkpoint(checkpoint, 8 * size, size)
+    assert changed == 9 * size  # every bit flipped and every cut, each refused
+    tally("flips and cuts of checkpoints, all refused", changed)
 
 
 @pytest.mark.long
 def test_thousands_of_flips_and_every_cut_of_a_table(table, tally):
-    number, _ = check_table(table, MOST, table.stat().st_size)
+    size = table.stat().st_size
+    number, unseen = check_table(table, MOST, size)
+    assert number == MOST + size and unseen < MOST / 2
     tally("flips and cuts of tables, none with other contents", number)
 
 

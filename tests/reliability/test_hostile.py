@@ -218,7 +218,9 @@ def test_the_attacks_work_on_a_reader_that_opens_them(tmp_path):
     path = tmp_path / "sung"
     for name in ("pickle 0", "pickle 5", "pickle of code"):
         pickle.loads(pickles(path)[name])
+        assert path.exists(), name
         path.unlink()
     for name in ("import", "walrus", "lambda", "comprehension", "f-string"):
         eval(code(path)[name])
+        assert path.exists(), name
         path.unlink()

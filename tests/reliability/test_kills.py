@@ -175,9 +175,12 @@ def in_peace(tmp_path_factory):
     return of
 
 
+MOST_KILLS = 3  # of one run
+
+
 def try_kills(name: str, number: int, most_kills: int, build: Path, in_peace) -> int:
-    """Kill a run up to `most_kills` times, let it end, compare; how often it was killed."""
-    wanted, files = in_peace(name)
+    """Kill a run up to `most_kills` times and let it end; how often it was killed."""
+    _, files = in_peace(name)
     draw = np.random.default_rng([list(ALL).index(name), number])
     places = np.arange(ALL[name].first, files)
     times = min(draw.integers(1, most_kills + 1), len(places))
@@ -199,39 +202,46 @@ def try_kills(name: str, number: int, most_kills: int, build: Path, in_peace) ->
     resumed.append((done, written))
     assert ended == 0 and killed > 0 and all(before > 0 for before, _ in resumed[1:]), resumed
     assert written < files, "the last life began anew"
-    assert_same_tables(ALL[name].read_tables(build), wanted)
-    assert not list(build.rglob("*.part"))
     return killed
 
 
 @pytest.mark.parametrize("number", range(1, 5))
 def test_a_killed_run_ends_at_the_tables_of_one_left_in_peace(number, tmp_path, in_peace, tally):
-    tally(f"{KILLED} (walks)", try_kills("walks", number, 3, tmp_path, in_peace))
+    killed = try_kills("walks", number, MOST_KILLS, tmp_path, in_peace)
+    assert 1 <= killed <= MOST_KILLS and not list(tmp_path.rglob("*.part"))
+    assert_same_tables(ALL["walks"].read_tables(tmp_path), in_peace("walks")[0])
+    tally(f"{KILLED} (walks)", killed)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(100, 120))
 @pytest.mark.parametrize("name", KINDS)
 def test_twenty_of_each_kind(name, number, tmp_path, in_peace, tally):
-    tally(f"{KILLED} ({name})", try_kills(name, number, 3, tmp_path, in_peace))
+    killed = try_kills(name, number, MOST_KILLS, tmp_path, in_peace)
+    assert 1 <= killed <= MOST_KILLS and not list(tmp_path.rglob("*.part"))
+    assert_same_tables(ALL[name].read_tables(tmp_path), in_peace(name)[0])
+    tally(f"{KILLED} ({name})", killed)
 
 
-def begin_anew(name: str, kill_at: int, build: Path, in_peace, monkeypatch) -> None:
-    """Kill a run that has saved nothing, as it does not for a minute; the next life ends it."""
-    wanted, _ = in_peace(name)
+def begin_anew(name: str, kill_at: int, build: Path, monkeypatch) -> int:
+    """Kill a run that has saved nothing, as it does not for a minute; the next life ends it: how many
+    files that one writes.
+    """
     monkeypatch.undo()  # saves once a minute again
     monkeypatch.setattr(replicate.sources, "__path__", [*replicate.sources.__path__, WALKS])
     monkeypatch.setenv("REPLICATE_JOBS", "1")
     assert live(ALL[name], build, kill_at, torn=kill_at % 2 == 1)[0] == signal.SIGKILL
     assert not [*build.rglob("step-*.ckpt"), *build.rglob("rows.parquet")]
     ended, written = live(ALL[name], build)
-    assert ended == 0 and written >= kill_at
-    assert_same_tables(ALL[name].read_tables(build), wanted)
-    assert not list(build.rglob("*.part"))
+    assert ended == 0
+    return written
 
 
 def test_a_walk_that_was_killed_before_it_saved_begins_anew(tmp_path, in_peace, monkeypatch, tally):
-    begin_anew("walks", 1, tmp_path, in_peace, monkeypatch)
+    wanted, _ = in_peace("walks")
+    assert begin_anew("walks", 1, tmp_path, monkeypatch) >= 1
+    assert_same_tables(ALL["walks"].read_tables(tmp_path), wanted)
+    assert not list(tmp_path.rglob("*.part"))
     lives = [path.read_text().split() for path in sorted(tmp_path.rglob("lives"))]
     assert lives == [["0", "0"], ["0"], ["0"], ["0"]]
     tally(f"{ANEW} (walks)")
@@ -242,7 +252,10 @@ def test_a_walk_that_was_killed_before_it_saved_begins_anew(tmp_path, in_peace, 
 def test_trajectories_that_were_killed_before_they_saved_begin_anew(
     kill_at, tmp_path, in_peace, monkeypatch, tally
 ):
-    begin_anew("trajectories", kill_at, tmp_path, in_peace, monkeypatch)
+    wanted, _ = in_peace("trajectories")
+    assert begin_anew("trajectories", kill_at, tmp_path, monkeypatch) >= kill_at
+    assert_same_tables(ALL["trajectories"].read_tables(tmp_path), wanted)
+    assert not list(tmp_path.rglob("*.part"))
     tally(f"{ANEW} (trajectories)")
 
 

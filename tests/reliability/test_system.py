@@ -257,9 +257,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(call, monkeypatch, name, co
 
 def test_what_is_done_is_read_from_a_disk_that_cannot_be_written(call, monkeypatch):
     finishes(call)
+    before = {path: path.read_bytes() for path in paths.BUILD.rglob("*") if path.is_file()}
     for name in ("mkdir", "replace"):
         answer(monkeypatch, name, errno.EROFS, paths.BUILD)
+    refused(call, (*RUN, "--set", "pause=0.01"), 74, os.strerror(errno.EROFS))  # it is not done
     finishes(call)
+    after = {path: path.read_bytes() for path in paths.BUILD.rglob("*") if path.is_file()}
+    assert before == after
 
 
 @pytest.mark.parametrize("call_name", ["open", "replace", "link", "mkdir"])

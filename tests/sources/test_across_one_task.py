@@ -261,14 +261,20 @@ def test_a_walk_ends_with_the_newest_step_that_a_budget_pays_for(method, pace):
 
 @pytest.mark.parametrize("method, names", [("SGD", "average, {}"), ("momentum", "momentum, average, {}")])  # fmt: skip
 def test_means_are_those_of_the_iterates_of_their_tail(method, names):
-    loop = Loop()
-    path = [note[0] for note in loop.run(method, 0.1 * PACES[method], STEPS)]
-    # A quarter of 12 steps is 3. At a tenth a step told, 18 seconds pay for 11 of SGD's steps and 10
-    # of momentum's, of which 3 and 2 are averaged: 16.5 + 0.3, 17.5 + 0.2.
-    price, paid, told = {"SGD": (1.5, 11, 3), "momentum": (1.75, 10, 2)}[method]
-    rows = {(row["arm"], row["axis"]): row for row in race(method)}
+    loop, steps = Loop(), 32  # of few steps an EMA of 5 / k would be the last iterate
+    path = [note[0] for note in loop.run(method, 0.3 * PACES[method], steps)]
+    # A quarter of 32 steps is 8. At a tenth a step told, 48 seconds pay for 31 of SGD's steps and 27
+    # of momentum's, of which 8 and 7 are averaged: 46.5 + 0.8, 47.25 + 0.7.
+    price, paid, told = {"SGD": (1.5, 31, 8), "momentum": (1.75, 27, 7)}[method]
+    longer = race(method, 0.3, replace(TASK, steps=steps))
+    rows = {(row["arm"], row["axis"]): row for row in longer}
+    arms = {method, *(names.format(kernel) for kernel in ("swa", "ema"))}
+    assert set(rows) == {(arm, axis) for arm in arms for axis in RACE_AXES}
     for axis in RACE_AXES:
-        end, k = (paid, told) if axis == "modelled seconds" else (STEPS, 3)
+        losses = [rows[arm, axis]["test_loss"] for arm in arms]
+        # Twice what `agree` lets pass, or one could stand for another.
+        assert min(np.diff(sorted(losses))) > 2 * 3e-4 * max(losses)
+        end, k = (paid, told) if axis == "modelled seconds" else (steps, 8)
         mean, delta = path[end - k], min(1.0, 5 / k)
         for w in path[end - k + 1 : end + 1]:
             mean = mean + delta * (w - mean)
