@@ -1,8 +1,8 @@
 """How far a long run is, and how far it goes before a deadline.
 
 One progress bar is right everywhere: a widget in JupyterLab, text in a terminal, nothing in stored
-outputs. Where a command's errors go to a file, a line now and then says what it is at. One rule says when a run that goes piece by piece saves, and when it stops, so as to be
-done before the deadline.
+outputs. Where a command's errors go to a file, a line now and then says what it is at. One rule says
+when a run that goes piece by piece saves, and when it stops, so as to be done before the deadline.
 """
 
 import math

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         equivalent_schedule,
         inside_weights,
     )
-    from replicate.averaging.iterates import average_iterates
     from replicate.averaging.kernels import (
         KernelSchedule,
         ema,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         swa,
         two_point,
     )
+    from replicate.averaging.rows import average_rows
     from replicate.averaging.running import KernelAverages
     from replicate.averaging.scheduler import EquivalentLR
     from replicate.averaging.tail import TailMean

@@ -8,7 +8,7 @@ Left the average of iterates, right a side-trip from where they began, at the ra
 import numpy as np
 import pandas as pd
 
-from replicate.averaging import average_iterates, ema, equivalent_schedule, swa, two_point
+from replicate.averaging import average_rows, ema, equivalent_schedule, swa, two_point
 
 
 def average(iterates, mu):
@@ -38,7 +38,7 @@ def run_beside_library() -> pd.DataFrame:
     for step in range(steps):
         gradients.append(curvatures * thetas[-1] + noise[step])
         thetas.append(thetas[-1] - rate * gradients[-1])
-    means = average_iterates(kernels, thetas)
+    means = average_rows(kernels, thetas)
     tables = []
     for name, mu in kernels.items():
         rates, rate_at = schedule(rate, mu), equivalent_schedule(lambda step: rate, mu, start=0)
