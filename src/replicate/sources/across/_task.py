@@ -36,8 +36,9 @@ class Task(ImageSettings):
     checks: Count = 50  # at most, of a walk's gradient; the post's KS_50_2 and KV_50
     impatience: Annotated[float, Field(ge=0)] = 2.0  # the post's KS_50_2
     # Rates of SGD. Every method has as many trials, at the rates that give it SGD's pace. The grid
-    # lies around the lowest held-out losses at seed 100, which is judged nowhere.
-    paces: tuple[Rate, ...] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+    # lies around the lowest held-out losses at seed 100, which is judged nowhere, and goes on to
+    # where walks with few gradients end lowest.
+    paces: tuple[Rate, ...] = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
     seeds: tuple[Seed, ...] = tuple(range(8))
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the training images, held out
     curve_images: Count = 2000  # at most, of each set that weights are judged on
