@@ -10,7 +10,7 @@ import pandas as pd
 from replicate import runs, training
 from replicate.errors import Diverged
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead import _networks, _operations
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 COLUMNS_SEEN = {
@@ -36,6 +36,18 @@ def name_probes(settings: Settings) -> list[str]:
     return [f"{sum(share >= drop for drop in settings.drops)} drops" for share in settings.probes]
 
 
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs: every step of a cycle is seen, and both its ends."""
+    looks = len(settings.probes) * settings.cycles * (settings.k + 2)
+    steps = round(max(settings.probes) * settings.steps) + settings.cycles * settings.k
+    training = _operations.count_steps(settings, steps)
+    total = 0.0
+    for net in settings.nets:
+        anew = looks if net == "batch norm" else 0
+        total += training + _operations.count_looks(settings, anew, raw=looks)
+    return len(settings.seeds) * total
+
+
 @experiment(
     fields={
         "net": lambda settings: settings.nets,
@@ -46,6 +58,7 @@ def name_probes(settings: Settings) -> list[str]:
     metrics=tuple(COLUMNS_SEEN),
     datasets=("digits", "cifar10-cycles"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={"cifar10-cycles": Evidence(60, "fast and slow weights, ResNet-18")},
     night={
