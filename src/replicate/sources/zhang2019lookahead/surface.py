@@ -39,7 +39,8 @@ def operations(settings: Settings) -> float:
     """
     steps = round(settings.cut_at * settings.steps) + 4 * settings.k * settings.planes
     looks = settings.planes * len(CYCLE_PLACES)
-    seen = _operations.count_looks(settings, looks + settings.side**2, raw=looks)
+    seen = _operations.count_looks(settings, looks + settings.side**2)
+    seen += _operations.count_raw(settings, looks, ["test"])
     return len(settings.seeds) * (_operations.count_steps(settings, steps) + seen)
 
 

@@ -36,16 +36,21 @@ def name_probes(settings: Settings) -> list[str]:
     return [f"{sum(share >= drop for drop in settings.drops)} drops" for share in settings.probes]
 
 
+def find_begin(settings: Settings, share: float) -> int:
+    """The pull nearest to a share of the run: a probe's first step."""
+    return round(share * settings.steps / settings.k) * settings.k
+
+
 def operations(settings: Settings) -> float:
     """Multiplications and additions of all runs: every step of a cycle is seen, and both its ends."""
     looks = len(settings.probes) * settings.cycles * (settings.k + 2)
-    steps = round(max(settings.probes) * settings.steps) + settings.cycles * settings.k
-    training = _operations.count_steps(settings, steps)
-    total = 0.0
-    for net in settings.nets:
-        anew = looks if net == "batch norm" else 0
-        total += training + _operations.count_looks(settings, anew, raw=looks)
-    return len(settings.seeds) * total
+    steps = 0
+    for share in settings.probes:
+        steps = max(find_begin(settings, share), steps) + settings.cycles * settings.k
+    run = _operations.count_steps(settings, steps)
+    run += _operations.count_raw(settings, looks, ["train", "test"])
+    anew = settings.nets.count("batch norm") * _operations.count_looks(settings, looks)
+    return len(settings.seeds) * (len(settings.nets) * run + anew)
 
 
 @experiment(
@@ -85,8 +90,7 @@ def cycles_run(
     rows = []
     try:
         for probe, share in zip(name_probes(settings), settings.probes, strict=True):
-            begin = round(share * settings.steps / settings.k) * settings.k
-            run.advance(max(begin, run.step))
+            run.advance(max(find_begin(settings, share), run.step))
             for cycle in range(settings.cycles):
                 rows += [{"probe": probe, "cycle": cycle} | row for row in _look(run, settings)]
     except Diverged:
