@@ -5,6 +5,7 @@ weights are judged on and over the batches that BatchNorm is re-estimated on; a 
 statistics as they are, and only those sets that are asked for.
 """
 
+import functools
 from collections.abc import Collection, Iterable
 
 from replicate import datasets, models
@@ -54,6 +55,7 @@ def _sizes(settings: Settings) -> dict[str, int]:
     return {name: min(settings.curve_images, size) for name, size in sizes.items()}
 
 
+@functools.lru_cache
 def _per_image(settings: Settings) -> tuple[float, float]:
     """Those of a forward pass, and of a forward and a backward pass; grey images get three
     channels.
