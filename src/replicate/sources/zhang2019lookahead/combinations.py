@@ -21,7 +21,7 @@ from replicate.errors import Diverged
 from replicate.numerics import modes_restored
 from replicate.problems import accelerate
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead import _networks, _operations
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 ARMS = ("last", "mean", "ensemble", "accelerated")
@@ -31,23 +31,37 @@ ITERATES = 10  # ours; as Scieur et al. 2016 combine on logistic regression
 REGULARISATIONS = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0, 100.0)
 
 
+def list_points(settings: Settings) -> list[dict]:
+    """A run a seed and schedule."""
+    return [
+        {"seed": seed, "schedule": schedule}
+        for seed in settings.seeds
+        for schedule in settings.schedules
+    ]
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs: looks at the last weights, the mean, every
+    acceleration, and each iterate of the ensemble.
+    """
+    looks = 2 + len(REGULARISATIONS) + len(places(settings))
+    one = _operations.count_steps(settings, settings.steps)
+    return len(list_points(settings)) * (one + _operations.count_looks(settings, looks))
+
+
 @experiment(
     fields={"schedule": lambda settings: settings.schedules, "arm": ARMS},
     metrics=_networks.END_METRICS,
     datasets=("digits", "cifar10-arms"),
     needs_data=True,
+    operations=operations,
     night={"cifar10-arms": Evidence(71, "weights averaged, accelerated, or functions averaged")},
 )
 def combinations(settings: Settings) -> pd.DataFrame:
     """The ends of SGD at the settings' rate, and its iterates combined: columns seed, schedule, arm,
     regularisation (the chosen lambda of `accelerated`) and the metrics.
     """
-    points = [
-        {"seed": seed, "schedule": schedule}
-        for seed in settings.seeds
-        for schedule in settings.schedules
-    ]
-    return runs.each(combine_run, settings, points).table
+    return runs.each(combine_run, settings, list_points(settings)).table
 
 
 def combine_run(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks, _tuning
+from replicate.sources.zhang2019lookahead import _networks, _operations, _tuning
 from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -42,6 +42,23 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row for _, rows in table.groupby("schedule") for row in _choose(rows)])
 
 
+def list_points(settings: Settings) -> list[dict]:
+    """Every method at each of its rates, under each schedule."""
+    return [
+        {"seed": seed, "schedule": schedule, "method": method, "lr": lr}
+        | {"weight_decay": settings.weight_decay}
+        for seed in settings.seeds
+        for schedule in settings.schedules
+        for method, grid in rates(settings).items()
+        for lr in grid
+    ]
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs."""
+    return _operations.count_runs(settings, list_points(settings))
+
+
 @experiment(
     fields={
         "schedule": lambda settings: settings.schedules,
@@ -51,6 +68,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=_networks.ALL_METRICS,
     datasets=("digits", "cifar10-arms"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={"cifar10-arms": Evidence(55, "what Lookahead adds to SGD, ResNet-18")},
     night={"cifar10-arms": Evidence(72, "what Lookahead adds to SGD, with every control")},
@@ -61,15 +79,7 @@ def decomposition(settings: Settings) -> pd.DataFrame:
 
     grid: whether a rate is one that is chosen from; early_loss: training loss at the first drop.
     """
-    points = [
-        {"seed": seed, "schedule": schedule, "method": method, "lr": lr}
-        | {"weight_decay": settings.weight_decay}
-        for seed in settings.seeds
-        for schedule in settings.schedules
-        for method, grid in rates(settings).items()
-        for lr in grid
-    ]
-    table = runs.each(_networks.train_run, settings, points).table
+    table = runs.each(_networks.train_run, settings, list_points(settings)).table
     return table.assign(alpha=settings.alpha, grid=table.lr.isin(settings.rates))
 
 

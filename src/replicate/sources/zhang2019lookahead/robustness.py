@@ -12,7 +12,7 @@ import pandas as pd
 
 from replicate import datasets, runs
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead import _networks, _operations
 from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.decomposition import times_alpha
 from replicate.sources.zhang2019lookahead.settings import Settings
@@ -34,6 +34,21 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
+def list_points(settings: Settings) -> list[dict]:
+    """SGD, Lookahead, and SGD at alpha times the rate, at each pair of rate and momentum."""
+    return [
+        {"seed": seed, "schedule": "decayed", "momentum": momentum} | run
+        for seed in settings.seeds
+        for rate, momentum in pairs(settings)
+        for run in _runs_at(settings, rate)
+    ]
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs."""
+    return _operations.count_runs(settings, list_points(settings))
+
+
 @experiment(
     fields={
         "arm": (*IMAGE_METHODS["sgd"].arms, *IMAGE_METHODS["lookahead"].arms, "sgd-alpha"),
@@ -41,6 +56,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     metrics=SPREADS,
     datasets=("digits", "cifar10-arms"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={"cifar10-arms": Evidence(50, "the robustness figures, ResNet-18")},
     night={"cifar10-arms": Evidence(66, "the robustness figures at the paper's rates and momenta")},
@@ -52,13 +68,7 @@ def robustness(settings: Settings) -> pd.DataFrame:
     place: the rate of the settings, of which arm "sgd-alpha", SGD, has alpha times; chance: log of
     the number of classes.
     """
-    points = [
-        {"seed": seed, "schedule": "decayed", "momentum": momentum} | run
-        for seed in settings.seeds
-        for rate, momentum in pairs(settings)
-        for run in _runs_at(settings, rate)
-    ]
-    table = runs.each(_networks.train_run, settings, points).table
+    table = runs.each(_networks.train_run, settings, list_points(settings)).table
     is_lower = table.place.ne(table.lr)
     table = table[~is_lower | table.arm.eq("sgd")]  # at alpha times the rate no mean is looked at
     names = table.arm.mask(table.place.ne(table.lr), "sgd-alpha")

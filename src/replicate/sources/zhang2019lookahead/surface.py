@@ -14,7 +14,7 @@ import pandas as pd
 from replicate import runs, training
 from replicate.errors import Diverged
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead import _networks, _operations
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 FAST = ("first", "middle", "last")  # fast weights that span the plane
@@ -33,11 +33,23 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([named, fast]).groupby(unit, as_index=False)[list(COLUMNS_OF_PLACES)].mean()
 
 
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all seeds: the run, what goes on beside each cycle, two looks
+    at every place, and one at each place of the grid.
+    """
+    steps = round(settings.cut_at * settings.steps) + 4 * settings.k * settings.planes
+    looks = settings.planes * len(CYCLE_PLACES)
+    seen = _operations.count_looks(settings, looks + settings.side**2)
+    seen += _operations.count_raw(settings, looks, ["test"])
+    return len(settings.seeds) * (_operations.count_steps(settings, steps) + seen)
+
+
 @experiment(
     fields={"norm": NORMS_OF_PLACES, "place": (*CYCLE_PLACES, "fast")},
     metrics=tuple(COLUMNS_OF_PLACES),
     datasets=("digits", "cifar100-cycles"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={"cifar100-cycles": Evidence(42, "the accuracy surface on CIFAR-100, ResNet-20")},
     night={"cifar100-cycles": Evidence(63, "the accuracy surface on CIFAR-100, ResNet-20")},

@@ -10,7 +10,7 @@ import pandas as pd
 
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks, _tuning
+from replicate.sources.zhang2019lookahead import _networks, _operations, _tuning
 from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.settings import Settings
 
@@ -34,11 +34,29 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(deviation=(rows.top1 - means).abs())
 
 
+def list_points(settings: Settings) -> list[dict]:
+    """The trials: all rates times all weight decays of the settings for every method."""
+    return [
+        {"seed": seed, "schedule": "decayed", "method": method, "lr": lr}
+        | {"weight_decay": weight_decay}
+        for seed in settings.seeds
+        for method in TABLE_METHODS
+        for lr in settings.rates
+        for weight_decay in settings.decays
+    ]
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all trials."""
+    return _operations.count_runs(settings, list_points(settings))
+
+
 @experiment(
     fields={"arm": ROWS, "regime": tuple(_tuning.GRID_MOVES)},
     metrics=(*_networks.ALL_METRICS, "deviation"),
     datasets=("digits", "cifar10", "cifar100"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={
         "cifar10": Evidence(68, "Table 1 on CIFAR-10, ResNet-18"),
@@ -53,18 +71,9 @@ def table_1(settings: Settings) -> pd.DataFrame:
     """The ends of all trials: columns seed, schedule, method, lr, weight_decay, arm, the metrics and
     the training curve, `_networks.CURVE`.
 
-    The trials of a method are all rates times all weight decays of the settings; their units are
-    those of `_methods`.
+    Units of rates and weight decays are those of `_methods`.
     """
-    points = [
-        {"seed": seed, "schedule": "decayed", "method": method, "lr": lr}
-        | {"weight_decay": weight_decay}
-        for seed in settings.seeds
-        for method in TABLE_METHODS
-        for lr in settings.rates
-        for weight_decay in settings.decays
-    ]
-    return runs.each(_networks.train_run, settings, points).table
+    return runs.each(_networks.train_run, settings, list_points(settings)).table
 
 
 def _choose(table: pd.DataFrame) -> Iterator[dict]:

@@ -10,7 +10,7 @@ import pandas as pd
 from replicate import runs, training
 from replicate.errors import Diverged
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _networks
+from replicate.sources.zhang2019lookahead import _networks, _operations
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 COLUMNS_SEEN = {
@@ -36,6 +36,23 @@ def name_probes(settings: Settings) -> list[str]:
     return [f"{sum(share >= drop for drop in settings.drops)} drops" for share in settings.probes]
 
 
+def find_begin(settings: Settings, share: float) -> int:
+    """The pull nearest to a share of the run: a probe's first step."""
+    return round(share * settings.steps / settings.k) * settings.k
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs: every step of a cycle is seen, and both its ends."""
+    looks = len(settings.probes) * settings.cycles * (settings.k + 2)
+    steps = 0
+    for share in settings.probes:
+        steps = max(find_begin(settings, share), steps) + settings.cycles * settings.k
+    run = _operations.count_steps(settings, steps)
+    run += _operations.count_raw(settings, looks, ["train", "test"])
+    anew = settings.nets.count("batch norm") * _operations.count_looks(settings, looks)
+    return len(settings.seeds) * (len(settings.nets) * run + anew)
+
+
 @experiment(
     fields={
         "net": lambda settings: settings.nets,
@@ -46,6 +63,7 @@ def name_probes(settings: Settings) -> list[str]:
     metrics=tuple(COLUMNS_SEEN),
     datasets=("digits", "cifar10-cycles"),
     needs_data=True,
+    operations=operations,
     derive=derive,
     evidence={"cifar10-cycles": Evidence(60, "fast and slow weights, ResNet-18")},
     night={
@@ -72,8 +90,7 @@ def cycles_run(
     rows = []
     try:
         for probe, share in zip(name_probes(settings), settings.probes, strict=True):
-            begin = round(share * settings.steps / settings.k) * settings.k
-            run.advance(max(begin, run.step))
+            run.advance(max(find_begin(settings, share), run.step))
             for cycle in range(settings.cycles):
                 rows += [{"probe": probe, "cycle": cycle} | row for row in _look(run, settings)]
     except Diverged:
