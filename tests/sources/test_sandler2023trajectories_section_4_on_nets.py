@@ -93,7 +93,7 @@ def test_cosines_are_those_of_gradients_of_a_dull_loop(images, folder, plain, mo
 
 
 def test_radii_are_those_of_a_dull_loop(images, folder, plain, monkeypatch):
-    monkeypatch.setattr(radius_by_rate, "RATE_FACTORS", (2.0,))
+    monkeypatch.setattr(radius_by_rate, "RATE_FACTORS", (0.25,))
     rows = radius_by_rate.follow_rates(NET, {"seed": SEED}, folder, [folder], "cpu")
     radii = rows.set_index(["arm", "factor"]).radius
     main = _branches.Main.load(NET, SEED, "cpu")
@@ -101,13 +101,14 @@ def test_radii_are_those_of_a_dull_loop(images, folder, plain, monkeypatch):
     steep = _hessian.find_directions(main, middle, NET.directions).vectors[:2].double()
     (origin, kept, _), data, model = plain, dull.batches(images), dull.net(images)
     dull.fill(model, origin)
-    path = dull.walk(data, model, lambda step: 2 * NET.lr, 2 * LONG, lambda step: 1,
+    path = dull.walk(data, model, lambda step: NET.lr / 4, 2 * LONG, lambda step: 1,
                      momenta=[v.clone() for v in kept], start=LAST)  # fmt: skip
     along = np.array([(steep @ weights).numpy() for weights in path[LONG + 1 :]])
-    assert radii["steep", 2.0] == pytest.approx(np.sqrt(along.var(0).sum()), rel=1e-2)
+    # At a faster rate rounding, which no two processors share, grows within these steps to percents.
+    assert radii["steep", 0.25] == pytest.approx(np.sqrt(along.var(0).sum()), rel=1e-4)
     # Two of so many random directions have about their share of the variance.
     total = np.array([weights.numpy() for weights in path[LONG + 1 :]]).var(0).sum()
-    share = radii["random", 2.0] ** 2 / (2 * total / len(middle))
+    share = radii["random", 0.25] ** 2 / (2 * total / len(middle))
     assert 0.1 < share < 5 and len(rows) == 2 and radius_by_rate.window(NET) == LONG
 
 
