@@ -10,13 +10,16 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from PIL import Image
 from records import GPU, SOURCE, figure_5
 
 from replicate import claims, paths, runs
 from replicate.app import notebooks, registry, verdicts
 from replicate.app.notebooks import Study, show_primary
+from replicate.app.selection import NotRun
 from replicate.errors import BadData, BadParameter, Failure, Killed
+from replicate.plots.style import SHARPEST, SMALL, grid
 
 
 @pytest.fixture(autouse=True)
@@ -229,6 +232,63 @@ def test_a_study_shows_the_largest_record(study, monkeypatch):
     assert len(study.read_recorded("figure_5", "last_steps")) == 2 * len(figure_5())
     held.clear()
     assert study.read_recorded("figure_5").empty
+
+
+def recorded_at(monkeypatch, tables: dict[str, pd.DataFrame]) -> None:
+    """Each experiment's recorded table at preset night; of the others nothing is recorded."""
+
+    def load(experiment, preset):
+        table = tables.get(experiment.name) if preset == "night" else None
+        return pd.DataFrame() if table is None else table.copy()
+
+    monkeypatch.setattr(runs, "load_recorded", load)
+
+
+def draw_noting(study, names, **about) -> list[tuple]:
+    """What a plot is called with: the processors of its tables, and the width of a figure then."""
+    noted = []
+
+    def plot(*tables):
+        (ax,) = grid(1, 1, (4, 3))[1][0]
+        noted.append(([set(table.get("device", ())) for table in tables], ax.figure.bbox.width))
+
+    study.draw(names, plot, **about)
+    plt.close("all")
+    return noted
+
+
+def test_a_figure_shows_what_is_recorded_and_then_small_the_run(study, monkeypatch, capsys):
+    recorded_at(monkeypatch, {"figure_5": figure_5(), "last_steps": figure_5()})
+    ((evidence, wide), (run, narrow)) = draw_noting(study, "figure_5", beside=["last_steps"])
+    assert evidence == [{GPU}, {GPU}] and run == [{"here"}, set()]  # last_steps has not run
+    assert narrow == pytest.approx(SMALL * wide) and wide > 2 * narrow
+    seeds = figure_5().seed.nunique()
+    assert capsys.readouterr().out.splitlines() == [
+        f"Recorded at preset night: cifar10, {seeds} seeds",
+        "This run, at preset cpu: digits, 24 seeds",
+    ]
+
+
+def test_what_is_not_recorded_is_drawn_of_the_run_in_full_size(study, monkeypatch, capsys):
+    recorded_at(monkeypatch, {})
+    ((run, width),) = draw_noting(study, ["figure_5"])
+    assert run == [{"here"}] and width == pytest.approx(4 * SHARPEST)
+    assert "Recorded" not in capsys.readouterr().out
+
+
+def test_an_experiment_that_was_not_chosen_still_shows_its_evidence(study, monkeypatch, capsys):
+    recorded_at(monkeypatch, {"figure_5": figure_5()})
+    study.chosen = ("last_steps",)
+    noted = []
+    with pytest.raises(NotRun, match="figure_5: not run; experiments = last_steps"):
+        study.draw("figure_5", lambda table: noted.append(set(table.device)))
+    assert noted == [{GPU}] and capsys.readouterr().out.startswith("Recorded at preset night")
+
+
+def test_numbers_below_a_figure_are_recorded_or_else_those_of_the_run(study, monkeypatch):
+    recorded_at(monkeypatch, {"last_steps": figure_5()})
+    assert set(study.read_or_run("last_steps").device) == {GPU}
+    assert set(study.read_or_run("figure_5").device) == {"here"}
 
 
 def test_a_study_judges_the_whole_claims_file_on_its_runs(study):

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections.abc import Collection
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -13,7 +12,16 @@ from replicate.app import verdicts
 from replicate.app.notebooks import Study
 
 
-class ReadingStudy(Study):
+class FullSizeStudy(Study):
+    """A study that draws one table of an experiment, in full size."""
+
+    def draw(self, names, *plots, beside=()):
+        names = [names] if isinstance(names, str) else names
+        for plot in plots:
+            plot(*map(self.run, [*names, *beside]))
+
+
+class ReadingStudy(FullSizeStudy):
     """A study whose runs are those on record; of what is not, the table is empty."""
 
     def run(self, name):
@@ -32,23 +40,11 @@ class ReadingStudy(Study):
 def list_drawing_cells(source: str) -> dict[str, str]:
     """Name of a cell -> its code, of every cell that shows figures."""
     cells = nbformat.read(paths.NOTEBOOKS / f"{source}.ipynb", 4).cells
-    drawing = [cell for cell in cells if cell.cell_type == "code" and "show()" in cell.source]
-    return {cell.id: cell.source for cell in drawing}
-
-
-def is_drawn_again(code: str, others: Collection[str]) -> bool:
-    """Whether a cell that reads records draws the same of the same experiments: from the records both
-    are one figure.
-    """
-    of_records = [other for other in others if "read_recorded" in other and other != code]
-    return "read_recorded" not in code and any(
-        find_experiments(code) <= find_experiments(other) and find_plots(code) <= find_plots(other)
-        for other in of_records
-    )
-
-
-def find_experiments(code: str) -> set[str]:
-    return set(re.findall(r'"(\w+)"', code))
+    return {
+        cell.id: cell.source
+        for cell in cells
+        if cell.cell_type == "code" and ("show()" in cell.source or "study.draw(" in cell.source)
+    }
 
 
 def find_plots(code: str) -> set[str]:

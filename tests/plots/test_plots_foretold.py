@@ -23,7 +23,8 @@ def test_foretold_losses_are_drawn_against_those_after_the_cool_down():
     rows = [{"dataset": data, "seed": seed, "time": time, "k": k, "arm": arm, "train_loss": loss + seed + 10 * k + far}
             for data, far in (("digits", 0), ("cifar10-1000", 99)) for seed in (0, 1)
             for time in ("1/2", "1") for k in (10, 100) for arm, loss in losses.items()]  # fmt: skip
-    first, second = plots.cooldowns(pd.DataFrame(rows))
+    (first, second), others = plots.cooldowns(pd.DataFrame(rows))
+    assert sorted(others[1].lines[0].get_xdata()) == [1100, 1100, 1101, 1101]
     drawn = {line.get_label(): line for line in second.lines}
     for arm in ("raw", "average", "moving average", "extrapolated"):
         assert sorted(drawn[arm].get_xdata()) == [1001, 1001, 1002, 1002]

@@ -31,7 +31,8 @@ def test_figure_6_draws_distances_of_three_pairs_and_losses_of_four_arms():
             for seed in (0, 2) for place, arm in enumerate(arms) for k in (10, 30)]  # fmt: skip
     other = pd.DataFrame(rows).assign(dataset="cifar10", apart=99.0)
     table = pd.concat([pd.DataFrame(rows).assign(dataset="digits"), other])
-    left, right = plots.trips_apart(table)
+    (left, right), (elsewhere, _) = plots.trips_apart(table)
+    assert [99, 99] in drawn(elsewhere)
     curves = [y for y in drawn(left) if len(y) == 2]
     assert [13, 33] in curves and [14, 34] in curves and [15, 35] in curves  # seeds' mean is + 1
     losses = [y for y in drawn(right) if len(y) == 2]

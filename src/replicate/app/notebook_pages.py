@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-SHOWN_EXPERIMENT = re.compile(r'\b(?:run|read_recorded)\("(\w+)"\)')
+SHOWN_EXPERIMENT = re.compile(r'\b(?:run|draw|read_recorded)\(\[?"(\w+)"')
 SECTION_TITLE = re.compile(r"^## (.*)$", re.MULTILINE)
 WHAT_TO_SEE = re.compile(r"\*\*What to see:\*\*(.*?)(?:\n\n|\Z)", re.DOTALL)
 MARKDOWN_MARKS = re.compile(r"[$*`]")

@@ -4,8 +4,9 @@ import base64
 import inspect
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,9 +69,39 @@ class Study:
         selection.refuse(names, self.chosen)
         return [runs.over(each, each.chosen(self.settings)) for each in experiments]
 
+    def draw(
+        self, names: str | Sequence[str], *plots: Callable, beside: Sequence[str] = ()
+    ) -> None:
+        """The figures of some experiments: from what is recorded, in full size, and below it from the
+        run at hand, small, each under a line that says which data, preset and seeds they show. Where
+        nothing is recorded the run alone, in full size.
+
+        plots: called with the tables of `names`, then of those `beside`. Raises NotRun, below what is
+        recorded, if none of `names` was chosen.
+        """
+        from replicate.plots.style import shrink_figures
+
+        names = [names] if isinstance(names, str) else list(names)
+        recorded = [registry.read_largest(self.source, each, self.preset) for each in names]
+        is_recorded = not all(table.empty for table in recorded)
+        if is_recorded:
+            more = [registry.read_largest(self.source, each, self.preset) for each in beside]
+            presets = {table.attrs.get("preset") for table in recorded} - {None}
+            print(f"Recorded at preset {' and '.join(sorted(presets))}: {tell_seeds(recorded)}")
+            _draw(plots, [*recorded, *more])
+        tables = self.run_together(*names)
+        print(f"This run, at preset {self.preset}: {tell_seeds(tables)}")
+        with shrink_figures() if is_recorded else nullcontext():
+            _draw(plots, [*tables, *map(self.run_beside, beside)])
+
     def run_beside(self, name: str) -> pd.DataFrame:
         """The rows of an experiment that a cell about another one needs too, chosen or not."""
         return runs.over(self.source[name], self.source[name].chosen(self.settings))
+
+    def read_or_run(self, name: str) -> pd.DataFrame:
+        """The recorded rows of an experiment, or, where nothing is recorded, those of the run at hand."""
+        recorded = self.read_recorded(name)
+        return self.run_beside(name) if recorded.empty else recorded
 
     def read_recorded(self, *names: str) -> pd.DataFrame:
         """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
@@ -116,6 +147,24 @@ class Study:
         claim_list = registry.claims_of(self.source)
         ids = {claim.id for claim in claim_list if set(claim.experiments) & set(self.chosen)}
         return rows if len(self.chosen) == len(self.source) else rows[rows.claim.isin(ids)]
+
+
+def tell_seeds(tables: Iterable[pd.DataFrame]) -> str:
+    """The data sets of some tables, each with its number of seeds, such as "digits, 8 seeds"."""
+    seeds: dict[str, set] = {}
+    for table in tables:
+        for name, rows in () if table.empty else table.groupby("dataset", sort=False):
+            seeds.setdefault(name, set()).update(rows.seed.dropna() if "seed" in rows else ())
+    said = (name + (f", {len(each)} seeds" if each else "") for name, each in seeds.items())
+    return "; ".join(said) or "nothing yet"
+
+
+def _draw(plots: Iterable[Callable], tables: list[pd.DataFrame]) -> None:
+    from matplotlib import pyplot
+
+    for plot in plots:
+        plot(*tables)
+    pyplot.show()
 
 
 def show_primary(rows: pd.DataFrame, *more: str) -> pd.DataFrame:

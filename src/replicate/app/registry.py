@@ -114,14 +114,15 @@ def _file_of(source: Source, name: str) -> Path:
 
 
 def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
-    """The recorded table of the largest preset from this one on; empty if nothing is recorded, or
-    only by older code from whose table today's cannot be made.
+    """The recorded table of the largest preset from this one on, which attrs["preset"] names; empty if
+    nothing is recorded, or only by older code from whose table today's cannot be made.
     """
     import pandas as pd
 
     for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
         table = runs.load_recorded(source[name], larger)
         if not table.empty and not _derive(source[name], table.assign(setting="")).empty:
+            table.attrs["preset"] = larger
             return table
     return pd.DataFrame()
 

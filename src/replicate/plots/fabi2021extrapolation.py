@@ -10,6 +10,7 @@ from replicate.plots.style import (
     interval,
     number_log_axes,
     put_legend_beside,
+    split_by_data_set,
     unless_empty,
 )
 
@@ -60,15 +61,15 @@ def error_orders(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def one_weight(table: pd.DataFrame) -> Axes:
     """Figure 1 from a real run: the last states of a weight, the parabola through three of them and
     the cubic through four, continued by one step, and where SGD itself goes.
 
     table: what `resolution` gives: of what "weight" the columns dataset, seed, step, weight. The
-    first seed of the first data set is drawn.
+    first seed is drawn.
     """
     states = table[table.what == "weight"].sort_values("step", kind="stable")
-    states = states[states.dataset == states.dataset.iloc[0]]
     states = states[states.seed == states.seed.min()]
     steps = states.step.to_numpy()
     weights = states.weight.to_numpy()

@@ -5,17 +5,18 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, split_by_data_set, unless_empty
 
 OWN_BATCH, HELD_OUT = sns.color_palette("colorblind", 2)
 STEPS_SHOWN = 2.6  # best steps; beyond them both curves only rise
 
 
 @unless_empty
+@split_by_data_set
 def single_steps(table: pd.DataFrame, size: int | None = None) -> np.ndarray:
     """Figures 2 and 12: loss by step size over the batch's best one, a stage an axes, (stages,).
 
-    table: what `figure_2` gives, of one data set; size: of the batches, the middle one if not said. The first draw of the
+    table: what `figure_2` gives; size: of the batches, the middle one if not said. The first draw of the
     first seed; shaded, the range over held-out batches.
     """
     curves = table[(table.what == "curve") & (table.norm == "batch") & (table.step <= STEPS_SHOWN)]
@@ -38,10 +39,11 @@ def single_steps(table: pd.DataFrame, size: int | None = None) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def drops_by_batch(table: pd.DataFrame) -> plt.Axes:
     """Figure 13: what one step can gain at most, by batch size, on its own batch and on held-out ones.
 
-    table: what `figure_2` gives, of one data set; a stage a line style. Means over draws, bars over seeds.
+    table: what `figure_2` gives; a stage a line style. Means over draws, bars over seeds.
     """
     draws = table[(table.what == "draw") & (table.norm == "batch")]
     drops = draws.assign(
@@ -69,11 +71,13 @@ def drops_by_batch(table: pd.DataFrame) -> plt.Axes:
 
 
 @unless_empty
+@split_by_data_set
 def basins(table: pd.DataFrame) -> np.ndarray:
     """Figure 3: loss on the line between the ends of two descents on one batch, after some numbers of steps: on that
     batch (left) and held out (right), (2,).
 
-    table: what `figure_3` gives, of one data set. Means over fixed batches and seeds.
+    table: what `figure_3` gives. Medians over fixed batches and seeds, since a descent that
+    leaves its valley ends anywhere.
     """
     lines = table[(table.line == "descents") & (table.norm == "batch")]
     steps = sorted(lines.steps.unique())
@@ -82,8 +86,8 @@ def basins(table: pd.DataFrame) -> np.ndarray:
     titles = {"loss": "the descents' own batch", "held": "held-out batches"}
     for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
         for count in steps:
-            mean = lines[lines.steps == count].groupby("place")[column].mean()
-            ax.plot(mean.index, mean, color=colours[count], label=f"{count} steps")
+            median = lines[lines.steps == count].groupby("place")[column].median()
+            ax.plot(median.index, median, color=colours[count], label=f"{count} steps")
         ax.set(title=title, xlabel="from one end (0) to the other (1)")
     axes[0, 0].set_ylabel("loss [nats]")
     axes[0, 1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

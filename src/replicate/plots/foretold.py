@@ -4,22 +4,22 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, interval, put_legend_beside, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, split_by_data_set, unless_empty
 
 GUESSES = ("raw", "moving average", "average", "extrapolated")
 KERNELS_TRIED = ("best", "uniform", "linear", "exponential")
 
 
 @unless_empty
+@split_by_data_set
 def cooldowns(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """The loss that is foretold against the loss after the cool-down, an axes a window; a point a
     seed and time. Dashed: equality.
 
-    table: what `cooldowns` gives, of which the first data set is shown. Returns the axes, (windows,).
+    table: what `cooldowns` gives, a figure a data set. Returns the axes, (windows,).
     """
-    rows = _first_data_set(table)
-    wide = rows.pivot_table(index=["k", "seed", "time"], columns="arm", values=y)
-    windows = sorted(rows.k.unique())
+    wide = table.pivot_table(index=["k", "seed", "time"], columns="arm", values=y)
+    windows = sorted(table.k.unique())
     _, axes = grid(1, len(windows), (4.0, 3.6))
     for ax, k in zip(axes[0], windows, strict=True):
         part = wide.loc[k]
@@ -33,14 +33,14 @@ def cooldowns(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def kernel_gains(table: pd.DataFrame) -> np.ndarray:
     """What each kernel gains over the window's end, by window: measured (left, error bars over seeds)
     and foretold by the spectrum (right).
 
-    table: what `optimal_kernel` gives, of which the first data set is shown. Returns the axes, (2,).
+    table: what `optimal_kernel` gives, a figure a data set. Returns the axes, (2,).
     """
-    rows = _first_data_set(table)
-    means = rows.groupby(["seed", "k", "arm"])[["train_loss", "predicted"]].mean().unstack("arm")
+    means = table.groupby(["seed", "k", "arm"])[["train_loss", "predicted"]].mean().unstack("arm")
     _, axes = grid(1, 2, (4.2, 3.4), sharey=True)
     for ax, name, title in zip(axes[0], ("train_loss", "predicted"), ("measured", "foretold"), strict=True):  # fmt: skip
         gained = means[name].rsub(means[name]["raw"], axis=0)
@@ -55,7 +55,3 @@ def kernel_gains(table: pd.DataFrame) -> np.ndarray:
         ax.get_legend().remove()
     put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
-
-
-def _first_data_set(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table.dataset == table.dataset.iloc[0]] if "dataset" in table else table

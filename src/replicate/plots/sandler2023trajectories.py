@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, put_legend_beside, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, split_by_data_set, unless_empty
 
 KERNEL_LABELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {
@@ -156,6 +156,7 @@ def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dic
 
 
 @unless_empty
+@split_by_data_set
 def spectrum(table: pd.DataFrame, figure_5: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """Left: variance along each direction of the Hessian, measured against predicted. Right: what a
     side-trip loses against its average, measured against predicted, a point a kernel and window.

@@ -14,6 +14,7 @@ from replicate.plots.style import (
     interval,
     number_log_axes,
     put_legend_beside,
+    split_by_data_set,
     unless_empty,
 )
 
@@ -34,17 +35,17 @@ DIRECTIONS = ["steep", "flat", "random", "other random"]
 
 
 @unless_empty
+@split_by_data_set
 def trips_apart(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """Figure 6, by steps. Left: how far pairs of weights are apart. Right: losses along the trips.
 
-    table: what `figure_6` gives, of which the first data set is shown. Error bars: `interval` over
+    table: what `figure_6` gives, a figure a data set. Error bars: `interval` over
     seeds. Returns the axes, (2,).
     """
-    rows = _first_data_set(table)
     _, ((left, right),) = grid(1, 2, (4.4, 3.4))
-    pairs = rows[rows.arm.isin(list(APART_LABELS))].assign(pair=rows.arm.map(APART_LABELS))
+    pairs = table[table.arm.isin(list(APART_LABELS))].assign(pair=table.arm.map(APART_LABELS))
     _draw_lines(left, pairs, "k", "apart", "pair", list(APART_LABELS.values()))
-    _draw_lines(right, rows, "k", y, "arm", list(ALONG), ALONG)
+    _draw_lines(right, table, "k", y, "arm", list(ALONG), ALONG)
     left.set(
         xscale="log", yscale="log", xlabel="step of the trip", ylabel="distance of the weights"
     )
@@ -53,18 +54,19 @@ def trips_apart(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def batch_gradients(table: pd.DataFrame) -> np.ndarray:
     """Figure 7, by steps: cosines of gradients of fixed batches, their norms over those at the start,
     the batches' losses.
 
-    table: what `figure_7` gives, of which the first data set is shown; means over batches, error bars
+    table: what `figure_7` gives, a figure a data set; means over batches, error bars
     over seeds. Returns the axes, (3,).
     """
-    rows = _first_data_set(table)
     metrics = ["cosine", "parallel", "between", "norm", "loss"]
-    rows = rows.groupby(["seed", "arm", "k"], as_index=False)[metrics].mean()
+    table = table.groupby(["seed", "arm", "k"], as_index=False)[metrics].mean()
     cosines = [
-        rows[rows.arm == arm].assign(value=rows[metric], of=name) for arm, metric, name in COSINES
+        table[table.arm == arm].assign(value=table[metric], of=name)
+        for arm, metric, name in COSINES
     ]
     _, axes = grid(1, 3, (4.2, 3.4))
     names = [name for _, _, name in COSINES]
@@ -74,7 +76,7 @@ def batch_gradients(table: pd.DataFrame) -> np.ndarray:
     for ax, metric, label in zip(
         axes[0][1:], ("norm", "loss"), ("norm over that at the start", "loss [nats]"), strict=True
     ):
-        _draw_lines(ax, rows, "k", metric, "arm", ["constant", "decaying"])
+        _draw_lines(ax, table, "k", metric, "arm", ["constant", "decaying"])
         ax.set_ylabel(label)
         ax.get_legend().remove()
     put_legend_beside(axes[0][-1], fontsize="small")
@@ -85,39 +87,39 @@ def batch_gradients(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def distances_to_ends(table: pd.DataFrame) -> np.ndarray:
     """Figure 8: the distance from a run to where others end, by step; a line a seed, an axes an end.
 
-    table: what `figure_8` gives, of which the first data set is shown. Dotted: the branch point.
+    table: what `figure_8` gives, a figure a data set. Dotted: the branch point.
     """
-    rows = _first_data_set(table)
-    names = list(rows.arm.unique())
+    names = list(table.arm.unique())
     _, axes = grid(1, len(names), (4.2, 3.2))
     for ax, name in zip(axes[0], names, strict=True):
-        for _, run in rows[rows.arm == name].groupby("seed"):
+        for _, run in table[table.arm == name].groupby("seed"):
             ax.plot(run.step, run.distance, color="C0", alpha=0.5)
-        ax.axvline(rows.step.max() / 2, color="0.5", linestyle=":")
+        ax.axvline(table.step.max() / 2, color="0.5", linestyle=":")
         ax.set(title=f"to the end of {name}", xlabel="step", ylabel="distance")
     return axes[0]
 
 
 @unless_empty
+@split_by_data_set
 def gains(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
     """What every arm gains over the raw weights at the window's end, by window; an axes a kernel.
 
-    table: what `figure_14`, `momentum_inside` or `decoupled_decay` gives, of which the first data set
-    is shown. Error bars: `interval` over seeds. Returns the axes, (kernels,).
+    table: what `figure_14`, `momentum_inside` or `decoupled_decay` gives, a figure a
+    data set. Error bars: `interval` over seeds. Returns the axes, (kernels,).
     """
-    rows = _first_data_set(table)
-    places = [name for name in ("seed", "branch", "k") if name in rows]
-    raw = rows[rows.arm == "raw"].groupby(places)[y].mean()
-    rows = rows[rows.arm != "raw"]
-    gained = raw.reindex(rows.set_index(places).index).to_numpy() - rows[y]
-    rows = rows.assign(gained=gained).groupby(["seed", "kernel", "k", "arm"], as_index=False).gained.mean()  # fmt: skip
-    kernels = [name for name in rows.kernel.unique() if name]
+    places = [name for name in ("seed", "branch", "k") if name in table]
+    raw = table[table.arm == "raw"].groupby(places)[y].mean()
+    table = table[table.arm != "raw"]
+    gained = raw.reindex(table.set_index(places).index).to_numpy() - table[y]
+    table = table.assign(gained=gained).groupby(["seed", "kernel", "k", "arm"], as_index=False).gained.mean()  # fmt: skip
+    kernels = [name for name in table.kernel.unique() if name]
     _, axes = grid(1, len(kernels), (4.2, 3.4), sharey=True)
     for ax, kernel in zip(axes[0], kernels, strict=True):
-        part = rows[rows.kernel.isin([kernel, ""])]
+        part = table[table.kernel.isin([kernel, ""])]
         _draw_lines(ax, part, "k", "gained", "arm", list(part.arm.unique()))
         ax.axhline(0, color="0.8", zorder=0)
         ax.set(title=kernel, xscale="log", xlabel="window k [steps]")
@@ -147,36 +149,36 @@ def losses_under_drift(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def flat_and_steep(table: pd.DataFrame, steep_directions: pd.DataFrame) -> np.ndarray:
     """Left: sharpness and trace over those of the window's end, by point. Right: the share of the
     run's variance that a moving average leaves, by direction; a point a seed.
 
-    table: what `flatness` gives, with what `steep_directions` gives; the first data set of each.
+    table: what `flatness` gives, with what `steep_directions` gives; a figure a data set.
     Returns the axes, (2,).
     """
-    rows = _first_data_set(table)
-    ends = rows[rows.arm == "raw"].set_index("seed")
+    ends = table[table.arm == "raw"].set_index("seed")
     _, ((left, right),) = grid(1, 2, (4.4, 3.4))
     for name, colour in (("sharpness", "C0"), ("trace", "C1")):
-        relative = rows.assign(ratio=rows[name] / rows.seed.map(ends[name]))
+        relative = table.assign(ratio=table[name] / table.seed.map(ends[name]))
         _draw_points(left, relative, "ratio", FLAT_POINTS, colour, name)
     left.axhline(1, color="0.8", zorder=0)
     left.set(ylabel="over the window's end")
     left.legend(frameon=False, fontsize="small")
     if not steep_directions.empty:
-        _draw_points(right, _first_data_set(steep_directions), "share", DIRECTIONS, "C0", "share")
+        _draw_points(right, steep_directions, "share", DIRECTIONS, "C0", "share")
     right.set(ylabel="variance of the average over the run's")
     return np.array([left, right])
 
 
 @unless_empty
+@split_by_data_set
 def predictions_beside(table: pd.DataFrame) -> np.ndarray:
     """How far predictions are from the average's, on how many images they agree, and how well each is
     calibrated; a point a seed.
 
-    table: what `same_model` gives, of which the first data set is shown. Returns the axes, (3,).
+    table: what `same_model` gives, a figure a data set. Returns the axes, (3,).
     """
-    rows = _first_data_set(table)
     _, axes = grid(1, 3, (3.8, 3.2))
     labels = {
         "apart": "total variation from the average's",
@@ -184,30 +186,26 @@ def predictions_beside(table: pd.DataFrame) -> np.ndarray:
         "calibration": "calibration error",
     }
     for ax, (metric, label) in zip(axes[0], labels.items(), strict=True):
-        _draw_points(ax, rows, metric, list(rows.arm.unique()), "C0", metric)
+        _draw_points(ax, table, metric, list(table.arm.unique()), "C0", metric)
         ax.set_ylabel(label)
     return axes[0]
 
 
 @unless_empty
+@split_by_data_set
 def radii(table: pd.DataFrame) -> Axes:
     """RMS distance of runs from their averages by rate, along steep and along random directions; error
     bars over seeds. Dotted: as the square root of the rate.
 
-    table: what `radius_by_rate` gives, of which the first data set is shown.
+    table: what `radius_by_rate` gives, a figure a data set.
     """
-    rows = _first_data_set(table)
     _, ((ax,),) = grid(1, 1, (4.4, 3.4))
-    _draw_lines(ax, rows, "factor", "radius", "arm", list(rows.arm.unique()))
-    steep = rows[rows.arm == "steep"].groupby("factor").radius.mean()
+    _draw_lines(ax, table, "factor", "radius", "arm", list(table.arm.unique()))
+    steep = table[table.arm == "steep"].groupby("factor").radius.mean()
     ax.plot(steep.index, steep.iloc[0] * (steep.index / steep.index[0]) ** 0.5, ":", color="0.5")
     ax.set(xscale="log", yscale="log", xlabel="rate over the main run's", ylabel="RMS distance")
     number_log_axes(ax)
     return ax
-
-
-def _first_data_set(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table.dataset == table.dataset.iloc[0]] if "dataset" in table else table
 
 
 def _draw_lines(

@@ -3,6 +3,9 @@ draw.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +17,18 @@ FULL_WIDTH = 1500  # pixels of a figure as wide as a page, which is read at half
 SHARPEST = 150  # dots an inch of a narrower one: a page is ten inches wide
 FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 DECADE = 10.0
+SMALL = 0.4  # of its width: a figure that is there to be checked, beside one that is evidence
+_SHARE_OF_WIDTH = ContextVar("share of width", default=1.0)
+
+
+@contextmanager
+def shrink_figures() -> Iterator[None]:
+    """Within it every figure is SMALL times as wide and high."""
+    token = _SHARE_OF_WIDTH.set(SMALL)
+    try:
+        yield
+    finally:
+        _SHARE_OF_WIDTH.reset(token)
 
 
 def unless_empty(plot):
@@ -31,6 +46,33 @@ def unless_empty(plot):
         return ax
 
     return draw
+
+
+def split_by_data_set(plot):
+    """The plot, drawn of each data set of its table in a figure of its own that names it; of other
+    tables it takes the same data set alone. Nothing is averaged over data sets.
+    """
+
+    @functools.wraps(plot)
+    def draw(table: pd.DataFrame, *more, **about):
+        names = list(table.dataset.unique()) if "dataset" in table else []
+        if len(names) < 2:
+            return plot(table, *_of_data_sets(more, names), **about)
+        drawn = []
+        for name in names:
+            drawn.append(plot(*_of_data_sets((table, *more), [name]), **about))
+            if not any(name in ax.get_title() for ax in plt.gcf().axes):
+                plt.gcf().suptitle(name)
+        return drawn
+
+    return draw
+
+
+def _of_data_sets(arguments: tuple, names: list[str]) -> Iterator:
+    """The arguments, tables without the rows of other data sets than these, if any are named."""
+    for each in arguments:
+        has_names = isinstance(each, pd.DataFrame) and "dataset" in each and names
+        yield each[each.dataset.isin(names)] if has_names else each
 
 
 def interval(values: pd.Series) -> tuple[float, float]:
@@ -68,7 +110,7 @@ def grid(rows: int, columns: int, size: tuple[float, float], **about):
     """A figure and its axes, (rows, columns), each of `size` inches."""
     width, height = size
     figsize = (width * columns, height * rows)
-    dpi = min(SHARPEST, FULL_WIDTH / figsize[0])
+    dpi = min(SHARPEST, FULL_WIDTH / figsize[0]) * _SHARE_OF_WIDTH.get()
     return plt.subplots(
         rows, columns, figsize=figsize, squeeze=False, layout="constrained", dpi=dpi, **about
     )

@@ -11,6 +11,7 @@ from replicate.plots.style import (
     interval,
     number_log_axes,
     put_legend_beside,
+    split_by_data_set,
     unless_empty,
 )
 
@@ -92,7 +93,7 @@ def averages_and_acceleration(table: pd.DataFrame) -> np.ndarray:
 def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
     """Test loss at the end by rate, a line an arm, 95 % intervals; a panel a schedule: (panels,).
 
-    table: what `decomposition` gives, of one data set.
+    table: what `decomposition` gives.
     """
     schedules = list(table.schedule.unique())
     _, axes = grid(1, len(schedules), (4.6, 3.4), sharey="row")
@@ -112,7 +113,7 @@ def ends_of_combinations(table: pd.DataFrame) -> np.ndarray:
     """Test loss and accuracy of what a run's iterates give when combined, less those of its last
     iterate, a dot a seed, means with 95 % intervals: (2,) axes.
 
-    table: what `combinations` gives, of one data set.
+    table: what `combinations` gives.
     """
     unit, metrics = ["seed", "schedule"], ["test_loss", "top1"]
     last = table[table.arm == "last"].set_index(unit)[metrics]
@@ -146,7 +147,7 @@ def accuracy_by_setup(table: pd.DataFrame) -> Axes:
     """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
     intervals.
 
-    table: what `replication` gives, of one data set.
+    table: what `replication` gives.
     """
     _, ((ax,),) = grid(1, 1, (5.2, 2.6))
     sns.stripplot(table, x="top1", y="arm", color="0.7", size=3, ax=ax)
@@ -160,7 +161,7 @@ def table_of_accuracies(table: pd.DataFrame) -> np.ndarray:
     """Left, test accuracy of every arm at its best trial on held-out images; right, the losses of
     mini-batches on the way there: (2,) axes, 95 % intervals.
 
-    table: what `table_1` gives, of one data set.
+    table: what `table_1` gives.
     """
     best = _at_best_trial(table)
     _, axes = grid(1, 2, (4.6, 3.2))
@@ -187,7 +188,7 @@ def _at_best_trial(table: pd.DataFrame) -> pd.DataFrame:
 def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
     """Training loss at the end by inner rate, and by momentum; a line an arm: (2,) axes.
 
-    table: what `robustness` gives, of one data set.
+    table: what `robustness` gives.
     """
     shown = table[table.arm.isin(["sgd", "sgd-ema", "sgd-alpha", "lookahead"])]
     along = {"place": ("momentum", "rate"), "momentum": ("place", "momentum")}
@@ -204,7 +205,7 @@ def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
 def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
     """Training loss at the first drop by alpha, a line a k; SGD at alpha times the rate beside it.
 
-    table: what `outer_grid` gives, of one data set.
+    table: what `outer_grid` gives.
     """
     pulled = table[table.arm == "lookahead"]
     names = "Lookahead, k = " + pulled.k.astype(int).astype(str)
@@ -222,7 +223,7 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
 def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
     """Training loss at the first drop and test accuracy at the end by treatment: (2,) axes.
 
-    table: what `inner_state` gives, of one data set.
+    table: what `inner_state` gives.
     """
     rows = table[table.arm.isin(["inner", "lookahead"])]
     names = rows.inner_state.where(rows.arm == "lookahead", "no Lookahead")
@@ -243,7 +244,7 @@ def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
 def accuracy_surface(table: pd.DataFrame) -> Axes:
     """Test accuracy over the plane through three fast weights of one cycle, and the places in it.
 
-    table: what `surface` gives, of one data set; the first seed's drawn cycle is shown.
+    table: what `surface` gives; the first seed's drawn cycle is shown.
     """
     drawn = table[(table.seed == table.seed.min()) & (table.cycle == table.cycle.min())]
     drawn = drawn[drawn.norm == "re-estimated"]
@@ -269,11 +270,12 @@ def _name_places(ax: Axes, places: pd.DataFrame) -> None:
 
 
 @unless_empty
+@split_by_data_set
 def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
     """Test accuracy by place in a cycle, statistics of BatchNorm as they are and re-estimated, and of
     a net without them.
 
-    table: what `within_cycle` gives, of one data set. A panel a net and probe, (panels,) axes.
+    table: what `within_cycle` gives. A panel a net and probe, (panels,) axes.
     """
     panels = list(table.groupby(["net", "probe"]).groups)
     _, axes = grid(1, len(panels), (4.6, 3.2))
