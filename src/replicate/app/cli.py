@@ -247,7 +247,15 @@ def readme(
     """Render what README.md and docs/ say of the records, with figures and counts, from data/results/."""
     _need_checkout("readme")
     from replicate import claims
-    from replicate.app import advice, agreement, answer_figures, readme, registry, verdicts
+    from replicate.app import (
+        advice,
+        agreement,
+        answer_figures,
+        processors,
+        readme,
+        registry,
+        verdicts,
+    )
 
     if not check:
         for source in registry.sources():
@@ -259,6 +267,7 @@ def readme(
         path: readme.render(path.read_text()),
         advice.page(): advice.render(),
         agreement.path(): agreement.render(),
+        processors.page(): processors.render(),
         scale.page(): scale.render(),
     }
     stale = [each for each, text in made.items() if not each.exists() or each.read_text() != text]

@@ -22,8 +22,9 @@ from replicate.sources.protocol import Experiment, Source
 
 ROW = ["source", "claim", "kind", "case", "role"]
 SIDES = ("_first", "_second")
-SEEN = ["verdict", "value", "low", "high", "n", "unit", "device", "commit", "reason"]
-CHANGES = ("word", "moved", "same", "only in one")
+SEEN = ["verdict", "value", "low", "high", "n", "unit", "device", "commit", "reason", "obstacle"]
+ONE_SIDED = "only in one"
+CHANGES = ("word", "moved", "same", ONE_SIDED)
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,26 @@ def compare(first: Path, second: Path, preset: str) -> pd.DataFrame:
     if first.resolve() == second.resolve():
         raise BadParameter(f"{first} would be compared with itself; name two folders")
     pools = Pool(first), Pool(second)
-    sides = [_judge_all(pool, preset)[ROW + SEEN] for pool in pools]
+    sides = [judge_all(pool, preset)[ROW + SEEN] for pool in pools]
     names = [sorted(set(rows.source)) for rows in sides]
     if not set(names[0]) & set(names[1]):
         raise Missing(
             f"{first} has tables of {', '.join(names[0])} and {second} of {', '.join(names[1])}; "
             "name folders with a source in common"
         )
-    table = sides[0].merge(sides[1], on=ROW, how="outer", suffixes=SIDES, sort=False)
-    table = table.assign(change=[_name_change(row) for row in table.to_dict("records")])
+    table = join(*sides)
     table.attrs["processors"] = [sorted(pool.processors) for pool in pools]
     table.attrs["outdated"] = [sorted(set(pool.outdated)) for pool in pools]
     return table
 
 
-def _judge_all(pool: Pool, preset: str) -> pd.DataFrame:
+def join(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """The rows of two tables of verdicts side by side, with `change`, one of CHANGES."""
+    table = first.merge(second, on=ROW, how="outer", suffixes=SIDES, sort=False)
+    return table.assign(change=[_name_change(row) for row in table.to_dict("records")])
+
+
+def judge_all(pool: Pool, preset: str) -> pd.DataFrame:
     if not pool.folder.is_dir():
         raise Missing(f"{pool.folder} is no folder; name one that `run --out` wrote")
     judged = [pool.judge(source, preset) for source in registry.sources()]
@@ -121,7 +127,7 @@ def _name_processor(record: Mapping) -> str:
 def _name_change(row: dict) -> str:
     first, second = (row["verdict" + side] for side in SIDES)
     if not (isinstance(first, str) and isinstance(second, str)):
-        return "only in one"
+        return ONE_SIDED
     if first != second:
         return "word"
     if row["kind"] in claims.WITHOUT_INTERVAL:
@@ -172,12 +178,12 @@ def _tell_rows(rows: pd.DataFrame) -> Iterator[str]:
         changed = rows[rows.change == change]
         is_primary = changed.role == "primary"
         for row in pd.concat([changed[is_primary], changed[~is_primary]]).to_dict("records"):
-            before, after = (_tell_side(row, side) for side in SIDES)
+            before, after = (tell_side(row, side) for side in SIDES)
             note = "" if row["role"] == "primary" else f" ({row['role']})"
             yield f"  {change}: {row['claim']}  {row['case']}{note}: {before} -> {after}"
 
 
-def _tell_side(row: Mapping, side: str) -> str:
+def tell_side(row: Mapping, side: str) -> str:
     """Word, value and interval of one side, the value alone where it has none."""
     value, low, high = (row[name + side] for name in ("value", "low", "high"))
     interval = "" if low == high else f" [{low:.3g}, {high:.3g}]"

@@ -73,7 +73,7 @@ def _headline(rows: dict) -> str:
     return "\n".join(lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that stays text in one cell of a table: no markup, no link, no line of its own."""
     return (
         html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("](", "]\\(")
@@ -97,5 +97,5 @@ def _speed() -> str:
     for row in rows.itertuples():
         number, wanted = benchmarks.goal_in_words(row.goal)
         cells = [number, row.what, wanted, f"{verdicts.number(row)} {row.unit}", row.met]
-        lines.append(f"| {' | '.join(map(_escape, cells))} |")
-    return f"**Speed on {_escape(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)
+        lines.append(f"| {' | '.join(map(escape, cells))} |")
+    return f"**Speed on {escape(', '.join(sorted(rows.device.unique())))}**\n\n" + "\n".join(lines)

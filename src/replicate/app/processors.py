@@ -1,0 +1,136 @@
+"""docs/processors.md: which words depend on the processor. Beside the recorded verdicts stand those of a
+second pool, made by the same command on another processor.
+
+data/results/<preset>/<source>/elsewhere.csv    the second pool's rows that decide something; written
+                                                by `compare FOLDER --keep NAME`, which names its processor
+"""
+
+import io
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from replicate import paths
+from replicate.app import comparison, registry, verdicts
+from replicate.app.readme import escape
+from replicate.errors import BadData, BadParameter
+from replicate.sources.protocol import Source
+
+PRESET = "cpu"  # the largest that is run whole, so that another machine can be asked for all of it
+FILE = "elsewhere.csv"
+NUMBERS = ["value", "low", "high", "n"]
+COLUMNS = ["processor", *comparison.ROW, "verdict", *NUMBERS, "unit", "obstacle"]
+TEXTS = [name for name in COLUMNS if name not in NUMBERS]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,.()-]{0,59}")
+HEAD = """\
+# Which words depend on the processor?
+
+(Written by `make readme`.) The same command, seeds and settings on another processor round otherwise, and a clock tells
+other seconds. Below, the verdicts that are recorded are held against those that a second processor gave, by today's
+claims. `word`: the verdict differs. `moved`: it does not, but the two values lie further apart than half the longer of
+their intervals. `python -m replicate compare FOLDER` does the same with a pool of your own.
+"""
+BY_CLOCK = "It judges seconds: what a pass costs beside another differs between processors"
+BY_ROUNDING = (
+    "Its runs part after some steps, as from two seeds, and its interval ends near an edge"
+)
+
+
+def page() -> Path:
+    """Where the page lies."""
+    return paths.ROOT / "docs" / "processors.md"
+
+
+def keep(folder: Path, processor: str) -> list[Path]:
+    """Keep what the pool in a folder decides as the second processor's; the files. Raises BadParameter on
+    a name that is none, Missing or BadData as `comparison.compare` does.
+    """
+    if not NAME.fullmatch(processor):
+        raise BadParameter(
+            "the processor's name must be up to 60 letters, digits, spaces and ,.()-, "
+            f"got {processor[:80]!r}"
+        )
+    rows = comparison.judge_all(comparison.Pool(folder), PRESET).assign(processor=processor)
+    written = []
+    for source, own in rows.groupby("source", sort=True):
+        path = _path(source)
+        paths.write_atomic(path, own[COLUMNS].to_csv(index=False).encode())
+        written.append(path)
+    return written
+
+
+def render() -> str:
+    """The page: counts of each source, then each primary row whose word differs, with the reason."""
+    compared = {source.name: _compare(source) for source in registry.sources()}
+    compared = {name: rows for name, rows in compared.items() if not rows.empty}
+    changes = [change for change in comparison.CHANGES if change != comparison.ONE_SIDED]
+    head = ["source", "second processor", *(f"{change}, primary" for change in changes)]
+    counts = [f"| {' | '.join(head + [f'{each}, others' for each in changes])} |"]
+    counts.append("|---" * (2 + 2 * len(changes)) + "|")
+    for name, rows in compared.items():
+        is_primary = rows.role == "primary"
+        cells = [name, rows.processor.iloc[0]]
+        for part in (rows[is_primary], rows[~is_primary]):
+            cells += [str(int((part.change == change).sum())) for change in changes]
+        counts.append(f"| {' | '.join(cells)} |")
+    parts = [HEAD, "\n".join(counts), *(_list_words(*each) for each in compared.items())]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _path(source: str) -> Path:
+    return paths.RESULTS / PRESET / source / FILE
+
+
+def _compare(source: Source) -> pd.DataFrame:
+    """The rows that both processors decided, with `change`, the statement, and whether they judge seconds."""
+    path = _path(source.name)
+    recorded = verdicts.read_recorded(source, PRESET)
+    if not path.exists() or recorded.empty:
+        return pd.DataFrame()
+    decided = recorded[recorded.verdict != "not tested"]
+    rows = comparison.join(decided, _read(path))
+    told = {claim.id: claim for claim in registry.claims_of(source)}
+    rows = rows[(rows.change != comparison.ONE_SIDED) & rows.claim.isin(told)]
+    return rows.assign(
+        statement=[told[each].statement for each in rows.claim],
+        is_clocked=[bool(told[each].level) for each in rows.claim],
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """What `keep` wrote. Raises BadData on anything else."""
+    try:
+        rows = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=dict.fromkeys(TEXTS, str))
+        numbers = rows[NUMBERS].astype(float)
+    except (KeyError, ValueError, pd.errors.ParserError):
+        rows = numbers = pd.DataFrame()
+    if list(rows.columns) != COLUMNS:
+        raise BadData(f"{path} is not what `compare FOLDER --keep NAME` writes; write it anew")
+    return rows.assign(**numbers).fillna(dict.fromkeys(TEXTS, ""))
+
+
+def _list_words(name: str, rows: pd.DataFrame) -> str:
+    """Each primary row whose word differs: recorded, there, and why."""
+    differing = rows[(rows.change == "word") & (rows.role == "primary")]
+    if differing.empty:
+        return ""
+    lines = [
+        f"## {name}",
+        "",
+        "| claim | in words | cell | recorded | there | why |",
+        "|---" * 6 + "|",
+    ]
+    for row in differing.to_dict("records"):
+        here, there = (comparison.tell_side(row, side) for side in comparison.SIDES)
+        cells = (row["claim"], row["statement"], row["case"], here, there, _explain(row))
+        lines.append(f"| {' | '.join(map(escape, cells))} |")
+    return "\n".join(lines)
+
+
+def _explain(row: dict) -> str:
+    """What holds one of the words back, or else where the numbers come from."""
+    for side, where in zip(comparison.SIDES, ("Recorded", "There"), strict=True):
+        if isinstance(held := row["obstacle" + side], str) and held:
+            return f"{where}: {held}"
+    return BY_CLOCK if row["is_clocked"] else BY_ROUNDING
