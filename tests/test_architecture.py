@@ -43,7 +43,7 @@ MOST_LINES = 400
 WITHOUT_EXPERIMENT = {
     "across": 0,
     "fabi2021extrapolation": 1,  # an address that once led nowhere
-    "sandler2023trajectories": 1,  # an adaptive rate (TRAJ-50)
+    "sandler2023trajectories": 0,
     "warmerdam2020descent": 0,
     "zhang2019lookahead": 6,
 }

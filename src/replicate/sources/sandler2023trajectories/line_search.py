@@ -1,0 +1,145 @@
+"""Section 1: the rates that a line search chooses which minds an unseen batch.
+
+eta_t = argmin_eta  L_b(theta_t - eta g_b) + w [L_u(theta_t - eta g_b) - L_u(theta_t)]_+
+
+g_b: gradient of the step's own mini-batch b (`own`); u: the next step's, which is unseen; w: weight of
+the penalty, 1 (`penalised`) or 0 (`no penalty`). Beside it the largest constant rate at which the same
+steps do not diverge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from replicate import training
+from replicate.sources.images import MAIN
+from replicate.sources.protocol import Evidence, experiment
+from replicate.sources.sandler2023trajectories import _branches, _trips
+from replicate.sources.sandler2023trajectories.settings import Settings
+
+WEIGHTS = {"penalised": 1.0, "no penalty": 0.0}  # ours; a rise counts as a fall does
+CONSTANT = "largest constant"
+# Ours: rates that are tried, over the main run's: from far below to where one step ruins a network.
+FACTORS = 2.0 ** np.arange(-6, 10.5, 0.5)
+FALL = 0.1  # ours; a network of which large steps leave nothing stays at the loss of a guess
+MOST_STEPS = 400  # ours; of which the second half is looked at, when the first fall is over
+
+
+def length(settings: Settings) -> int:
+    """Steps of a run."""
+    return min(MOST_STEPS, settings.first_branch)
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of the searches and of a run a constant rate."""
+    tried = len(WEIGHTS) * 2 * (len(FACTORS) + 1) / 3  # a look is a third of a gradient
+    steps = length(settings) * (tried + len(WEIGHTS) + len(FACTORS))
+    return _trips.count_seeds(settings) * _branches.count_training(settings, steps)
+
+
+@experiment(
+    fields={"arm": (*WEIGHTS, CONSTANT)},
+    metrics=("log2_rate",),
+    datasets=("digits", "cifar10-1000"),
+    needs_data=True,
+    operations=operations,
+    whole=True,
+    units=_trips.count_seeds,
+    night={"cifar10-1000": Evidence(30, "section 1: what an adaptive rate that minds unseen batches is")},
+)  # fmt: skip
+def line_search(settings: Settings) -> pd.DataFrame:
+    """Rates of plain SGD from a seed's first weights: columns seed, arm, log2_rate (of the main run's
+    rate; of a search the mean over the second half of the steps).
+
+    log2_rate is NaN where a search ends at a loss that is not finite, and where every rate diverges.
+    """
+    return _trips.run_each(search_rates, settings).table
+
+
+def search_rates(
+    settings: Settings, point: dict, folder: Path, parents: list[Path], device: str
+) -> pd.DataFrame:
+    """One seed: a row for each search, and one for the constant rates."""
+    main = _branches.Main.load(settings, point["seed"], device)
+    task = Descent(main, length(settings))
+    rows = []
+    for arm, weight in WEIGHTS.items():
+        chosen, losses = task.walk(lambda step, g, weight=weight: task.search(step, g, weight))
+        settled = np.log2(chosen[len(chosen) // 2 :] / settings.lr)
+        rate = settled.mean() if np.isfinite(losses).all() else np.nan
+        rows.append({"arm": arm, "log2_rate": float(rate)})
+    rows.append({"arm": CONSTANT, "log2_rate": find_largest(task)})
+    return pd.DataFrame(rows)
+
+
+class Descent:
+    """Plain SGD from a seed's first weights on the main run's mini-batches."""
+
+    def __init__(self, main: _branches.Main, steps: int):
+        self.main, self.steps = main, steps
+        self.rates = main.settings.lr * FACTORS
+        self.start = training.flat_weights(main.state().model)
+        self.model = main.state().model
+
+    def walk(self, choose: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """(rates, losses of the mini-batches before their steps), (steps,) each, NaN from where a loss
+        is not finite. choose(step, gradient): the rate.
+        """
+        rates, losses = np.full((2, self.steps), np.nan)
+        training.load_flat(self.model, self.start)
+        for step in range(self.steps):
+            loss, gradient = self._gradient(step)
+            losses[step] = loss
+            if not np.isfinite(loss):
+                break
+            rates[step] = choose(step, gradient)
+            self._move(gradient, rates[step])
+        return rates, losses
+
+    def search(self, step: int, gradient: torch.Tensor, weight: float) -> float:
+        """The rate with the least sum of the own batch's loss and the weighted rise of the next one's."""
+        before = training.flat_weights(self.model)
+        unseen = self._loss(step + 1)
+        sums = []
+        for rate in self.rates:
+            self._move(gradient, rate)
+            rise = max(0.0, self._loss(step + 1) - unseen) if weight else 0.0
+            sums.append(self._loss(step) + weight * rise)
+            training.load_flat(self.model, before)
+        return float(self.rates[int(np.nanargmin(np.where(np.isfinite(sums), sums, np.inf)))])
+
+    def _gradient(self, step: int) -> tuple[float, torch.Tensor]:
+        self.model.zero_grad()
+        images, labels = self.main.data.batch(self.main.seed, MAIN, step)
+        loss = self.main.data.loss(self.model(images), labels)
+        loss.backward()
+        parts = [p.grad.reshape(-1) for p in self.model.parameters()]
+        return loss.item(), torch.cat(parts)
+
+    @torch.no_grad()
+    def _loss(self, step: int) -> float:
+        images, labels = self.main.data.batch(self.main.seed, MAIN, step)
+        return float(self.main.data.loss(self.model(images), labels))
+
+    def _move(self, gradient: torch.Tensor, rate: float) -> None:
+        training.load_flat(self.model, training.flat_weights(self.model) - rate * gradient)
+
+
+def find_largest(task: Descent) -> float:
+    """log2 of the largest rate, over the main run's, at which training does not diverge: over the last
+    tenth of the steps the loss is FALL or more below that of the first weights on the same
+    mini-batches. NaN if there is none.
+    """
+    last = slice(-max(1, task.steps // 10), None)
+    _, still = task.walk(lambda step, gradient: 0.0)
+    least = (1 - FALL) * still[last].mean()
+    for factor, rate in reversed(list(zip(FACTORS, task.rates, strict=True))):
+        _, losses = task.walk(lambda step, gradient, rate=rate: rate)
+        if losses[last].mean() <= least:
+            return float(np.log2(factor))
+    return np.nan
