@@ -3,13 +3,11 @@ network against a search written out.
 """
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
@@ -22,27 +20,27 @@ CURVATURES = torch.tensor([0.3, 0.1, 0.02])
 SOURCE = registry.source("sandler2023trajectories")
 
 
-class Point(nn.Module):
-    """A model that is its weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.weights = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
-
-    def forward(self, images):
-        return self.weights
+START = torch.tensor([1.0, -2.0, 3.0])
+GRID = 2.0 ** np.arange(-6, 10.5, 0.5)
 
 
-def descent(losses, steps: int = 60, lr: float = 1.0) -> line_search.Descent:
-    """Descent on losses(weights, step); with lr = 1 the grid is 2^-6 .. 2^10."""
-    data = SimpleNamespace(batch=lambda seed, stream, step: (None, step), loss=losses)
-    main = SimpleNamespace(
-        settings=SimpleNamespace(lr=lr),
-        seed=0,
-        data=data,
-        state=lambda: SimpleNamespace(model=Point()),
-    )
-    return line_search.Descent(main, steps)
+class Function:
+    """A loss of weights (3,) that torch can derive, at one step."""
+
+    def __init__(self, loss, step):
+        self._loss, self._step = loss, step
+
+    def loss(self, weights) -> float:
+        return float(self._loss(weights, self._step))
+
+    def gradient(self, weights):
+        asked = weights.clone().requires_grad_()
+        return torch.autograd.grad(self._loss(asked, self._step), asked)[0]
+
+
+def descent(loss, steps: int = 60) -> line_search.Descent:
+    """Descent on loss(weights, step)."""
+    return line_search.Descent(lambda step: Function(loss, step), START, GRID, steps)
 
 
 def quadratic(weights, step):
@@ -51,36 +49,36 @@ def quadratic(weights, step):
 
 def test_the_largest_rate_is_the_last_of_the_grid_below_two_over_the_largest_curvature():
     # 2 / 0.3 = 6.67: of the grid .., 4, 5.66, 8, .. the last below is 2^2.5.
-    assert line_search.find_largest(descent(quadratic)) == pytest.approx(2.5)
+    assert descent(quadratic).find_largest() == pytest.approx(2**2.5)
     assert 2**2.5 < 2 / CURVATURES.max() < 2**3
 
 
 def test_a_rate_that_leaves_the_loss_of_a_guess_counts_as_diverged():
-    """Beyond rate 1 the weights go where the loss is flat, as a network of which nothing is left."""
+    """Where the weights become large the loss is flat, just below the first one, as that of a network of
+    which nothing is left.
+    """
 
     def cliff(weights, step):
-        far = weights.abs().max() > 3.01
-        return torch.where(far, torch.tensor(6.6), quadratic(weights, step) * 6.6 / 0.43)
+        return torch.where(
+            weights.abs().max() > 3.01, 0.99 * quadratic(START, 0), quadratic(weights, step)
+        )
 
-    start = float(cliff(Point().weights, 0))
-    assert line_search.find_largest(descent(cliff)) < 2.5 and 6.6 < start / 0.9
+    steep = descent(lambda weights, step: cliff(8 * weights, step))
+    assert np.isnan(steep.find_largest())  # every step is beyond the cliff
+    assert descent(cliff).find_largest() < 2**3
 
 
 @pytest.mark.parametrize("weights", [(1.0, -2.0, 3.0), (0.5, 0.0, 2.0)])
 def test_without_a_penalty_the_search_is_the_exact_one_of_a_quadratic(weights):
-    task, point = descent(quadratic), torch.tensor(weights)
-    with torch.no_grad():
-        task.model.weights.copy_(point)
+    point = torch.tensor(weights)
     g = CURVATURES * point
     best = float((g @ g) / (g @ (CURVATURES * g)))
-    found = task.search(0, g, 0.0)
     # The loss is a parabola in the rate: the nearest of the grid is the best.
-    assert found == task.rates[np.abs(task.rates - best).argmin()]
-    assert torch.equal(task.model.weights.detach(), point)  # the search leaves the weights alone
+    assert descent(quadratic).search(0, point, 0.0) == GRID[np.abs(GRID - best).argmin()]
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(0.25, 16.0), (1.0, 4.0), (4.0, 1.0)])
-def test_the_penalty_holds_the_step_where_what_the_own_batch_gains_is_what_the_next_one_loses(
+def test_the_penalty_holds_the_step_where_the_own_batch_gains_what_the_next_one_loses(
     weight, expected
 ):
     """Own batch: -w_1, slope 1 without an end; next one: w_1^2 / 8, its least at the start.
@@ -92,10 +90,8 @@ def test_the_penalty_holds_the_step_where_what_the_own_batch_gains_is_what_the_n
         moved = weights[0] - 1
         return -moved if step == 0 else moved**2 / 8
 
-    task = descent(losses)
-    _, gradient = task._gradient(0)
-    assert task.search(0, gradient, weight) == pytest.approx(expected)
-    assert task.search(0, gradient, 0.0) == task.rates[-1]
+    assert descent(losses).search(0, START, weight) == pytest.approx(expected)
+    assert descent(losses).search(0, START, 0.0) == GRID[-1]
 
 
 def test_a_fall_of_the_next_batch_is_not_rewarded():
@@ -105,9 +101,7 @@ def test_a_fall_of_the_next_batch_is_not_rewarded():
         moved = weights[0] - 1
         return (moved - 2) ** 2 if step == 0 else -100 * moved
 
-    task = descent(losses)
-    _, gradient = task._gradient(0)
-    assert gradient[0] == -4 and task.search(0, gradient, 1.0) == 0.5  # 0.5 x 4 = 2
+    assert descent(losses).search(0, START, 1.0) == 0.5  # times the gradient's 4 it is 2
 
 
 NET = replace(PRESETS["smoke"]["digits"], width=8, seeds=(3,), first_branch=6)
@@ -148,7 +142,7 @@ def test_a_run_is_a_search_written_out():
 
 def test_a_search_whose_loss_is_lost_has_no_rate():
     task = descent(lambda weights, step: (weights**2).sum() * (float("nan") if step == 4 else 1))
-    rates, losses = task.walk(lambda step, gradient: task.search(step, gradient, 0.0))
+    rates, losses = task.walk(lambda step, weights: task.search(step, weights, 0.0))
     assert (
         np.isfinite(losses[:4]).all() and np.isnan(losses[4:]).all() and np.isnan(rates[4:]).all()
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from replicate import training
 from replicate.sources.images import MAIN
@@ -66,80 +65,66 @@ def search_rates(
 ) -> pd.DataFrame:
     """One seed: a row for each search, and one for the constant rates."""
     main = _branches.Main.load(settings, point["seed"], device)
-    task = Descent(main, length(settings))
+    model = main.state().model
+
+    def see(step: int) -> training.Surface:
+        return training.Surface(model, [main.data.batch(main.seed, MAIN, step)])
+
+    task = Descent(see, training.flat_weights(model), settings.lr * FACTORS, length(settings))
     rows = []
     for arm, weight in WEIGHTS.items():
-        chosen, losses = task.walk(lambda step, g, weight=weight: task.search(step, g, weight))
+        chosen, losses = task.walk(lambda step, at, weight=weight: task.search(step, at, weight))
         settled = np.log2(chosen[len(chosen) // 2 :] / settings.lr)
         rate = settled.mean() if np.isfinite(losses).all() else np.nan
         rows.append({"arm": arm, "log2_rate": float(rate)})
-    rows.append({"arm": CONSTANT, "log2_rate": find_largest(task)})
+    rows.append({"arm": CONSTANT, "log2_rate": np.log2(task.find_largest() / settings.lr)})
     return pd.DataFrame(rows)
 
 
 class Descent:
-    """Plain SGD from a seed's first weights on the main run's mini-batches."""
+    """Plain SGD from weights (d,), on a function of its own at every step.
 
-    def __init__(self, main: _branches.Main, steps: int):
-        self.main, self.steps = main, steps
-        self.rates = main.settings.lr * FACTORS
-        self.start = training.flat_weights(main.state().model)
-        self.model = main.state().model
+    see: step -> `training.Surface`, or what has its `loss` and `gradient`; rates: those that are tried.
+    """
+
+    def __init__(self, see: Callable, start, rates: np.ndarray, steps: int):
+        self.see, self.start, self.rates, self.steps = see, start, rates, steps
 
     def walk(self, choose: Callable) -> tuple[np.ndarray, np.ndarray]:
         """(rates, losses of the mini-batches before their steps), (steps,) each, NaN from where a loss
-        is not finite. choose(step, gradient): the rate.
+        is not finite. choose(step, weights): the rate.
         """
         rates, losses = np.full((2, self.steps), np.nan)
-        training.load_flat(self.model, self.start)
+        weights = self.start
         for step in range(self.steps):
-            loss, gradient = self._gradient(step)
-            losses[step] = loss
-            if not np.isfinite(loss):
+            losses[step] = self.see(step).loss(weights)
+            if not np.isfinite(losses[step]):
                 break
-            rates[step] = choose(step, gradient)
-            self._move(gradient, rates[step])
+            rates[step] = choose(step, weights)
+            weights = weights - rates[step] * self.see(step).gradient(weights)
         return rates, losses
 
-    def search(self, step: int, gradient: torch.Tensor, weight: float) -> float:
+    def search(self, step: int, weights, penalty: float) -> float:
         """The rate with the least sum of the own batch's loss and the weighted rise of the next one's."""
-        before = training.flat_weights(self.model)
-        unseen = self._loss(step + 1)
+        own, unseen = self.see(step), self.see(step + 1)
+        gradient, before = own.gradient(weights), unseen.loss(weights)
         sums = []
         for rate in self.rates:
-            self._move(gradient, rate)
-            rise = max(0.0, self._loss(step + 1) - unseen) if weight else 0.0
-            sums.append(self._loss(step) + weight * rise)
-            training.load_flat(self.model, before)
-        return float(self.rates[int(np.nanargmin(np.where(np.isfinite(sums), sums, np.inf)))])
+            ahead = weights - rate * gradient
+            rise = max(0.0, unseen.loss(ahead) - before) if penalty else 0.0
+            sums.append(own.loss(ahead) + penalty * rise)
+        return float(self.rates[np.argmin(np.where(np.isfinite(sums), sums, np.inf))])
 
-    def _gradient(self, step: int) -> tuple[float, torch.Tensor]:
-        self.model.zero_grad()
-        images, labels = self.main.data.batch(self.main.seed, MAIN, step)
-        loss = self.main.data.loss(self.model(images), labels)
-        loss.backward()
-        parts = [p.grad.reshape(-1) for p in self.model.parameters()]
-        return loss.item(), torch.cat(parts)
-
-    @torch.no_grad()
-    def _loss(self, step: int) -> float:
-        images, labels = self.main.data.batch(self.main.seed, MAIN, step)
-        return float(self.main.data.loss(self.model(images), labels))
-
-    def _move(self, gradient: torch.Tensor, rate: float) -> None:
-        training.load_flat(self.model, training.flat_weights(self.model) - rate * gradient)
-
-
-def find_largest(task: Descent) -> float:
-    """log2 of the largest rate, over the main run's, at which training does not diverge: over the last
-    tenth of the steps the loss is FALL or more below that of the first weights on the same
-    mini-batches. NaN if there is none.
-    """
-    last = slice(-max(1, task.steps // 10), None)
-    _, still = task.walk(lambda step, gradient: 0.0)
-    least = (1 - FALL) * still[last].mean()
-    for factor, rate in reversed(list(zip(FACTORS, task.rates, strict=True))):
-        _, losses = task.walk(lambda step, gradient, rate=rate: rate)
-        if losses[last].mean() <= least:
-            return float(np.log2(factor))
-    return np.nan
+    def find_largest(self) -> float:
+        """The largest rate at which training does not diverge: over the last tenth of the steps the
+        loss is FALL or more below that of the first weights on the same mini-batches. NaN if there
+        is none.
+        """
+        last = slice(-max(1, self.steps // 10), None)
+        _, still = self.walk(lambda step, weights: 0.0)
+        least = (1 - FALL) * still[last].mean()
+        for rate in self.rates[::-1]:
+            _, losses = self.walk(lambda step, weights, rate=rate: rate)
+            if losses[last].mean() <= least:
+                return float(rate)
+        return np.nan
