@@ -18,7 +18,7 @@ def folders(tmp_path, monkeypatch):
     """(a second processor's folder, data/results/): equal records at preset gpu."""
     monkeypatch.setattr(registry, "list_missing", lambda source, preset: [])
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(processors, "PRESET", "gpu")
+    monkeypatch.setattr(processors, "COMPARED_AT", "gpu")
     write_record(tmp_path / "there" / FILE)
     write_record(tmp_path / "results" / "gpu" / SOURCE / FILE)
     return tmp_path / "there", tmp_path / "results"
@@ -54,7 +54,7 @@ def test_a_word_that_differs_is_told_with_both_sides_and_the_reason(folders):
     (line,) = [line for line in page.splitlines() if line.startswith(f"| {CLAIM} |")]
     recorded, elsewhere, why = [cell.strip() for cell in line.strip("|").split("|")][3:]
     assert recorded.startswith("reproduced 1") and elsewhere.startswith("contradicted 0.5")
-    assert why == processors.BY_ROUNDING  # no clock, and nothing holds a word back
+    assert why == processors.ROUNDED_OTHERWISE  # no clock, and nothing holds a word back
     assert int(counts_of(page)[2]) == sum(f"| {c} |" in page for c in told_primary(page)) > 0
 
 
@@ -65,8 +65,8 @@ def told_primary(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("obstacle", "clocked", "why"), [
-    ("timing unstable", True, "There: timing unstable"), ("", True, processors.BY_CLOCK),
-    ("", False, processors.BY_ROUNDING),
+    ("timing unstable", True, "There: timing unstable"), ("", True, processors.CLOCKED_OTHERWISE),
+    ("", False, processors.ROUNDED_OTHERWISE),
 ])  # fmt: skip
 def test_the_reason_is_what_holds_a_word_back_or_where_the_numbers_come_from(
     obstacle, clocked, why

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from replicate import averaging, problems
 from replicate.optim.stencils import step_coefficients
-from replicate.plots.answers import BLUE, GREEN, GREY, ORANGE
+from replicate.plots.arms import BLUE, GREEN, GREY, ORANGE
 from replicate.plots.interactive import Explorer, place_axes
 
 OVER_RANGE = np.linspace(0.01, 1.99, 199)  # rate times curvature, where SGD is stable

@@ -17,13 +17,15 @@ from replicate.app.readme import escape
 from replicate.errors import BadData, BadParameter
 from replicate.sources.protocol import Source
 
-PRESET = "cpu"  # the largest that is run whole, so that another machine can be asked for all of it
+COMPARED_AT = (
+    "cpu"  # the largest that is run whole, so that another machine can be asked for all of it
+)
 FILE = "elsewhere.csv"
-NUMBERS = ["value", "low", "high", "n"]
-COLUMNS = ["processor", *comparison.ROW, "verdict", *NUMBERS, "unit", "obstacle"]
-TEXTS = [name for name in COLUMNS if name not in NUMBERS]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,.()-]{0,59}")
-HEAD = """\
+KEPT_NUMBERS = ["value", "low", "high", "n"]
+KEPT_COLUMNS = ["processor", *comparison.ROW, "verdict", *KEPT_NUMBERS, "unit", "obstacle"]
+KEPT_TEXTS = [name for name in KEPT_COLUMNS if name not in KEPT_NUMBERS]
+PROCESSOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ,.()-]{0,59}")
+PAGE_HEAD = """\
 # Which words depend on the processor?
 
 (Written by `make readme`.) The same command, seeds and settings on another processor round otherwise, and a clock tells
@@ -31,8 +33,8 @@ other seconds. Below, the verdicts that are recorded are held against those that
 claims. `word`: the verdict differs. `moved`: it does not, but the two values lie further apart than half the longer of
 their intervals. `python -m replicate compare FOLDER` does the same with a pool of your own.
 """
-BY_CLOCK = "It judges seconds: what a pass costs beside another differs between processors"
-BY_ROUNDING = (
+CLOCKED_OTHERWISE = "It judges seconds: what a pass costs beside another differs between processors"
+ROUNDED_OTHERWISE = (
     "Its runs part after some steps, as from two seeds, and its interval ends near an edge"
 )
 
@@ -46,16 +48,16 @@ def keep(folder: Path, processor: str) -> list[Path]:
     """Keep what the pool in a folder decides as the second processor's; the files. Raises BadParameter on
     a name that is none, Missing or BadData as `comparison.compare` does.
     """
-    if not NAME.fullmatch(processor):
+    if not PROCESSOR_NAME.fullmatch(processor):
         raise BadParameter(
             "the processor's name must be up to 60 letters, digits, spaces and ,.()-, "
             f"got {processor[:80]!r}"
         )
-    rows = comparison.judge_all(comparison.Pool(folder), PRESET).assign(processor=processor)
+    rows = comparison.judge_all(comparison.Pool(folder), COMPARED_AT).assign(processor=processor)
     written = []
-    for source, own in rows.groupby("source", sort=True):
+    for source, judged in rows.groupby("source", sort=True):
         path = _path(source)
-        paths.write_atomic(path, own[COLUMNS].to_csv(index=False).encode())
+        paths.write_atomic(path, judged[KEPT_COLUMNS].to_csv(index=False).encode())
         written.append(path)
     return written
 
@@ -71,21 +73,21 @@ def render() -> str:
     for name, rows in compared.items():
         is_primary = rows.role == "primary"
         cells = [name, rows.processor.iloc[0]]
-        for part in (rows[is_primary], rows[~is_primary]):
-            cells += [str(int((part.change == change).sum())) for change in changes]
+        for group in (rows[is_primary], rows[~is_primary]):
+            cells += [str(int((group.change == change).sum())) for change in changes]
         counts.append(f"| {' | '.join(cells)} |")
-    parts = [HEAD, "\n".join(counts), *(_list_words(*each) for each in compared.items())]
+    parts = [PAGE_HEAD, "\n".join(counts), *(_list_words(*each) for each in compared.items())]
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
 def _path(source: str) -> Path:
-    return paths.RESULTS / PRESET / source / FILE
+    return paths.RESULTS / COMPARED_AT / source / FILE
 
 
 def _compare(source: Source) -> pd.DataFrame:
     """The rows that both processors decided, with `change`, the statement, and whether they judge seconds."""
     path = _path(source.name)
-    recorded = verdicts.read_recorded(source, PRESET)
+    recorded = verdicts.read_recorded(source, COMPARED_AT)
     if not path.exists() or recorded.empty:
         return pd.DataFrame()
     decided = recorded[recorded.verdict != "not tested"]
@@ -101,13 +103,13 @@ def _compare(source: Source) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     """What `keep` wrote. Raises BadData on anything else."""
     try:
-        rows = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=dict.fromkeys(TEXTS, str))
-        numbers = rows[NUMBERS].astype(float)
+        rows = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=dict.fromkeys(KEPT_TEXTS, str))
+        numbers = rows[KEPT_NUMBERS].astype(float)
     except (KeyError, ValueError, pd.errors.ParserError):
         rows = numbers = pd.DataFrame()
-    if list(rows.columns) != COLUMNS:
+    if list(rows.columns) != KEPT_COLUMNS:
         raise BadData(f"{path} is not what `compare FOLDER --keep NAME` writes; write it anew")
-    return rows.assign(**numbers).fillna(dict.fromkeys(TEXTS, ""))
+    return rows.assign(**numbers).fillna(dict.fromkeys(KEPT_TEXTS, ""))
 
 
 def _list_words(name: str, rows: pd.DataFrame) -> str:
@@ -133,4 +135,4 @@ def _explain(row: dict) -> str:
     for side, where in zip(comparison.SIDES, ("Recorded", "There"), strict=True):
         if isinstance(held := row["obstacle" + side], str) and held:
             return f"{where}: {held}"
-    return BY_CLOCK if row["is_clocked"] else BY_ROUNDING
+    return CLOCKED_OTHERWISE if row["is_clocked"] else ROUNDED_OTHERWISE

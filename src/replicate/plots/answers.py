@@ -8,43 +8,50 @@ from typing import NewType
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval
+from replicate.plots.arms import (
+    ADAM,
+    BLUE,
+    EXTRAPOLATION,
+    GREY,
+    HEAVY_BALL,
+    LOOKAHEAD,
+    MEAN,
+    ORANGE,
+    OTHER_RATE,
+    SGD,
+    WALK,
+)
+from replicate.plots.style import grid, interval, name_lines
 
 Judged = NewType("Judged", pd.DataFrame)
-LINE_COLOURS = sns.color_palette("colorblind", 8)
-BLUE, ORANGE, GREEN, RED = LINE_COLOURS[0], LINE_COLOURS[1], LINE_COLOURS[2], LINE_COLOURS[3]
-PURPLE = LINE_COLOURS[4]
-GREY = "0.45"
 PANEL = (3.6, 3.2)  # inches an axes
-NAME_HEIGHT = 0.055  # of an axes' height, between the names of two lines
 KERNEL_TITLES = {"swa": "mean of the last k", "two-point": "midpoint", "ema": "moving average, 5/k"}
-TRIPS = {"average": ("weights averaged", BLUE), "side-trip": ("rate reduced", ORANGE), "constant-rate": ("control: rate kept", GREY)}  # fmt: skip
-EXTRAPOLATIONS = {"plain": ("SGD", GREY), "s=0.5": ("extrapolated, s = 0.5", ORANGE), "rate-1.5": ("SGD, rate 1.5 times", BLUE),
-                  "heavy-ball": ("momentum 0.9", GREEN)}  # fmt: skip
-POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", GREY), ("KS_50_2 published", "source"): ("KeepStepping as published", RED),
-         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", ORANGE), ("ADAM", "source"): ("Adam, the post's rate", "black"),
-         ("SGD", "tuned"): ("SGD, tuned", BLUE)}  # fmt: skip
+TRIPS = {"average": ("weights averaged", MEAN), "side-trip": ("rate reduced", OTHER_RATE), "constant-rate": ("control: rate kept", SGD)}  # fmt: skip
+EXTRAPOLATIONS = {"plain": ("SGD", SGD), "s=0.5": ("extrapolated, s = 0.5", EXTRAPOLATION), "rate-1.5": ("SGD, rate 1.5 times", OTHER_RATE),
+                  "heavy-ball": ("momentum 0.9", HEAVY_BALL)}  # fmt: skip
+POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", SGD), ("KS_50_2 published", "source"): ("KeepStepping as published", ORANGE),
+         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", WALK), ("ADAM", "source"): ("Adam, the post's rate", ADAM),
+         ("SGD", "tuned"): ("SGD, tuned", OTHER_RATE)}  # fmt: skip
 
 ROBUST_ARMS = {
-    "sgd": ("SGD", GREY),
-    "sgd-ema": ("SGD, running mean", BLUE),
-    "sgd-alpha": ("SGD, half the rate", GREEN),
-    "lookahead": ("Lookahead", ORANGE),
+    "sgd": ("SGD", SGD),
+    "sgd-ema": ("SGD, running mean", MEAN),
+    "sgd-alpha": ("SGD, half the rate", OTHER_RATE),
+    "lookahead": ("Lookahead", LOOKAHEAD),
 }
 CYCLE_NORMS = {
     "running": ("BatchNorm as it is", ORANGE),
     "re-estimated": ("BatchNorm re-estimated", BLUE),
 }
-PASSED_BY = {"extrapolation, third order": ("extrapolation, order 3", ORANGE), "Lookahead": ("Lookahead", GREEN),
-             "extrapolation, second order": ("extrapolation, order 2", ORANGE), "SGD": ("SGD", "black"),
-             "Nesterov": ("Nesterov", BLUE), "average, swa": ("mean of 10 weights", PURPLE),
-             "momentum": ("momentum, running mean", BLUE), "running mean": ("_", PURPLE)}  # fmt: skip
+PASSED_BY = {"extrapolation, third order": ("extrapolation, order 3", EXTRAPOLATION), "Lookahead": ("Lookahead", LOOKAHEAD),
+             "extrapolation, second order": ("extrapolation, order 2", EXTRAPOLATION), "SGD": ("SGD", SGD),
+             "Nesterov": ("Nesterov", HEAVY_BALL), "average, swa": ("mean of 10 weights", MEAN),
+             "momentum": ("momentum, running mean", HEAVY_BALL), "running mean": ("_", MEAN)}  # fmt: skip
 DASHED_FILTERS = ("extrapolation, second order", "Nesterov", "running mean")
-FAMILY_COLOURS = {"extrapolation": ORANGE, "Lookahead": GREEN, "momentum": BLUE, "Nesterov": BLUE, "average": PURPLE,
-                  "momentum, average": PURPLE}  # how the names of its arms begin; the last that fits  # fmt: skip
+FAMILY_COLOURS = {"extrapolation": EXTRAPOLATION, "Lookahead": LOOKAHEAD, "momentum": HEAVY_BALL, "Nesterov": HEAVY_BALL,
+                  "average": MEAN, "momentum, average": MEAN, "schedule-free": MEAN, "SGD": OTHER_RATE, "Adam": ADAM, "Keep": WALK}  # how the names of its arms begin; the last that fits  # fmt: skip
 WORK_MARKS = {"gradients": ("per gradient", "full", -0.14), "modelled seconds": ("per modelled second", "none", 0.14)}  # fmt: skip
 EDGE_LABEL = "the same, rate at\nthe edge of its grid"
 RATIO_TICKS = (0.7, 1.0, 1.5, 2.0, 2.5)
@@ -59,7 +66,7 @@ def draw_across(filters: pd.DataFrame, one_task: Judged) -> np.ndarray:
         rows = passed[passed.arm == arm].sort_values("at")
         line = {"color": colour, "linewidth": 1.8, "linestyle": "--" if arm in DASHED_FILTERS else "-"}  # fmt: skip
         axes[0].plot(rows["at"], rows.value, label=name, **line)
-    _name_lines(axes[0])
+    name_lines(axes[0])
     tuned = one_task[one_task.rate == "tuned"]
     _draw_ends(axes[1], tuned)
     axes[0].set(title="as filters: what is let through", xlabel="frequency [radians a step]")
@@ -125,7 +132,7 @@ def draw_sandler2023trajectories(figure_5: pd.DataFrame) -> np.ndarray:
         ax.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         ax.set(title=title, xlabel="window k [steps]", xscale="log")
     axes[0, 0].set_ylabel("training loss gained [nats]")
-    _name_lines(axes[0, -1])
+    name_lines(axes[0, -1])
     return axes[0]
 
 
@@ -143,7 +150,7 @@ def draw_fabi2021extrapolation(networks: pd.DataFrame, rate_curves: pd.DataFrame
                     ax, np.log10(losses).groupby(x), colour, name, dashed=arm.startswith("rate")
                 )
         ax.set_ylabel("log10 of training loss")
-        _name_lines(ax)
+        name_lines(ax)
     axes[0, 0].set(title="at the source's rate", xlabel="step (one gradient each)")
     axes[0, 1].set(title="at the end, by rate", xlabel="learning rate", xscale="log")
     return axes[0]
@@ -158,7 +165,7 @@ def draw_warmerdam2020descent(figure_9: pd.DataFrame) -> Axes:
         loss = rows.assign(time=rows.share * rows.budget.mean()).set_index("time").loss
         _draw_means(ax, loss.groupby("time"), colour, name, dashed="published" in arm)
     ax.set(xlabel="modelled seconds, one thread", ylabel="log10 of loss over loss at the start")
-    _name_lines(ax)
+    name_lines(ax)
     return ax
 
 
@@ -185,7 +192,7 @@ def draw_zhang2019lookahead(robustness: pd.DataFrame, within_cycle: pd.DataFrame
     axes[1].set_ylabel("change of test accuracy [points]")
     axes[1].set_xticks(range(len(places)), places)
     for ax in axes:
-        _name_lines(ax)
+        name_lines(ax)
     return axes
 
 
@@ -196,35 +203,3 @@ def _draw_means(ax: Axes, values, colour, name: str, *, dashed: bool) -> None:
     line = {"color": colour, "linewidth": 1.8, "linestyle": "--" if dashed else "-"}
     ax.fill_between(middle.index, low, high, color=colour, alpha=0.2, linewidth=0)
     ax.plot(middle.index, middle, label=name, **line)
-
-
-def _name_lines(ax: Axes) -> None:
-    """The name of each line right of its end, moved apart where ends lie close."""
-    bottom, top = ax.get_ylim()
-    lines = [line for line in ax.lines if not line.get_label().startswith("_")]
-    ends = sorted(((line.get_ydata()[-1], line) for line in lines), key=lambda end: end[0])
-    heights = _move_apart([(end - bottom) / (top - bottom) for end, _ in ends], NAME_HEIGHT)
-    for height, (_, line) in zip(heights, ends, strict=True):
-        ax.text(
-            1.02,
-            height,
-            line.get_label(),
-            color=line.get_color(),
-            transform=ax.transAxes,
-            va="center",
-        )
-
-
-def _move_apart(heights: list[float], least: float) -> list[float]:
-    """Ascending heights, changed as little as it takes for neighbours to be `least` apart."""
-    moved = list(heights)
-    for _ in range(len(moved) ** 2):
-        gaps = [
-            (below, below + 1)
-            for below in range(len(moved) - 1)
-            if moved[below + 1] - moved[below] < least - 1e-9
-        ]
-        for below, above in gaps:
-            middle = (moved[below] + moved[above]) / 2
-            moved[below], moved[above] = middle - least / 2, middle + least / 2
-    return moved

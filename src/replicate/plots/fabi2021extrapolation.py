@@ -5,6 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from replicate.plots.arms import ARM_LOOKS, list_looks
 from replicate.plots.style import (
     grid,
     interval,
@@ -257,7 +258,8 @@ def arms_over(table: pd.DataFrame, regime: str, y: str = "train_loss") -> np.nda
     """
     own = table[(table.regime == regime) & (table.step > 0)]
     names, arms = list(own.dataset.unique()), list(own.arm.unique())
-    colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True)) | {"plain": "k"}
+    colours = dict(zip(arms, sns.color_palette("husl", len(arms)), strict=True))
+    colours |= {arm: colour for arm, (colour, _) in ARM_LOOKS.items() if arm in colours}
     _, axes = grid(len(names), 2, (3.4, 2.4), sharey="row")
     for row, name in zip(axes, names, strict=True):
         part = own[own.dataset == name]
@@ -298,8 +300,8 @@ def loss_by_rate(table: pd.DataFrame) -> np.ndarray:
     for ax, name in zip(axes[0], names, strict=True):
         own = table[table.dataset == name]
         whole = own.groupby(["arm", "lr"]).train_loss.transform(lambda values: values.notna().all())
-        sns.lineplot(own[whole], x="lr", y="train_loss", hue="arm", palette="colorblind", marker=".",
-                     errorbar=interval, ax=ax)  # fmt: skip
+        sns.lineplot(own[whole], x="lr", y="train_loss", hue="arm", style="arm", marker=".",
+                     errorbar=interval, ax=ax, **list_looks(own.arm.unique()))  # fmt: skip
         ax.axvline(0.02, color="0.7", linewidth=1)
         ax.set(
             xscale="log",

@@ -3,7 +3,7 @@ draw.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,6 +17,7 @@ FULL_WIDTH = 1500  # pixels of a figure as wide as a page, which is read at half
 SHARPEST = 150  # dots an inch of a narrower one: a page is ten inches wide
 FEW_SEEDS = 5  # seeds; below this a Student interval of a level says nothing, and the range of the seeds is drawn
 DECADE = 10.0
+NAME_HEIGHT = 0.055  # of an axes' height, between the names of two lines
 SMALL = 0.4  # of its width: a figure that is there to be checked, beside one that is evidence
 _SHARE_OF_WIDTH = ContextVar("share of width", default=1.0)
 
@@ -97,6 +98,42 @@ def number_log_axes(ax: Axes) -> None:
                 few = ticker.MaxNLocator(3) if narrow else ticker.LogLocator(subs=(1, 3))
                 axis.set_major_locator(few)
                 axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+
+
+def name_lines(ax: Axes, names: Sequence[str] = ()) -> None:
+    """The name of each line right of its end, in its colour, moved apart where ends lie close. Called
+    when all is drawn.
+
+    names: of the lines in the order in which they were drawn; by default their labels.
+    """
+    drawn = [line for line in ax.lines if len(line.get_xdata()) > 1]
+    if not names:
+        drawn = [line for line in drawn if not line.get_label().startswith("_")]
+        names = [line.get_label() for line in drawn]
+    ax.autoscale_view()
+    to_axes = ax.transData + ax.transAxes.inverted()
+    ends = [(to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1]))[1], line, name)
+            for line, name in zip(drawn, names, strict=True)]  # fmt: skip
+    ends.sort(key=lambda end: end[0])
+    for height, (_, line, name) in zip(
+        move_apart([end for end, *_ in ends], NAME_HEIGHT), ends, strict=True
+    ):
+        ax.text(1.02, height, name, color=line.get_color(), transform=ax.transAxes, va="center")
+
+
+def move_apart(heights: list[float], least: float) -> list[float]:
+    """Ascending heights, changed as little as it takes for neighbours to be `least` apart."""
+    moved = list(heights)
+    for _ in range(len(moved) ** 2):
+        gaps = [
+            (below, below + 1)
+            for below in range(len(moved) - 1)
+            if moved[below + 1] - moved[below] < least - 1e-9
+        ]
+        for below, above in gaps:
+            middle = (moved[below] + moved[above]) / 2
+            moved[below], moved[above] = middle - least / 2, middle + least / 2
+    return moved
 
 
 def put_legend_beside(ax: Axes, **about) -> None:

@@ -6,9 +6,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from replicate.plots.arms import LOOKAHEAD, OTHER_RATE, SGD, list_looks
 from replicate.plots.style import (
     grid,
     interval,
+    name_lines,
     number_log_axes,
     put_legend_beside,
     split_by_data_set,
@@ -99,7 +101,8 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, len(schedules), (4.6, 3.4), sharey="row")
     for ax, schedule in zip(axes[0], schedules, strict=True):
         panel = table[(table.schedule == schedule) & table.grid]
-        sns.lineplot(panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax)
+        sns.lineplot(panel, x="lr", y="test_loss", hue="arm", style="arm", errorbar=interval, ax=ax,
+                     **list_looks(panel.arm.unique()))  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="rate", ylabel="test loss [nats]")
         ax.set_title(f"{schedule} rate")
         ax.get_legend().remove()
@@ -170,9 +173,11 @@ def table_of_accuracies(table: pd.DataFrame) -> np.ndarray:
     curves = [name for name in table if name.startswith("loss_")]
     curve = best.melt(["arm", "seed"], curves, "percent", "loss").dropna(subset="loss")
     curve["percent"] = curve.percent.str.removeprefix("loss_").astype(int)
-    sns.lineplot(curve, x="percent", y="loss", hue="arm", errorbar=interval, ax=axes[0][1])
+    sns.lineplot(curve, x="percent", y="loss", hue="arm", style="arm", errorbar=interval,
+                 ax=axes[0][1], **list_looks(curve.arm.unique()))  # fmt: skip
     axes[0][1].set(yscale="log", xlabel="percent of the run", ylabel="training loss [nats]")
-    axes[0][1].legend(frameon=False, fontsize="small", title="")
+    axes[0][1].get_legend().remove()
+    name_lines(axes[0][1], list(curve.arm.unique()))
     return axes[0]
 
 
@@ -195,9 +200,11 @@ def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, 2, (4.6, 3.2), sharey="row")
     for ax, (name, (fixed, label)) in zip(axes[0], along.items(), strict=True):
         panel = shown[shown[fixed] == shown[fixed].min()]
-        sns.lineplot(panel, x=name, y="train_loss", hue="arm", errorbar=interval, ax=ax)
+        sns.lineplot(panel, x=name, y="train_loss", hue="arm", style="arm", errorbar=interval, ax=ax,
+                     **list_looks(panel.arm.unique()))  # fmt: skip
         ax.set(yscale="log", xlabel=label, ylabel="training loss [nats]")
-        ax.legend(frameon=False, fontsize="small", title="")
+        ax.get_legend().remove()
+    name_lines(axes[0][-1], list(shown.arm.unique()))
     return axes[0]
 
 
@@ -212,8 +219,12 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
     lower = table[table.arm == "sgd-alpha"].assign(name="SGD, alpha times the rate")
     rows = pd.concat([pulled.assign(name=names), lower], ignore_index=True)
     _, ((ax,),) = grid(1, 1, (5.2, 3.2))
-    sns.lineplot(rows, x="alpha", y="early_loss", hue="name", marker="o", errorbar=interval, ax=ax)
-    ax.axhline(table[table.arm == "sgd"].early_loss.mean(), color="0.4", linestyle=":", label="SGD")
+    ks = list(pulled.k.astype(int).unique())
+    colours = {f"Lookahead, k = {k}": sns.light_palette(LOOKAHEAD, len(ks) + 1)[1 + place]
+               for place, k in enumerate(ks)}  # fmt: skip
+    sns.lineplot(rows, x="alpha", y="early_loss", hue="name", marker="o", errorbar=interval, ax=ax,
+                 palette=colours | {"SGD, alpha times the rate": OTHER_RATE})  # fmt: skip
+    ax.axhline(table[table.arm == "sgd"].early_loss.mean(), color=SGD, linestyle=":", label="SGD")
     ax.set(ylabel="training loss at the first drop [nats]")
     put_legend_beside(ax, fontsize="small", title="")
     return ax

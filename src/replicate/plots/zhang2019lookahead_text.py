@@ -5,6 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from replicate.plots.arms import list_looks
 from replicate.plots.style import grid, interval, unless_empty
 
 
@@ -59,7 +60,8 @@ def _draw_curves(rows: pd.DataFrame, ax: Axes, scale=np.asarray) -> None:
     curve = curve.assign(
         percent=curve.percent.str.removeprefix("loss_").astype(int), loss=scale(curve.loss)
     )
-    sns.lineplot(curve, x="percent", y="loss", hue="arm", errorbar=interval, ax=ax)
+    sns.lineplot(curve, x="percent", y="loss", hue="arm", style="arm", errorbar=interval, ax=ax,
+                 **list_looks(curve.arm.unique()))  # fmt: skip
     ax.set(xlabel="percent of the run")
     ax.legend(frameon=False, fontsize="small", title="")
 

@@ -21,28 +21,28 @@ from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.sandler2023trajectories import _branches, _trips
 from replicate.sources.sandler2023trajectories.settings import Settings
 
-WEIGHTS = {"penalised": 1.0, "no penalty": 0.0}  # ours; a rise counts as a fall does
+PENALTIES = {"penalised": 1.0, "no penalty": 0.0}  # ours; a rise counts as a fall does
 CONSTANT = "largest constant"
 # Ours: rates that are tried, over the main run's: from far below to where one step ruins a network.
-FACTORS = 2.0 ** np.arange(-6, 10.5, 0.5)
+OVER_MAIN_RATE = 2.0 ** np.arange(-6, 10.5, 0.5)
 FALL = 0.1  # ours; a network of which large steps leave nothing stays at the loss of a guess
-MOST_STEPS = 400  # ours; of which the second half is looked at, when the first fall is over
+SEARCH_STEPS = 400  # ours; of which the second half is looked at, when the first fall is over
 
 
 def length(settings: Settings) -> int:
     """Steps of a run."""
-    return min(MOST_STEPS, settings.first_branch)
+    return min(SEARCH_STEPS, settings.first_branch)
 
 
 def operations(settings: Settings) -> float:
     """Multiplications and additions of the searches and of a run a constant rate."""
-    tried = len(WEIGHTS) * 2 * (len(FACTORS) + 1) / 3  # a look is a third of a gradient
-    steps = length(settings) * (tried + len(WEIGHTS) + len(FACTORS))
+    tried = len(PENALTIES) * 2 * (len(OVER_MAIN_RATE) + 1) / 3  # a look is a third of a gradient
+    steps = length(settings) * (tried + len(PENALTIES) + len(OVER_MAIN_RATE))
     return _trips.count_seeds(settings) * _branches.count_training(settings, steps)
 
 
 @experiment(
-    fields={"arm": (*WEIGHTS, CONSTANT)},
+    fields={"arm": (*PENALTIES, CONSTANT)},
     metrics=("log2_rate",),
     datasets=("digits", "cifar10-1000"),
     needs_data=True,
@@ -70,9 +70,11 @@ def search_rates(
     def see(step: int) -> training.Surface:
         return training.Surface(model, [main.data.batch(main.seed, MAIN, step)])
 
-    task = Descent(see, training.flat_weights(model), settings.lr * FACTORS, length(settings))
+    task = Descent(
+        see, training.flat_weights(model), settings.lr * OVER_MAIN_RATE, length(settings)
+    )
     rows = []
-    for arm, weight in WEIGHTS.items():
+    for arm, weight in PENALTIES.items():
         chosen, losses = task.walk(lambda step, at, weight=weight: task.search(step, at, weight))
         settled = np.log2(chosen[len(chosen) // 2 :] / settings.lr)
         rate = settled.mean() if np.isfinite(losses).all() else np.nan
@@ -106,13 +108,13 @@ class Descent:
 
     def search(self, step: int, weights, penalty: float) -> float:
         """The rate with the least sum of the own batch's loss and the weighted rise of the next one's."""
-        own, unseen = self.see(step), self.see(step + 1)
-        gradient, before = own.gradient(weights), unseen.loss(weights)
+        batch, unseen = self.see(step), self.see(step + 1)
+        gradient, before = batch.gradient(weights), unseen.loss(weights)
         sums = []
         for rate in self.rates:
             ahead = weights - rate * gradient
             rise = max(0.0, unseen.loss(ahead) - before) if penalty else 0.0
-            sums.append(own.loss(ahead) + penalty * rise)
+            sums.append(batch.loss(ahead) + penalty * rise)
         return float(self.rates[np.argmin(np.where(np.isfinite(sums), sums, np.inf))])
 
     def find_largest(self) -> float:
