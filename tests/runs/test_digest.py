@@ -177,6 +177,7 @@ def test_an_edit_reaches_the_experiments_that_use_it_through_a_lazy_package_and_
         "figure_8",
         "figure_14",
         "last_steps",
+        "line_search",
         "spectrum",
     } | trips
     algebra = {"appendix_a", "frozen_updates", "section_4", "spread"}

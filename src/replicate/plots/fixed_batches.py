@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from replicate.plots.style import grid, interval, split_by_data_set, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, split_by_data_set, unless_empty
 
 OWN_BATCH, HELD_OUT = sns.color_palette("colorblind", 2)
 STEPS_SHOWN = 2.6  # best steps; beyond them both curves only rise
@@ -34,7 +34,7 @@ def single_steps(table: pd.DataFrame, size: int | None = None) -> np.ndarray:
         ax.plot(curve.step, curve.held, color=HELD_OUT, label="held-out batches")
         ax.set(title=f"{stage}, batch {size:g}", xlabel="step / the batch's best step")
     axes[0, 0].set_ylabel("loss [nats]")
-    axes[0, 0].legend(frameon=False, fontsize="small")
+    put_legend_beside(axes[0, -1], fontsize="small")
     return axes[0]
 
 
@@ -66,7 +66,7 @@ def drops_by_batch(table: pd.DataFrame) -> plt.Axes:
     sizes = drops.index.unique("bs")
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ax.minorticks_off()
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    put_legend_beside(ax, fontsize="small")
     return ax
 
 
@@ -90,5 +90,5 @@ def basins(table: pd.DataFrame) -> np.ndarray:
             ax.plot(median.index, median, color=colours[count], label=f"{count} steps")
         ax.set(title=title, xlabel="from one end (0) to the other (1)")
     axes[0, 0].set_ylabel("loss [nats]")
-    axes[0, 1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    put_legend_beside(axes[0, 1], fontsize="small")
     return axes[0]

@@ -28,7 +28,7 @@ def cooldowns(table: pd.DataFrame, y: str = "train_loss") -> np.ndarray:
         ends = [part.cooled.min(), part.cooled.max()]
         ax.plot(ends, ends, "--", color="0.5")
         ax.set(title=f"k = {k:g} steps", xlabel="after the cool-down", ylabel="foretold [nats]")
-    axes[0][0].legend(frameon=False, fontsize="small")
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 

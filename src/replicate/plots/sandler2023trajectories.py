@@ -138,7 +138,7 @@ def side_trip_starts(table: pd.DataFrame) -> Axes:
             means[means.arm == arm].train_loss.mean(), color="0.4", linestyle=style, label=arm
         )
     ax.set(xlabel="steps before the end at which the schedule sets in", ylabel=LABELS["train_loss"])
-    ax.legend(frameon=False, fontsize="small")
+    put_legend_beside(ax, fontsize="small")
     return ax
 
 
@@ -179,7 +179,7 @@ def spectrum(table: pd.DataFrame, figure_5: pd.DataFrame, y: str = "train_loss")
         )
     right.set(xlabel="side-trip - average, predicted [nats]", ylabel="measured [nats]")
     right.locator_params(axis="x", nbins=4)
-    right.legend(frameon=False, fontsize="small")
+    put_legend_beside(right, fontsize="small")
     for ax, values in ((left, directions.predicted), (right, pairs.predicted)):
         ends = [values.min(), values.max()]
         ax.plot(ends, ends, "--", color="0.5")
@@ -212,7 +212,7 @@ def drag_and_drift(table: pd.DataFrame) -> np.ndarray:
     sns.histplot(norms, x="size", hue="arm", element="step", palette="colorblind", ax=right)
     sns.move_legend(right, "upper right", title=None, frameon=False)
     right.set(xlabel="distance from the minimum", ylabel="runs")
-    left.legend(frameon=False, fontsize="small")
+    put_legend_beside(left, fontsize="small")
     return axes[0]
 
 
@@ -237,7 +237,7 @@ def two_scales(table: pd.DataFrame) -> np.ndarray:
         directions = "both directions" if name == "both" else f"{name} direction"
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel="loss", title=directions)
         ax.set_ylim(curves[curves.what == "expected"].loss.min() / 20, None)
-    axes[0][0].legend(frameon=False, fontsize="small")
+    put_legend_beside(axes[0][-1], fontsize="small")
     return axes[0]
 
 
@@ -262,5 +262,5 @@ def two_regimes(table: pd.DataFrame) -> np.ndarray:
     gains.set(ylabel="gain of side-trip / gain of average")
     for ax in axes[0]:
         ax.set(xscale="log", xlabel="window / relaxation time")
-    noise.legend(frameon=False, fontsize="small")
+    put_legend_beside(noise, fontsize="small")
     return axes[0]

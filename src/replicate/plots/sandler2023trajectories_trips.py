@@ -164,7 +164,7 @@ def flat_and_steep(table: pd.DataFrame, steep_directions: pd.DataFrame) -> np.nd
         _draw_points(left, relative, "ratio", FLAT_POINTS, colour, name)
     left.axhline(1, color="0.8", zorder=0)
     left.set(ylabel="over the window's end")
-    left.legend(frameon=False, fontsize="small")
+    put_legend_beside(left, fontsize="small")
     if not steep_directions.empty:
         _draw_points(right, steep_directions, "share", DIRECTIONS, "C0", "share")
     right.set(ylabel="variance of the average over the run's")
@@ -222,7 +222,7 @@ def _draw_lines(
         part = rows[(rows[arm] == name) & rows[y].notna()]
         sns.lineplot(part, x=x, y=y, color=colour, linestyle=dashes.get(name, "-"), marker="o", label=name,
                      errorbar=interval, err_style="bars", ax=ax)  # fmt: skip
-    ax.legend(frameon=False, fontsize="small")
+    put_legend_beside(ax, fontsize="small")
 
 
 def _draw_points(

@@ -57,7 +57,7 @@ def iterations(*tables: pd.DataFrame) -> np.ndarray:
             size = 3 if len(mean) < 30 else 0
             ax.plot(mean.index, mean, color=colour, marker="o", markersize=size, label=arm)
         ax.set(yscale="log", xlabel="iteration", ylabel="mean squared error")
-        ax.legend(frameon=False, fontsize="x-small")
+        put_legend_beside(ax)
     return axes[0]
 
 
@@ -215,7 +215,7 @@ def speed_ups(table: pd.DataFrame) -> Axes:
     ax.set(xscale="log", xlabel="mini-steps per gradient", ylabel="speed-up over SGD")
     ax.set_xticks(sorted(table.walk.unique()), sorted(table.walk.unique()), minor=False)
     ax.minorticks_off()
-    ax.legend(frameon=False, fontsize="small")
+    put_legend_beside(ax, fontsize="small")
     return ax
 
 
@@ -283,7 +283,7 @@ def second_order(table: pd.DataFrame) -> np.ndarray:
             )
         ax.set(title=name, ylabel=LOSS if ax is axes[0][0] else "")
         ax.set_xticks(range(len(arms)), arms, rotation=35, ha="right", fontsize="x-small")
-    axes[0][-1].legend(frameon=False, fontsize="x-small")
+    put_legend_beside(axes[0][-1])
     return axes[0]
 
 

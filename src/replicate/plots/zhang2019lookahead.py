@@ -31,7 +31,7 @@ def variance_by_rate(table: pd.DataFrame) -> Axes:
     curves = table[table.what == "variance"]
     sns.lineplot(curves, x="x", y="value", hue="arm", style="arm", ax=ax)
     ax.set(yscale="log", xlabel="rate times curvature, x", ylabel="variance / SGD's at x")
-    ax.legend(frameon=False, fontsize="small", title="")
+    put_legend_beside(ax, fontsize="small", title="")
     return ax
 
 
@@ -87,7 +87,7 @@ def averages_and_acceleration(table: pd.DataFrame) -> np.ndarray:
     sns.lineplot(paths, x="steps", y="value", hue="arm", ax=axes[0][1])
     axes[0][1].set(yscale="log", xlabel="gradients", ylabel="loss")
     for ax in axes[0]:
-        ax.legend(frameon=False, fontsize="small", title="")
+        put_legend_beside(ax, fontsize="small", title="")
     return axes[0]
 
 
@@ -245,7 +245,7 @@ def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
             linestyle="none", dodge=True, ax=ax,
         )  # fmt: skip
         ax.set(ylabel="")
-        ax.legend(frameon=False, fontsize="small", title="")
+        put_legend_beside(ax, fontsize="small", title="")
     axes[0][0].set(xlabel="training loss at the first drop [nats]")
     axes[0][1].set(xlabel="test top-1 [fraction]")
     return axes[0]
@@ -298,7 +298,8 @@ def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
         sns.lineplot(panel, x="place", y="top1", hue="norm", style="norm", errorbar=interval, ax=ax)
         ax.set(title=f"{net}, after {probe} of the rate", xlabel="inner step, and the pull")
         ax.set_ylabel("test top-1 [fraction]")
-        ax.legend(frameon=False, fontsize="small", title="statistics")
+        ax.get_legend().remove()
+    put_legend_beside(axes[0][-1], fontsize="small", title="statistics")
     return axes[0]
 
 

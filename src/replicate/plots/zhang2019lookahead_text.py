@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from replicate.plots.arms import list_looks
-from replicate.plots.style import grid, interval, unless_empty
+from replicate.plots.style import grid, interval, put_legend_beside, unless_empty
 
 
 @unless_empty
@@ -42,7 +42,7 @@ def translation_losses(table: pd.DataFrame) -> np.ndarray:
     axes[0][1].axvline(floor.bleu.iloc[0], color="0.4", linestyle=":", label="source copied")
     axes[0][1].set(xlabel="BLEU")
     axes[0][1].set_title(floor.signature.iloc[0], fontsize="xx-small")
-    axes[0][1].legend(frameon=False, fontsize="small")
+    put_legend_beside(axes[0][1], fontsize="small")
     return axes[0]
 
 
@@ -63,7 +63,7 @@ def _draw_curves(rows: pd.DataFrame, ax: Axes, scale=np.asarray) -> None:
     sns.lineplot(curve, x="percent", y="loss", hue="arm", style="arm", errorbar=interval, ax=ax,
                  **list_looks(curve.arm.unique()))  # fmt: skip
     ax.set(xlabel="percent of the run")
-    ax.legend(frameon=False, fontsize="small", title="")
+    put_legend_beside(ax, fontsize="small", title="")
 
 
 def _draw_ends(rows: pd.DataFrame, metric: str, ax: Axes) -> None:
