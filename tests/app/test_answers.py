@@ -12,6 +12,7 @@ from replicate import claims, paths
 from replicate.app import answer_figures, answers, registry, verdicts
 from replicate.errors import BadData
 from replicate.plots import answers as plots
+from replicate.plots.style import move_apart
 
 matplotlib.use("agg")
 
@@ -185,7 +186,7 @@ def test_an_interval_is_that_of_the_logarithms(judged):
 
 
 def test_names_of_lines_that_end_together_do_not_overlap():
-    moved = plots._move_apart([0.1, 0.1, 0.11, 0.5], 0.05)
+    moved = move_apart([0.1, 0.1, 0.11, 0.5], 0.05)
     assert moved[3] == 0.5
     assert all(above - below >= 0.05 - 1e-6 for below, above in zip(moved, moved[1:], strict=False))
     assert moved == sorted(moved)
