@@ -66,7 +66,7 @@ def _headline(rows: dict) -> str:
     lines = [f"| source | preset | what | {' | '.join(words)} |", "|---" * (len(words) + 3) + "|"]
     for (name, preset), table in rows.items():
         for group, counts in claims.headline(table).iterrows():
-            if counts.drop("control fails").sum():
+            if counts.drop(["control fails", "not tested"]).sum():
                 lines.append(
                     f"| {name} | {preset} | {group} | {' | '.join(str(counts[word]) for word in words)} |"
                 )
