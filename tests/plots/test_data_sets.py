@@ -15,7 +15,7 @@ from drawn import ReadingStudy, draw_cell, list_drawing_cells
 from matplotlib import pyplot as plt
 
 # Source -> cells that read several data sets, at least.
-SEVERAL = {"fabi2021extrapolation": 6, "sandler2023trajectories": 4, "warmerdam2020descent": 5, "zhang2019lookahead": 1}  # fmt: skip
+SEVERAL = {"fabi2021extrapolation": 6, "sandler2023trajectories": 4, "warmerdam2020descent": 5}  # fmt: skip
 
 
 class OneDataSetStudy(ReadingStudy):
