@@ -6,8 +6,9 @@ reports, in how many some row is wrongly `reproduced`, and in how many wrongly `
 
 A family whose rate is 5 % is above the bound of a thousand reports in one of forty runs, and there
 are four hundred counts. One that is above it is drawn again, ten thousand times from other numbers,
-where the same bound, 5 % and two standard deviations, is three times as tight. (Said after a look:
-two of the trajectories' families had 68 and 65.)
+where the same bound, 5 % and two standard deviations, is three times as tight, and if it is above
+that too, a hundred thousand times, where it is ten times as tight. (Said after a look: two of the
+trajectories' families had 68 and 65; later one had 67 and 560, where of 20 000 others 4.9 % are.)
 """
 
 import math
@@ -28,11 +29,9 @@ PRESET = "cpu"
 BRANCHES = 3
 SPREAD = 0.2  # of a unit, over the distance of the edge from 0 or 1
 RATIOS = ("ratio", "ratio of gains", "ratio of differences")  # of means: Fieller
-LONG = 1000  # reports
 SKEWED_REPORTS = 200
-MOST = 64  # of them: 5 %, and two standard deviations of a count of a thousand
-AGAIN = 10_000  # reports of a family that is above it
-MOST_AGAIN = 543  # of them: 5 %, and two standard deviations
+LONG, MOST = 1000, 64  # reports, and how many may be wrong: 5 %, and two standard deviations
+AGAIN = {10_000: 543, 100_000: 5137}  # the same of a family that is above it
 
 
 def planned(source, claim) -> int:
@@ -81,11 +80,14 @@ def draw(rng, claim, seeds: int, correlation: float, skewed: bool) -> pd.DataFra
 def count_wrong(
     name: str, correlation: float, reports: int, skewed: bool = False, family: str = ""
 ) -> Counter:
-    """(family, word) -> reports with a wrong one; of one family, by other numbers, if it is named."""
+    """(family, word) -> reports with a wrong one; of one family, by other numbers, if it is named, and
+    by others again for each number of reports.
+    """
     source = registry.source(name)
     chosen = judged_claims(source, family)
     sizes = {each.id: planned(source, each) for each in chosen}
     key = [int(100 * correlation), len(name), skewed, *family.encode()]
+    key += [reports] if reports > min(AGAIN) else []
     rng = np.random.Generator(np.random.Philox(key))
     wrong: Counter = Counter()
     for _ in range(reports):
@@ -98,6 +100,16 @@ def count_wrong(
         firm = rows[rows.verdict.isin(["reproduced", "contradicted"])]
         wrong.update(set(zip(firm.family, firm.verdict, strict=True)))
     return wrong
+
+
+def is_rare_again(name: str, correlation: float, family: str, word: str) -> bool:
+    """Whether a word of a family that was wrong too often is not so in more reports."""
+    for reports, most in AGAIN.items():
+        count = count_wrong(name, correlation, reports, family=family)[family, word]
+        print(f"{family}, {word}: {count} of {reports} others")
+        if count <= most:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("name", names())
@@ -114,9 +126,7 @@ def test_of_a_thousand_reports_each_family_is_wrong_in_one_of_twenty(name, corre
     print(f"{name}, correlation {correlation}: {dict(wrong.most_common())}")
     for (family, word), count in wrong.items():
         if count > MOST:
-            again = count_wrong(name, correlation, AGAIN, family=family)[family, word]
-            print(f"{family}, {word}: {count} of {LONG}, {again} of {AGAIN} others")
-            assert again <= MOST_AGAIN, (family, word)
+            assert is_rare_again(name, correlation, family, word), (family, word)
 
 
 @pytest.mark.long
