@@ -35,7 +35,7 @@ their intervals. `python -m replicate compare FOLDER` does the same with a pool 
 """
 CLOCKED_OTHERWISE = "It judges seconds: what a pass costs beside another differs between processors"
 ROUNDED_OTHERWISE = (
-    "Its runs part after some steps, as from two seeds, and its interval ends near an edge"
+    "It judges no seconds, and nothing else holds either word back: what is left is rounding"
 )
 
 

@@ -31,7 +31,7 @@ ARM_LOOKS = {
     "lookahead-sgd": (LOOKAHEAD, SOLID),
     "lookahead-adam": (LOOKAHEAD, DASHED),
     "lookahead-warmup": (LOOKAHEAD, MIXED),
-    "adafactor-warmup": (WALK, DOTTED),
+    "adafactor-warmup": (RED, DOTTED),
     "asgd": (MEAN, MIXED),
     "plain": (SGD, SOLID),
     "s=0.5": (EXTRAPOLATION, SOLID),
