@@ -45,7 +45,7 @@ WITHOUT_EXPERIMENT = {
     "fabi2021extrapolation": 1,  # an address that once led nowhere
     "sandler2023trajectories": 0,
     "warmerdam2020descent": 0,
-    "zhang2019lookahead": 6,
+    "zhang2019lookahead": 0,
 }
 
 

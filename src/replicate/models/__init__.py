@@ -1,5 +1,5 @@
-"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34
-and 50, the AWD-LSTM and a transformer for translation.
+"""Networks that start from a seed: `mlp`, `chain`, the CIFAR ResNets 8 and 20, the ResNets 18, 34,
+50 and 152, the AWD-LSTM and a transformer for translation.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from replicate.models.awd_lstm import AWDLSTM, Shape, awd_lstm, penalise
     from replicate.models.build import Specification, build
     from replicate.models.chain import chain
+    from replicate.models.deep_resnet import resnet152
     from replicate.models.group_norm import use_group_norm
     from replicate.models.initialise import initialise
     from replicate.models.mlp import mlp

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         table_of_accuracies,
         variance_by_rate,
     )
+    from replicate.plots.zhang2019lookahead_recipes import accuracies_by_epoch, losses_at_defaults
     from replicate.plots.zhang2019lookahead_text import perplexities, translation_losses
 
 lazy.attach(__name__)

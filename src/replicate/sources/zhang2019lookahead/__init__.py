@@ -9,4 +9,5 @@ TITLE = "Lookahead Optimizer: k steps forward, 1 step back (Zhang, Lucas, Hinton
 COST = """Table 1 as printed is 200 epochs of ResNet-18 on CIFAR-10 and on CIFAR-100, four optimizers, three seeds
 and their grids of rates. Estimated from floors, not measured: one run is an hour of one GPU. The 0.04 points
 between Lookahead and SGD on CIFAR-10 need some 195 seeds an arm. One of the 105 runs of 750 epochs on the Penn
-Treebank is some two hours of one GPU. Multi30k stands in for WMT14; ImageNet has no code here yet."""
+Treebank is some two hours of one GPU. Multi30k stands in for WMT14. ImageNet is made by hand: python -m replicate data shard imagenet TREE. Its
+twenty runs of ResNet-50 are 47 EFLOP, those of ResNet-152 133."""

@@ -2,12 +2,17 @@
 
 Entries of images: "cifar10" and "cifar100" are Table 1's; "cifar10-arms" is where Lookahead is taken
 apart, robustness included, "cifar10-cycles" where its cycles are looked into, "cifar100-cycles"
-where a plane is cut through one. Entries of text, "ptb" and "multi30k", have settings of their own.
+where a plane is cut through one. Entries of photographs and of text have settings of their own.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from replicate.sources.zhang2019lookahead._imagenet_settings import (
+    IMAGENET,
+    OnImageNet,
+    name_photographs,
+)
 from replicate.sources.zhang2019lookahead._text_presets import TEXT, name_setting, shrink
 from replicate.sources.zhang2019lookahead._text_settings import OnText
 from replicate.sources.zhang2019lookahead.settings import Settings
@@ -90,7 +95,7 @@ ON_A_GPU = replace(
     PAPER, steps=11_700, precision="bfloat16", seeds=tuple(range(5)), rates=(0.03, 0.1, 0.3)
 )
 
-PRESETS: dict[str, dict[str, Settings | OnText]] = {
+PRESETS: dict[str, dict[str, Settings | OnImageNet | OnText]] = {
     "smoke": {
         "digits": replace(
             DIGITS,
@@ -130,6 +135,7 @@ PRESETS: dict[str, dict[str, Settings | OnText]] = {
             PLANES, stem="stride2", steps=3120, seeds=tuple(range(5)), curve_images=1000,
             norm_batches=4,
         ),
+        **IMAGENET["night"],
         **TEXT["night"],
     },
     "gpu": {
@@ -138,6 +144,7 @@ PRESETS: dict[str, dict[str, Settings | OnText]] = {
         "cifar10-arms": replace(ON_A_GPU, alpha=0.5),
         "cifar10-cycles": replace(ON_A_GPU, alpha=0.5),
         "cifar100-cycles": replace(PLANES, steps=11_700, seeds=tuple(range(5))),
+        **IMAGENET["gpu"],
         **TEXT["gpu"],
     },
     "paper": {
@@ -146,6 +153,7 @@ PRESETS: dict[str, dict[str, Settings | OnText]] = {
         "cifar10-arms": replace(PAPER, alpha=0.5),
         "cifar10-cycles": replace(PAPER, alpha=0.5),
         "cifar100-cycles": PLANES,
+        **IMAGENET["paper"],
         **TEXT["paper"],
     },
 }  # fmt: skip
@@ -166,7 +174,9 @@ def tiny(settings: Settings | OnText) -> Settings | OnText:
     return replace(
         settings,
         model="resnet8",
-        width=4,
+        # torch 2.13 on a CPU ends in a segmentation fault in the gradient of a shortcut of 8 channels
+        # at 112 x 112 places, and of fewer.
+        width=16 if isinstance(settings, OnImageNet) else 4,
         stem="stride2",
         batch=16,
         steps=20,
@@ -189,6 +199,8 @@ def setting(entry: str, settings: Mapping[str, object]) -> str:
     """
     if entry in TEXT["paper"]:
         return name_setting(entry, settings)
+    if settings["dataset"] in ("imagenet", "imagewoof-64"):
+        return name_photographs(settings)
     images = settings["dataset"] in ("cifar10", "cifar100")
     same = images and all(settings[name] == getattr(PAPER, name) for name in OF_TABLE_1)
     if settings["dataset"] == "quadratic" or same:

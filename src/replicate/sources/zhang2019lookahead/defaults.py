@@ -1,0 +1,98 @@
+"""The summary's claim: at default settings, on several networks and around two optimizers, Lookahead
+is ahead of what it is wrapped around.
+
+A task is a network and an inner optimizer. Ours, since the slides name no default: PyTorch's rate of
+Adam, 1e-3, for AdamW, and the recipe's 0.1 with momentum 0.9 for SGD; a constant rate, no weight
+decay, nothing tuned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from replicate import runs
+from replicate.sources.protocol import Evidence, experiment
+from replicate.sources.zhang2019lookahead import _networks, _operations
+from replicate.sources.zhang2019lookahead.settings import Settings
+
+NETWORK = ("model", "width")
+INNER_OPTIMIZERS = ("sgd", "adamw")
+DEFAULT_RATE = 0.1  # of SGD; the same trial of AdamW is `_methods.ADAM_RATE` times as much, 1e-3
+MLP_WIDTH = 64  # units of each hidden layer
+LOSSES_SEEN = {
+    "early": "early_loss",
+    "end": "train_loss",
+    "valid": "valid_loss",
+    "test": "test_loss",
+}
+ARMS = ("lookahead", "ema")
+SHARE_METRICS = tuple(f"share_{name}" for name in LOSSES_SEEN)
+
+
+def list_tasks(settings: Settings) -> list[dict]:
+    """The networks, each with both inner optimizers."""
+    networks = [
+        {"model": "mlp", "width": MLP_WIDTH},
+        {"model": "resnet8", "width": settings.width},
+        {"model": "resnet20", "width": settings.width},
+    ]
+    return [network | {"inner": inner} for network in networks for inner in INNER_OPTIMIZERS]
+
+
+def list_points(settings: Settings) -> list[dict]:
+    """Every task with its inner optimizer alone and under Lookahead."""
+    default = {"schedule": "constant", "lr": DEFAULT_RATE, "weight_decay": 0.0}
+    return [
+        {"seed": seed, "method": method} | task | default
+        for seed in settings.seeds
+        for task in list_tasks(settings)
+        for method in (task["inner"], "lookahead")
+    ]
+
+
+def derive(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows to judge, one a seed and arm: the share of tasks in which the arm's loss is below the
+    inner optimizer's, a tie counting half.
+
+    arm: "lookahead", or "ema", the running mean of the inner optimizer's own iterates. share_early:
+    of training losses at the first drop of other schedules; share_end, share_valid, share_test: of
+    those at the end. A run that was lost is behind any that was not.
+    """
+    tasks = ["seed", "model", "inner"]
+    losses = table.set_index([*tasks, "arm"])[list(LOSSES_SEEN.values())].fillna(np.inf)
+    plain = losses[losses.index.get_level_values("arm").isin(INNER_OPTIMIZERS)].droplevel("arm")
+    judged = []
+    for arm, names in {"lookahead": ["lookahead"], "ema": ["sgd-ema", "adamw-ema"]}.items():
+        other = losses[losses.index.get_level_values("arm").isin(names)].droplevel("arm")
+        ahead = (other < plain) + 0.5 * (other == plain)
+        shares = ahead.groupby("seed").mean().set_axis(SHARE_METRICS, axis=1)
+        judged.append(shares.reset_index().assign(arm=arm))
+    return pd.concat(judged, ignore_index=True)
+
+
+def operations(settings: Settings) -> float:
+    """Multiplications and additions of all runs."""
+    return sum(
+        _operations.count_runs(replace(settings, **{n: point[n] for n in NETWORK}), [point])
+        for point in list_points(settings)
+    )
+
+
+@experiment(
+    fields={"arm": ARMS},
+    metrics=SHARE_METRICS,
+    datasets=("digits", "cifar10-arms"),
+    needs_data=True,
+    operations=operations,
+    derive=derive,
+    evidence={"cifar10-arms": Evidence(47, "Lookahead at default settings on three networks")},
+    night={"cifar10-arms": Evidence(56, "Lookahead at default settings on three networks")},
+)
+def defaults(settings: Settings) -> pd.DataFrame:
+    """The ends of all runs: columns seed, model, width, inner, method, schedule, lr, weight_decay,
+    arm and those of `_networks.train_run`.
+    """
+    return runs.each(_networks.train_run, settings, list_points(settings)).table
