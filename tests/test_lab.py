@@ -77,6 +77,19 @@ OUTCOME = """() => {
 }"""
 
 
+# The overrides that the cell's own comment gives as an example, the first of them.
+CHANGE_A_PARAMETER = """() => {
+  const cells = window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model);
+  const found = cells.filter(model => (model.getMetadata('tags') ?? []).includes('parameters'));
+  const source = found[0].sharedModel.getSource();
+  const example = source.match(/overrides = \\{\\}  # such as (\\{.*?\\})/)[1];
+  found[0].sharedModel.setSource(source.replace('overrides = {}', `overrides = ${example}`));
+  return example;
+}"""
+PICTURE_CHANGED = """([place, before]) =>
+  document.querySelectorAll('.jp-OutputArea-output .widget-image')[place].src !== before"""
+
+
 class Lab(NamedTuple):
     """A JupyterLab server: its address, the token that opens it and the folder that it shows."""
 
@@ -252,6 +265,57 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_figures(lab, path, tmp_path
             page.screenshot(path=SCREENS / f"{path.stem}.png")
     assert outcome["counts"] == list(range(1, len(outcome["counts"]) + 1))
     assert outcome["figures"] > 0
+    assert seen == Seen(outside=[], errors=[])
+
+
+def move_every_control(page, pictures: int) -> int:
+    """Move each slider and list of so many pictures, which must change; how many sliders there are."""
+    count = 0
+    for place in range(pictures):
+        picture = page.locator(".jp-OutputArea-output .widget-image").nth(place)
+        picture.wait_for(timeout=20_000)
+        output = picture.locator("xpath=ancestor::div[contains(@class, 'jp-OutputArea-output')][1]")
+        for handle in output.locator(".noUi-handle").all():
+            before = picture.get_attribute("src")
+            handle.focus()
+            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+            handle.press("ArrowLeft" if at_end else "ArrowRight")
+            page.wait_for_function(PICTURE_CHANGED, arg=[place, before], timeout=20_000)
+            count += 1
+        for chosen in output.locator("select").all():
+            before = picture.get_attribute("src")
+            chosen.select_option(index=1)
+            page.wait_for_function(PICTURE_CHANGED, arg=[place, before], timeout=20_000)
+            count += 1
+    return count
+
+
+# Notebook -> its pictures that move, and their sliders and lists.
+CONTROLS = {
+    "across": (0, 0),
+    "fabi2021extrapolation": (1, 1),
+    "sandler2023trajectories": (2, 5),
+    "warmerdam2020descent": (0, 0),
+    "zhang2019lookahead": (1, 2),
+}
+
+
+@needs_browser
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def test_controls_move_pictures_and_a_changed_parameter_runs(lab, path, tmp_path):
+    with browser_page(tmp_path) as (page, seen):
+        first = run_all_cells(page, lab.url(f"lab/tree/notebooks/{path.name}"))
+        pictures, controls = CONTROLS[path.stem]
+        moved = move_every_control(page, pictures)
+        example = page.evaluate(CHANGE_A_PARAMETER)
+        page.evaluate(RUN_ALL_CELLS)
+        again = page.wait_for_function(OUTCOME, timeout=RUN_SECONDS * 1000, polling=250)
+        outcome = again.json_value()
+    assert (first["errors"], outcome["errors"]) == ([], [])
+    assert moved == controls
+    assert ":" in example and outcome["figures"] == first["figures"]
+    assert min(outcome["counts"]) > max(first["counts"])
     assert seen == Seen(outside=[], errors=[])
 
 

@@ -9,7 +9,7 @@ import pytest
 from replicate import descent, paths
 from replicate.app import registry
 from replicate.sources.warmerdam2020descent import _arms, _curves, _judging, _regression, _tasks
-from replicate.sources.warmerdam2020descent._vault import parabola_step, step_as_printed
+from replicate.sources.warmerdam2020descent._vault import parabola_step, step_as_printed, vault
 from replicate.sources.warmerdam2020descent.presets import ALGEBRA, OF_THE_POST, PAPER
 
 SOURCE = registry.source("warmerdam2020descent")
@@ -185,6 +185,11 @@ def test_what_is_said_of_an_arm_is_what_its_method_does(name):
     if arm.method:
         variant = getattr(_arms.method_of(name, 3), "variant", "")
         assert variant == ("corrected" if arm.variant == "rollback" else arm.variant)
+        numbers = [
+            int(part) for part in name.split()[0].split("_")[1:]
+        ]  # KS_50_2: the post's names
+        held = [getattr(_arms.method_of(name, 3), each) for each in ("max_steps", "scale_i")[: len(numbers)]]  # fmt: skip
+        assert held == numbers
     assert arm.check == ("printed check" if arm.variant == "published" else "check")
     assert arm.update == ("adam" if name in ("ADAM", "LBFGS") else "step")
 
@@ -196,6 +201,12 @@ def test_a_run_that_diverges_is_a_row_at_the_ceiling(build):
 
 
 # Derivations.
+
+
+def test_the_printed_jump_depends_on_the_unit_of_the_rate():
+    """L0 = 1, L1 = 1/2: a step of 1 + rate, at twice the rate not twice as long."""
+    rows = {claim: value for claim, _, value in vault()}
+    assert rows["Y11.unit"] == pytest.approx(1.2 / (2 * 1.1))
 
 
 def test_the_printed_jump_counts_steps_to_loss_zero_and_the_right_one_ends_at_the_minimum():

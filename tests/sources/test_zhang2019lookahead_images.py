@@ -125,6 +125,26 @@ def test_trials_of_other_methods_move_as_far_and_shrink_as_much():
         assert per_step(method, 0.0, 1.0, 0.01) == pytest.approx(-1e-4, rel=0.1), method
 
 
+def test_a_method_is_judged_by_its_slow_or_averaged_weights():
+    """Between two pulls, and after two steps, under a gradient of 1 without momentum or decay."""
+    import torch
+
+    settings = replace(SMALL, momentum=0.0, weight_decay=0.0, k=5)
+    shown = {}
+    for name, method in _methods.IMAGE_METHODS.items():
+        w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = method.make([w], settings, 0.1)
+        for _ in range(2):
+            w.grad = torch.ones_like(w)
+            optimizer.step()
+        with method.show(optimizer):
+            shown[name] = float(w.detach())
+    assert shown["sgd"] == pytest.approx(-0.2)
+    assert shown["lookahead"] == 0 and shown["outer-nesterov"] == 0  # where the cycle began
+    assert shown["schedule-free"] == pytest.approx(-0.15)  # the mean of -0.1 and -0.2
+    assert shown["adamw"] == pytest.approx(-0.002, rel=1e-3)
+
+
 # Table 1.
 
 SEEDS = 8

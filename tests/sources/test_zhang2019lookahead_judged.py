@@ -12,6 +12,16 @@ from replicate.sources.zhang2019lookahead.presets import PRESETS
 SOURCE = registry.source("zhang2019lookahead")
 CLAIMS = registry.claims_of(SOURCE)
 
+# Where a probe begins.
+
+
+def test_a_probe_begins_at_the_pull_nearest_to_its_share_of_the_run():
+    night = PRESETS["night"]["cifar10-cycles"]
+    assert (night.steps, night.k) == (3120, 5)
+    assert within_cycle.find_begin(night, 0.325) == 1015  # of 1014
+    assert within_cycle.find_begin(night, 0.25) == 780
+
+
 # What is chosen.
 
 RATES = [0.1, 0.2, 0.4, 0.8]
