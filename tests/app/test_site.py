@@ -3,7 +3,9 @@ whole.
 """
 
 import itertools
+import os
 import re
+import shutil
 import sys
 
 import pytest
@@ -198,3 +200,35 @@ def test_a_row_says_its_verdict_to_the_script_and_a_phone_shows_it_second():
     )
     for name in ("claims.js", "claims.css"):
         assert (site.STATIC / name).read_text()
+
+
+PHONE = {"width": 390, "height": 844}
+MOST_SCREENS = 10
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_each_page_whole_and_within_ten_screens(built, scheme):
+    api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+    wrong, outside, grounds = [], [], set()
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+        page.on("request", lambda request: outside.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        for path in pages_of(built):
+            page.goto(path.as_uri())
+            width, height = page.evaluate(
+                "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+            )
+            if width > PHONE["width"] or height > MOST_SCREENS * PHONE["height"]:
+                wrong.append(f"{path.name}: {width} x {height}")
+            grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        browser.close()
+    assert wrong == []
+    assert [url for url in outside if not url.startswith(("file:", "data:"))] == []
+    (ground,) = grounds
+    levels = [int(level) for level in re.findall(r"\d+", ground)[:3]]
+    assert (max(levels) < 64) == (scheme == "dark") and (min(levels) > 192) == (scheme == "light")

@@ -106,7 +106,11 @@ def build(say: Callable[[str], object] = lambda line: None) -> Path:
             unfinished,
             home / "doctrees",
             "html",
-            OPTIONS | {"html_extra_path": [str(pages / COPIED)], "folded_pages": ["api", *names()]},
+            OPTIONS
+            | {
+                "html_extra_path": [str(pages / COPIED)],
+                "folded_pages": ["api", "docs/agreement", *names()],
+            },
             status=messages,
             warning=messages,
             warningiserror=True,
