@@ -329,3 +329,14 @@ def test_a_source_offers_what_is_asked_of_it(name):
     on_gpu = source.presets["gpu"]
     rehearsed = {entry for experiment in source.values() for entry in experiment.evidence}
     assert all(source.tiny(on_gpu[entry]) != on_gpu[entry] for entry in rehearsed)
+
+
+def test_every_recorded_table_is_of_an_experiment_that_a_claim_reads():
+    recorded = {path.stem for path in (paths.ROOT / "data" / "results").rglob("*.parquet")}
+    read = {
+        f"{source.name}-{name}"
+        for source in registry.sources()
+        for claim in registry.claims_of(source)
+        for name in claim.experiments
+    }
+    assert recorded and recorded <= read
