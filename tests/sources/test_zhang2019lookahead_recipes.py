@@ -181,7 +181,10 @@ def test_shares_count_ties_by_half_and_lost_runs_as_behind():
         ("resnet20", "sgd"): (nan, nan, nan),  # both lost: a tie
         ("resnet20", "adamw"): (1.0, 2.0, 2.0),
     })  # fmt: skip
-    judged = defaults.derive(table).set_index("arm")
+    by_inner = defaults.derive(table).set_index(["inside", "arm"])
+    assert by_inner.share_end["sgd", "lookahead"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert by_inner.share_end["adamw", "lookahead"] == pytest.approx(0.5 / 3)
+    judged = by_inner.loc["either"]
     assert judged.share_end["lookahead"] == pytest.approx((1 + 0.5 + 1 + 0 + 0.5 + 0) / 6)
     assert judged.share_end["ema"] == pytest.approx((1 + 0 + 1 + 1 + 0.5 + 0) / 6)
     assert (judged[list(defaults.SHARE_METRICS)].nunique(axis=1) == 1).all()
@@ -191,7 +194,8 @@ def test_each_share_is_of_its_own_loss():
     table = ends({("mlp", inner): (1.0, 1.0, 1.0) for inner in defaults.INNER_OPTIMIZERS})
     for metric, name in zip(defaults.LOSSES_SEEN.values(), defaults.SHARE_METRICS, strict=True):
         lower = table.assign(**{metric: table[metric].mask(table.arm == "lookahead", 0.5)})
-        shares = defaults.derive(lower).set_index("arm").loc["lookahead"]
+        judged = defaults.derive(lower)
+        shares = judged[judged.inside == "either"].set_index("arm").loc["lookahead"]
         assert shares[name] == 1
         assert (shares[[each for each in defaults.SHARE_METRICS if each != name]] == 0.5).all()
 
@@ -265,3 +269,17 @@ def test_most_tasks_by_tables_whose_truth_is_known(ahead, word):
     rows = judge("defaults", shares(ahead), "digits", "cpu")
     assert set(rows.verdict[["LOOK-30", "LOOK-30.early"]]) == {word}
     assert rows.control_verdict["LOOK-30"] == "fails"
+
+
+@pytest.mark.parametrize("ahead_around, word", [("sgd", "reproduced"), ("adamw", "contradicted")])
+def test_each_inner_optimizer_is_judged_by_its_own_tasks(ahead_around, word):
+    parts = []
+    for seed in range(8):
+        losses = {
+            (model, inner): (1.0, 1.1, 0.9 if (inner == ahead_around) == (seed != 3) else 1.2)
+            for model in ("mlp", "resnet8", "resnet20")
+            for inner in defaults.INNER_OPTIMIZERS
+        }
+        parts.append(ends(losses, seed))
+    words = judge("defaults", pd.concat(parts), "digits", "cpu").verdict
+    assert words["LOOK-30.sgd"] == words["LOOK-30.adamw"] == word

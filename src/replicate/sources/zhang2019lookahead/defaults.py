@@ -28,7 +28,7 @@ LOSSES_SEEN = {
     "valid": "valid_loss",
     "test": "test_loss",
 }
-ARMS = ("lookahead", "ema")
+ARMS = {"lookahead": ("lookahead",), "ema": ("sgd-ema", "adamw-ema")}
 SHARE_METRICS = tuple(f"share_{name}" for name in LOSSES_SEEN)
 
 
@@ -54,23 +54,30 @@ def list_points(settings: Settings) -> list[dict]:
 
 
 def derive(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows to judge, one a seed and arm: the share of tasks in which the arm's loss is below the
-    inner optimizer's, a tie counting half.
+    """The rows to judge, one a seed, arm and `inside`: the share of tasks in which the arm's loss is
+    below the inner optimizer's, a tie counting half.
 
-    arm: "lookahead", or "ema", the running mean of the inner optimizer's own iterates. share_early:
-    of training losses at the first drop of other schedules; share_end, share_valid, share_test: of
-    those at the end. A run that was lost is behind any that was not.
+    arm: "lookahead", or "ema", the running mean of the inner optimizer's own iterates. inside: the
+    tasks with one inner optimizer, or with "either". share_early: of training losses at the first
+    drop of other schedules; share_end, share_valid, share_test: of those at the end. A run that was
+    lost is behind any that was not.
     """
-    tasks = ["seed", "model", "inner"]
-    losses = table.set_index([*tasks, "arm"])[list(LOSSES_SEEN.values())].fillna(np.inf)
-    plain = losses[losses.index.get_level_values("arm").isin(INNER_OPTIMIZERS)].droplevel("arm")
+    losses = table.set_index(["seed", "model", "inner", "arm"])[list(LOSSES_SEEN.values())]
+    losses = losses.fillna(np.inf)
+    plain = _of_arms(losses, INNER_OPTIMIZERS)
     judged = []
-    for arm, names in {"lookahead": ["lookahead"], "ema": ["sgd-ema", "adamw-ema"]}.items():
-        other = losses[losses.index.get_level_values("arm").isin(names)].droplevel("arm")
-        ahead = (other < plain) + 0.5 * (other == plain)
-        shares = ahead.groupby("seed").mean().set_axis(SHARE_METRICS, axis=1)
-        judged.append(shares.reset_index().assign(arm=arm))
+    for arm, names in ARMS.items():
+        other = _of_arms(losses, names)
+        ahead = ((other < plain) + 0.5 * (other == plain)).set_axis(SHARE_METRICS, axis=1)
+        each = ahead.groupby(["seed", "inner"]).mean().reset_index(names=["seed", "inside"])
+        either = ahead.groupby("seed").mean().reset_index().assign(inside="either")
+        judged += [part.assign(arm=arm) for part in (either, each)]
     return pd.concat(judged, ignore_index=True)
+
+
+def _of_arms(losses: pd.DataFrame, arms: tuple[str, ...]) -> pd.DataFrame:
+    """The losses of these arms, of which a task has one, by seed and task."""
+    return losses[losses.index.get_level_values("arm").isin(arms)].droplevel("arm")
 
 
 def operations(settings: Settings) -> float:
@@ -82,7 +89,7 @@ def operations(settings: Settings) -> float:
 
 
 @experiment(
-    fields={"arm": ARMS},
+    fields={"arm": tuple(ARMS), "inside": ("either", *INNER_OPTIMIZERS)},
     metrics=SHARE_METRICS,
     datasets=("digits", "cifar10-arms"),
     needs_data=True,
