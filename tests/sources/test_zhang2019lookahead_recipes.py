@@ -11,9 +11,9 @@ import pytest
 import torch
 from lookahead_loops import SMALL, Plain, forget
 
-from replicate import claims, datasets, models
+from replicate import claims, datasets, models, plots
 from replicate.app import registry
-from replicate.sources.zhang2019lookahead import _methods, defaults, imagenet
+from replicate.sources.zhang2019lookahead import _methods, defaults, imagenet, tables
 from replicate.sources.zhang2019lookahead.presets import PRESETS, tiny
 
 SOURCE = registry.source("zhang2019lookahead")
@@ -141,6 +141,31 @@ def test_of_shards_all_is_trained_on_and_validation_images_judge(photographs):
     rows = imagenet.train_run(replace(settings, batch=4), point, None, [], "cpu")
     assert rows.epoch.tolist() == [10, 20, 30, 40, 50, 60]
     assert np.isfinite(rows.test_loss).all() and (rows.top5 == 1).all()  # of three classes
+
+
+# What the figures take from the source.
+
+
+def test_printed_gains_are_differences_of_the_printed_tables():
+    assert tables.list_printed_gains("CIFAR-10") == pytest.approx(
+        {"sgd": 0.0, "tail": 0.0003, "adamw": -0.0039, "lookahead": 0.0004}
+    )
+    assert tables.list_printed_gains("CIFAR-100")["lookahead"] == pytest.approx(0.001)
+    assert tables.list_printed_gains_by_epoch() == pytest.approx({50: 0.007, 60: 0.0034})
+    assert tables.list_printed_gains_by_state() == pytest.approx(
+        {"maintain": 0.0, "interpolate": 0.0001, "reset": -0.0024}
+    )
+
+
+def test_a_printed_gain_is_drawn_from_the_mean_that_it_is_over():
+    table = accuracies(0.02).query("arm != 'sgd' or schedule != 'aggressive' or epoch != 60")
+    flat = pd.DataFrame({"seed": [0, 1], "schedule": "aggressive", "arm": "sgd", "epoch": 60, "top1": [0.5, 0.7],
+                         "top5": 1.0, "test_loss": 1.0})  # fmt: skip
+    axes = plots.accuracies_by_epoch(pd.concat([table, flat]), {60: 0.05})
+    drawn = [
+        each.get_offsets() for each in axes[0].collections if each.get_offsets().shape == (1, 2)
+    ]
+    assert drawn[-1].tolist() == [[60.0, pytest.approx(0.65)]]
 
 
 # The defaults.

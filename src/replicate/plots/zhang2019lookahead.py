@@ -1,5 +1,7 @@
 """Variances, losses and rates of convergence with and without Lookahead."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -18,6 +20,7 @@ from replicate.plots.style import (
 )
 
 PANELS = (("a^2", 100), ("a^2", 1000), ("1", 1000))  # noise and steps that are drawn
+PRINTED = "diamonds: the printed gain"  # of a source, beside what is measured here
 SPEEDS = ("heavy ball", "Lookahead")
 
 
@@ -160,16 +163,17 @@ def accuracy_by_setup(table: pd.DataFrame) -> Axes:
 
 
 @unless_empty
-def table_of_accuracies(table: pd.DataFrame) -> np.ndarray:
+def table_of_accuracies(table: pd.DataFrame, printed: Mapping[str, float]) -> np.ndarray:
     """Left, test accuracy of every arm at its best trial on held-out images; right, the losses of
     mini-batches on the way there: (2,) axes, 95 % intervals.
 
-    table: what `table_1` gives.
+    table: what `table_1` gives; printed: arm -> the source's gain over SGD, drawn from SGD's mean.
     """
     best = _at_best_trial(table)
     _, axes = grid(1, 2, (4.6, 3.2))
     sns.pointplot(best, x="top1", y="arm", errorbar=interval, linestyle="none", ax=axes[0][0])
-    axes[0][0].set(xlabel="test top-1 [fraction]", ylabel="")
+    axes[0][0].set(xlabel=f"test top-1 [fraction]; {PRINTED}", ylabel="")
+    draw_printed(axes[0][0], best[best.arm == "sgd"].top1.mean(), printed)
     curves = [name for name in table if name.startswith("loss_")]
     curve = best.melt(["arm", "seed"], curves, "percent", "loss").dropna(subset="loss")
     curve["percent"] = curve.percent.str.removeprefix("loss_").astype(int)
@@ -231,10 +235,11 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
 
 
 @unless_empty
-def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
+def loss_by_inner_state(table: pd.DataFrame, printed: Mapping[str, float]) -> np.ndarray:
     """Training loss at the first drop and test accuracy at the end by treatment: (2,) axes.
 
-    table: what `inner_state` gives.
+    table: what `inner_state` gives; printed: treatment -> the source's gain over "maintain", drawn
+    from the mean of that around SGD.
     """
     rows = table[table.arm.isin(["inner", "lookahead"])]
     names = rows.inner_state.where(rows.arm == "lookahead", "no Lookahead")
@@ -247,8 +252,18 @@ def loss_by_inner_state(table: pd.DataFrame) -> np.ndarray:
         ax.set(ylabel="")
         put_legend_beside(ax, fontsize="small", title="")
     axes[0][0].set(xlabel="training loss at the first drop [nats]")
-    axes[0][1].set(xlabel="test top-1 [fraction]")
+    kept = rows[(rows.inner == "sgd") & (names == "maintain")]
+    draw_printed(axes[0][1], kept.top1.mean(), printed)
+    axes[0][1].set(xlabel=f"test top-1 [fraction]; {PRINTED}")
     return axes[0]
+
+
+def draw_printed(ax: Axes, base: float, gains: Mapping[str, float]) -> None:
+    """A diamond at `base` plus a gain on each line of the axis of names; a gain of 0 is the base."""
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    places = {labels.index(name): gain for name, gain in gains.items() if name in labels and gain}
+    ax.scatter([base + gain for gain in places.values()], list(places), marker="D", s=30,
+               facecolor="none", edgecolor="black", zorder=5)  # fmt: skip
 
 
 @unless_empty

@@ -1,5 +1,7 @@
 """Lookahead where nothing is tuned: by ImageNet's recipe, and at default settings."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -7,17 +9,19 @@ from matplotlib.axes import Axes
 
 from replicate.plots.arms import ADAM, SGD, list_looks
 from replicate.plots.style import grid, interval, name_lines, number_log_axes, unless_empty
+from replicate.plots.zhang2019lookahead import PRINTED
 
 DRAWN_LOSSES = {"early_loss": "early", "train_loss": "at the end"}
 INNER_COLOURS = {"SGD": SGD, "AdamW": ADAM}
 
 
 @unless_empty
-def accuracies_by_epoch(table: pd.DataFrame) -> np.ndarray:
+def accuracies_by_epoch(table: pd.DataFrame, printed: Mapping[int, float]) -> np.ndarray:
     """Test accuracy by epoch of the recipe, a line an arm, with 95 % intervals: (2,) axes, a panel a
     schedule.
 
-    table: what `imagenet` gives, of one data set.
+    table: what `imagenet` gives, of one data set; printed: epoch -> the source's gain of Lookahead
+    over SGD under the aggressive schedule, drawn from SGD's mean.
     """
     schedules = list(table.schedule.unique())
     _, axes = grid(1, len(schedules), (4.6, 3.2))
@@ -28,6 +32,12 @@ def accuracies_by_epoch(table: pd.DataFrame) -> np.ndarray:
         ax.set(title=schedule, xlabel="epoch of the recipe", ylabel="test top-1 [fraction]")
         ax.get_legend().remove()
         name_lines(ax, list(rows.arm.unique()))
+    base = table[table.arm == "sgd"].groupby(["schedule", "epoch"]).top1.mean()
+    heights = [base["aggressive", epoch] + gain for epoch, gain in printed.items()]
+    axes[0][schedules.index("aggressive")].scatter(
+        list(printed), heights, marker="D", s=30, facecolor="none", edgecolor="black", zorder=5
+    )
+    axes[0][schedules.index("aggressive")].set_xlabel(f"epoch of the recipe; {PRINTED}")
     return axes[0]
 
 

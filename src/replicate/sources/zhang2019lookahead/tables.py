@@ -106,3 +106,25 @@ def _counts() -> Iterator[tuple]:
     )
     yield "LOOK-21", "", sum(p.numel() for p in network.parameters()) / 1e6
     yield "LOOK-29.trials", "", sum(GRID.values()) / GRID["SGD"]
+
+
+def list_printed_gains(name: str) -> dict[str, float]:
+    """Arm of ours -> printed accuracy less SGD's, as a share; name: a row of Table 1, "CIFAR-10" or
+    "CIFAR-100".
+    """
+    arms = {"SGD": "sgd", "Polyak": "tail", "Adam": "adamw", "Lookahead": "lookahead"}
+    (base, _), row = TABLE_1[name]["SGD"], TABLE_1[name]
+    return {arm: (row[label][0] - base) / 100 for label, arm in arms.items()}
+
+
+def list_printed_gains_by_epoch() -> dict[int, float]:
+    """Epoch -> printed top-1 accuracy of Lookahead less SGD's in Table 2, as a share."""
+    cells = {epoch: TABLE_2[f"epoch {epoch} top-1"] for epoch in (50, 60)}
+    return {epoch: (ahead - base) / 100 for epoch, (ahead, base) in cells.items()}
+
+
+def list_printed_gains_by_state() -> dict[str, float]:
+    """What a pull does to the momentum -> printed accuracy less that where it is kept, as a share."""
+    return {
+        name: (value - BY_INNER_STATE["maintain"]) / 100 for name, value in BY_INNER_STATE.items()
+    }
