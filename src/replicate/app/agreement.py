@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from replicate import claims, paths
-from replicate.app import registry, verdicts
+from replicate.app import gain_ratios, registry, verdicts
 from replicate.sources.protocol import Source
 
 HEAD = """\
@@ -33,7 +33,11 @@ def render() -> str:
     for name, rows in compared.items():
         cells = [str(int((rows.word == word).sum())) for word in words]
         counts.append(f"| {name} | {' | '.join(cells)} |")
-    parts = [HEAD, "\n".join(counts), *(_list_differences(*each) for each in compared.items())]
+    parts = [HEAD, "\n".join(counts)]
+    for name, rows in compared.items():
+        parts.append(_list_differences(name, rows))
+        if name == gain_ratios.SOURCE_OF_SPECTRA:
+            parts.append(gain_ratios.render())
     return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
 
 
