@@ -21,9 +21,9 @@ def count_steps(settings: Settings, steps: int) -> float:
 
 
 def count_looks(settings: Settings, looks: int) -> float:
-    """Those of so many looks; a perceptron has no statistics to estimate."""
-    estimated = 0 if settings.model == "mlp" else settings.norm_batches * BATCH_OF_NORM
-    return looks * (sum(_sizes(settings).values()) + estimated) * _per_image(settings)[0]
+    """Those of so many looks."""
+    images = sum(_sizes(settings).values()) + settings.norm_batches * BATCH_OF_NORM
+    return looks * images * _per_image(settings)[0]
 
 
 def count_raw(settings: Settings, looks: int, sets: Collection[str]) -> float:

@@ -16,6 +16,7 @@ import pandas as pd
 from replicate import runs
 from replicate.sources.protocol import Evidence, experiment
 from replicate.sources.zhang2019lookahead import _networks, _operations
+from replicate.sources.zhang2019lookahead._methods import IMAGE_METHODS
 from replicate.sources.zhang2019lookahead.settings import Settings
 
 NETWORK = ("model", "width")
@@ -82,10 +83,19 @@ def _of_arms(losses: pd.DataFrame, arms: tuple[str, ...]) -> pd.DataFrame:
 
 def operations(settings: Settings) -> float:
     """Multiplications and additions of all runs."""
-    return sum(
-        _operations.count_runs(replace(settings, **{n: point[n] for n in NETWORK}), [point])
-        for point in list_points(settings)
-    )
+    return sum(_count(settings, point) for point in list_points(settings))
+
+
+def _count(settings: Settings, point: dict) -> float:
+    """Those of one run; a perceptron has no statistics, so its looks estimate none."""
+    network = replace(settings, **{name: point[name] for name in NETWORK})
+    total = _operations.count_runs(network, [point])
+    if point["model"] != "mlp":
+        return total
+    means = IMAGE_METHODS[point["method"]].arms.values()
+    looks = len(means) + sum(mean != "tail" for mean in means)
+    alone = _operations.count_raw(network, looks, ["train", "valid", "test"])
+    return total - (_operations.count_looks(network, looks) - alone)
 
 
 @experiment(
