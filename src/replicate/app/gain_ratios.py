@@ -15,8 +15,8 @@ from replicate.app import registry
 from replicate.sources.protocol import Source
 
 SOURCE_OF_SPECTRA = "sandler2023trajectories"
-WINDOW = ["kernel", "k"]
-HEAD = """\
+KERNEL_AND_K = ["kernel", "k"]
+WHY_DATA_SETS_DIFFER = """\
 ### Why: curvature and noise of each data set
 
 Half of these rows ask how much of an average's gain in loss its side-trip has. Below, that share as it follows from
@@ -33,11 +33,11 @@ def render() -> str:
         return ""
     data_sets = list(rows.dataset.unique())
     lines = [f"| kernel | k | {' | '.join(data_sets)} |", "|---" * (2 + len(data_sets)) + "|"]
-    for (kernel, k), window in rows.groupby(WINDOW, sort=False):
-        told = window.set_index("dataset")
-        cells = [_tell(told.loc[each]) if each in told.index else "" for each in data_sets]
+    for (kernel, k), window in rows.groupby(KERNEL_AND_K, sort=False):
+        shares = window.set_index("dataset")
+        cells = [_tell(shares.loc[each]) if each in shares.index else "" for each in data_sets]
         lines.append(f"| {kernel} | {k:g} | {' | '.join(cells)} |")
-    return "\n".join([HEAD, *lines])
+    return "\n".join([WHY_DATA_SETS_DIFFER, *lines])
 
 
 def _tell(row: pd.Series) -> str:
@@ -55,10 +55,10 @@ def _compare(source: Source) -> Iterator[dict]:
         foretold = spectra.assign(arm=spectra.arm.str.removeprefix("predicted "))
         for dataset, rows in foretold.groupby("dataset"):
             measured = compare_gains(runs_of_5[runs_of_5.dataset == dataset])
-            told = compare_gains(rows)
-            for window in told.index.intersection(measured.index):
-                yield dict(zip(WINDOW, window, strict=True)) | {
-                    "dataset": dataset, "foretold": told[window], "measured": measured[window],
+            predicted = compare_gains(rows)
+            for window in predicted.index.intersection(measured.index):
+                yield dict(zip(KERNEL_AND_K, window, strict=True)) | {
+                    "dataset": dataset, "foretold": predicted[window], "measured": measured[window],
                 }  # fmt: skip
 
 
@@ -68,8 +68,10 @@ def compare_gains(table: pd.DataFrame) -> pd.Series:
 
     A raw end is of its window where it has one, else of every window.
     """
-    losses = {arm: rows.train_loss for arm, rows in table.set_index(WINDOW).groupby("arm")}
-    means = {arm: losses[arm].groupby(level=WINDOW).mean() for arm in ("average", "side-trip")}
+    losses = {arm: rows.train_loss for arm, rows in table.set_index(KERNEL_AND_K).groupby("arm")}
+    means = {
+        arm: losses[arm].groupby(level=KERNEL_AND_K).mean() for arm in ("average", "side-trip")
+    }
     raw = losses["raw"]
     by_window = raw.groupby(level="k").mean()
     base = means["average"].index.get_level_values("k").map(by_window).to_numpy(dtype=float)

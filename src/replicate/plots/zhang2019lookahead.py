@@ -20,7 +20,7 @@ from replicate.plots.style import (
 )
 
 PANELS = (("a^2", 100), ("a^2", 1000), ("1", 1000))  # noise and steps that are drawn
-PRINTED = "diamonds: the printed gain"  # of a source, beside what is measured here
+DIAMONDS = "diamonds: the printed gain"  # of a source, beside what is measured here
 SPEEDS = ("heavy ball", "Lookahead")
 
 
@@ -172,7 +172,7 @@ def table_of_accuracies(table: pd.DataFrame, printed: Mapping[str, float]) -> np
     best = _at_best_trial(table)
     _, axes = grid(1, 2, (4.6, 3.2))
     sns.pointplot(best, x="top1", y="arm", errorbar=interval, linestyle="none", ax=axes[0][0])
-    axes[0][0].set(xlabel=f"test top-1 [fraction]; {PRINTED}", ylabel="")
+    axes[0][0].set(xlabel=f"test top-1 [fraction]; {DIAMONDS}", ylabel="")
     draw_printed(axes[0][0], best[best.arm == "sgd"].top1.mean(), printed)
     curves = [name for name in table if name.startswith("loss_")]
     curve = best.melt(["arm", "seed"], curves, "percent", "loss").dropna(subset="loss")
@@ -254,7 +254,7 @@ def loss_by_inner_state(table: pd.DataFrame, printed: Mapping[str, float]) -> np
     axes[0][0].set(xlabel="training loss at the first drop [nats]")
     kept = rows[(rows.inner == "sgd") & (names == "maintain")]
     draw_printed(axes[0][1], kept.top1.mean(), printed)
-    axes[0][1].set(xlabel=f"test top-1 [fraction]; {PRINTED}")
+    axes[0][1].set(xlabel=f"test top-1 [fraction]; {DIAMONDS}")
     return axes[0]
 
 

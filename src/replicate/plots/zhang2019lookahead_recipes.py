@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from replicate.plots.arms import ADAM, SGD, list_looks
 from replicate.plots.style import grid, interval, name_lines, number_log_axes, unless_empty
-from replicate.plots.zhang2019lookahead import PRINTED
+from replicate.plots.zhang2019lookahead import DIAMONDS
 
 DRAWN_LOSSES = {"early_loss": "early", "train_loss": "at the end"}
 INNER_COLOURS = {"SGD": SGD, "AdamW": ADAM}
@@ -37,7 +37,7 @@ def accuracies_by_epoch(table: pd.DataFrame, printed: Mapping[int, float]) -> np
     axes[0][schedules.index("aggressive")].scatter(
         list(printed), heights, marker="D", s=30, facecolor="none", edgecolor="black", zorder=5
     )
-    axes[0][schedules.index("aggressive")].set_xlabel(f"epoch of the recipe; {PRINTED}")
+    axes[0][schedules.index("aggressive")].set_xlabel(f"epoch of the recipe; {DIAMONDS}")
     return axes[0]
 
 

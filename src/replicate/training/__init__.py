@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         save_state,
         save_tensor_file,
     )
-    from replicate.training.evaluation import METRICS, Evaluator, evaluate, measure
+    from replicate.training.evaluation import Evaluator, evaluate, measure
     from replicate.training.flat import Flat
     from replicate.training.gradient import GraphedGradients, cuda_graph
     from replicate.training.lanes import Lanes, lane_steps

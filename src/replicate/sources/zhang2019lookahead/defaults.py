@@ -72,7 +72,7 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
         ahead = ((other < plain) + 0.5 * (other == plain)).set_axis(SHARE_METRICS, axis=1)
         each = ahead.groupby(["seed", "inner"]).mean().reset_index(names=["seed", "inside"])
         either = ahead.groupby("seed").mean().reset_index().assign(inside="either")
-        judged += [part.assign(arm=arm) for part in (either, each)]
+        judged += [rows.assign(arm=arm) for rows in (either, each)]
     return pd.concat(judged, ignore_index=True)
 
 

@@ -127,6 +127,16 @@ def build_network(settings: Settings, seed: int, shape: tuple[int, ...], classes
     return models.resnet152(classes, seed, settings.stem, half)
 
 
+def sum_losses(outputs, labels):
+    """The sum of - log softmax(outputs)[label], nats; outputs (n, classes), labels (n,)."""
+    return (outputs.logsumexp(1) - outputs.gather(1, labels[:, None])[:, 0]).sum()
+
+
+def count_top1(outputs, labels):
+    """How many labels (n,) have the largest output of their rows, (n, classes)."""
+    return (outputs.argmax(1) == labels).sum()
+
+
 def count_top5(outputs, labels):
     """How many labels (n,) are among the five largest outputs of their rows, (n, classes)."""
     largest = outputs.topk(min(5, outputs.shape[1])).indices
@@ -169,12 +179,12 @@ def _train(settings: Settings, point: dict, device: str) -> Iterator[dict]:
     optimizer = method.make(model.parameters(), settings, settings.lr)
     means = _running_means(settings, schedule)
     averages = averaging.KernelAverages(means, model) if len(ARMS[point["method"]]) > 1 else None
-    told = (averages,) if averages else ()
+    listeners = (averages,) if averages else ()
     stops = [_steps_to(settings, epoch) for epoch in list_epochs(schedule)]
     for epoch, start, stop in zip(list_epochs(schedule), [0, *stops], stops, strict=False):
         steps = training.steps(
             model, data.batches, optimizer, lambda step: rate_at(settings, schedule, step),
-            point["seed"], kit.MAIN, start, stop, told,
+            point["seed"], kit.MAIN, start, stop, listeners,
         )  # fmt: skip
         try:
             collections.deque(steps, maxlen=0)
@@ -190,7 +200,7 @@ def _train(settings: Settings, point: dict, device: str) -> Iterator[dict]:
 def _evaluator(model, data: Photographs) -> training.Evaluator:
     return training.Evaluator(
         model, {"test": data.test}, data.norm, averaging.recompute_batch_norm,
-        metrics=training.METRICS | {"top5": count_top5}, columns=OF_THE_TEST,
+        metrics={"loss": sum_losses, "top1": count_top1, "top5": count_top5}, columns=OF_THE_TEST,
     )  # fmt: skip
 
 
