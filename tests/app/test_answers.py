@@ -53,6 +53,21 @@ def test_a_number_is_the_recorded_one_in_every_form(say):
     assert seeds == str(row.n)
 
 
+def test_a_field_can_name_the_row_of_another_preset(say, tmp_path):
+    say("")
+    row = decided_row()
+    write_record(tmp_path / "results" / "gpu" / SOURCE / FILE)
+    (tmp_path / f"{SOURCE}.toml").unlink()
+    lines = (f'{name} = "x"' for name in ("title", "short", "setting", "alt"))
+    text = f"{{gpu/{row.claim}:{row.verdict} value}}"
+    said = "\n".join(['preset = "cpu"', *lines, f'text = "{text}"'])
+    (tmp_path / f"{SOURCE}.toml").write_text(said)
+    assert answers.answer(registry.source(SOURCE)).text == f"{row.value:.3g}"
+    (tmp_path / f"{SOURCE}.toml").write_text(said.replace("gpu/", ""))
+    with pytest.raises(BadData):  # nothing is recorded at cpu
+        answers.answer(registry.source(SOURCE))
+
+
 def test_a_sentence_that_rests_on_another_verdict_is_refused(say):
     say("")
     row = decided_row()

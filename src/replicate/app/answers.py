@@ -2,7 +2,8 @@
 
 `data/answers/<source>.toml` holds the sentences. `{TRAJ-21.loss:reproduced}` in them is the value and interval of the
 recorded primary row of that claim; the word after the colon is the verdict that the sentence rests on, so a sentence whose
-row has another verdict by now is refused. A second word asks for another form of the number (NUMBER_FORMS).
+row has another verdict by now is refused. A second word asks for another form of the number (NUMBER_FORMS). `{night/TRAJ-21.loss:inconclusive}`
+is that row as another preset's record has it.
 """
 
 import string
@@ -50,7 +51,7 @@ def answer(source: Source) -> Answer | None:
     if not said:
         return None
     file = _path_of(source).name
-    rows = claims.primary_rows(verdicts.read_recorded(source, said["preset"]))
+    rows = _read_rows(source, said)
     return Answer(
         source.name,
         said["title"],
@@ -59,6 +60,18 @@ def answer(source: Source) -> Answer | None:
         fill(said["setting"], file, rows),
         said["alt"],
     )
+
+
+def _read_rows(source: Source, said: dict[str, str]) -> pd.DataFrame:
+    """The primary rows of the answer's preset, and of those that its fields name, whose claims are
+    called `preset/claim`.
+    """
+    rows = [claims.primary_rows(verdicts.read_recorded(source, said["preset"]))]
+    fields = [field for _, field, *_ in string.Formatter().parse(said["text"] + said["setting"])]
+    for preset in sorted({field.partition("/")[0] for field in fields if field and "/" in field}):
+        others = claims.primary_rows(verdicts.read_recorded(source, preset))
+        rows.append(others.assign(claim=f"{preset}/" + others.claim))
+    return pd.concat(rows, ignore_index=True)
 
 
 def preset_of(source: Source) -> str:
