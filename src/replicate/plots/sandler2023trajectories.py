@@ -150,7 +150,8 @@ def _trips_of_one_kernel(ax: Axes, part: pd.DataFrame, kernel: str, colours: dic
         averages, trips = (own[(own.arm == arm) & (own.k == k)] for arm in ("average", "side-trip"))
         if trips.empty:
             continue
-        sns.lineplot(averages, x="step", y=y, color=colour, linestyle="--", errorbar=None, ax=ax)
+        sns.lineplot(averages, x="step", y=y, color=colour, linestyle="--", marker="_",
+                     markersize=14, markeredgecolor=colour, errorbar=None, ax=ax)  # fmt: skip
         sns.lineplot(trips, x="step", y=y, color=colour, linestyle="", marker="o", errorbar=interval,
                      err_style="bars", ax=ax, label=f"k = {k}")  # fmt: skip
 
