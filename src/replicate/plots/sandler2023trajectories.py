@@ -184,6 +184,7 @@ def spectrum(table: pd.DataFrame, figure_5: pd.DataFrame, y: str = "train_loss")
     for ax, values in ((left, directions.predicted), (right, pairs.predicted)):
         ends = [values.min(), values.max()]
         ax.plot(ends, ends, "--", color="0.5")
+    number_log_axes(left)
     return axes[0]
 
 
