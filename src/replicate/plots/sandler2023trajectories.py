@@ -5,7 +5,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from replicate.plots.style import grid, interval, put_legend_beside, split_by_data_set, unless_empty
+from replicate.plots.style import (
+    grid,
+    interval,
+    number_log_axes,
+    put_legend_beside,
+    split_by_data_set,
+    unless_empty,
+)
 
 KERNEL_LABELS = {"two-point": "two-point average", "swa": "SWA", "ema": "EMA, delta = 5/k"}
 LABELS = {
