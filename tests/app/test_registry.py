@@ -85,6 +85,20 @@ def test_the_largest_preset_is_shown_beside(source, monkeypatch):
     assert registry.read_largest(source, "figure_5", "cpu").x[0] == 1
 
 
+def test_each_data_set_is_shown_at_the_largest_preset_that_has_it(source, monkeypatch):
+    rows = figure_5().iloc[:1]
+    held = {
+        "gpu": rows.assign(x=3, dataset="cifar10"),
+        "cpu": pd.concat([rows.assign(x=1, dataset="cifar10"), rows.assign(x=2, dataset="digits")]),
+    }
+    monkeypatch.setattr(
+        runs, "load_recorded", lambda experiment, preset: held.get(preset, pd.DataFrame())
+    )
+    shown = registry.read_largest(source, "figure_5", "smoke")
+    assert shown[["dataset", "x"]].values.tolist() == [["cifar10", 3], ["digits", 2]]
+    assert shown.attrs["preset"] == "gpu and cpu"
+
+
 def test_older_code_is_named_by_experiment_and_data_set(source, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     assert registry.list_older(source, "gpu") == []

@@ -114,17 +114,28 @@ def _file_of(source: Source, name: str) -> Path:
 
 
 def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
-    """The recorded table of the largest preset from this one on, which attrs["preset"] names; empty if
-    nothing is recorded, or only by older code from whose table today's cannot be made.
+    """The recorded rows of each data set at the largest preset from this one on that has it, those of
+    the largest preset first; attrs["preset"] names the presets. Empty if nothing is recorded, or only
+    by older code from whose table today's cannot be made.
     """
     import pandas as pd
 
+    tables: dict[str, pd.DataFrame] = {}
+    shown: set[str] = set()
     for larger in reversed(claims.PRESETS[claims.PRESETS.index(preset) :]):
         table = runs.load_recorded(source[name], larger)
+        if not table.empty and "dataset" in table:
+            table = table[~table.dataset.isin(shown)]
         if not table.empty and not _derive(source[name], table.assign(setting="")).empty:
-            table.attrs["preset"] = larger
-            return table
-    return pd.DataFrame()
+            tables[larger] = table
+            shown |= set(table.get("dataset", ()))
+    if not tables:
+        return pd.DataFrame()
+    settings = [table.attrs.get("settings", {}) for table in tables.values()]
+    largest = pd.concat(tables.values(), ignore_index=True)
+    largest.attrs = {"preset": " and ".join(tables)}
+    largest.attrs["settings"] = {key: each for fields in settings for key, each in fields.items()}
+    return largest
 
 
 def list_missing(source: Source, preset: str) -> list[str]:
