@@ -307,10 +307,12 @@ def accuracy_within_cycle(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, len(panels), (4.6, 3.2))
     unit = ["seed", "net", "probe", "norm", "place"]
     means = table.groupby(unit, as_index=False).top1.mean()
+    norms = list(means.norm.unique())  # all of them in every panel's legend, of which one is shown
     for ax, (net, probe) in zip(axes[0], panels, strict=True):
         panel = means[(means.net == net) & (means.probe == probe)]
         panel = panel.sort_values("place", key=_order_places)
-        sns.lineplot(panel, x="place", y="top1", hue="norm", style="norm", errorbar=interval, ax=ax)
+        sns.lineplot(panel, x="place", y="top1", hue="norm", style="norm", hue_order=norms,
+                     style_order=norms, errorbar=interval, ax=ax)  # fmt: skip
         ax.set(title=f"{net}, after {probe} of the rate", xlabel="inner step, and the pull")
         ax.set_ylabel("test top-1 [fraction]")
         ax.get_legend().remove()
