@@ -10,12 +10,18 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
+import pandas as pd
 import pytest
+import seaborn
 from drawn import ReadingStudy, draw_cell, list_drawing_cells
 from matplotlib import pyplot as plt
 
+from replicate import plots
+from replicate.app import registry
+
 # Source -> cells that read several data sets, at least.
-SEVERAL = {"fabi2021extrapolation": 6, "sandler2023trajectories": 4, "warmerdam2020descent": 5}  # fmt: skip
+SEVERAL = {"fabi2021extrapolation": 6, "sandler2023trajectories": 4, "warmerdam2020descent": 5,
+           "zhang2019lookahead": 1}  # fmt: skip
 
 
 class OneDataSetStudy(ReadingStudy):
@@ -65,6 +71,48 @@ def test_what_is_drawn_of_a_data_set_is_of_it_alone(source):
             assert alone <= together, f"{cell}: {len(alone - together)} curves of {name}"
             looked_at.append(cell)
     assert len(looked_at) >= 2 * SEVERAL[source]
+
+
+# Lookahead's experiment -> its figure, and what the figure takes from the source.
+OF_LOOKAHEAD = {
+    "combinations": (plots.ends_of_combinations, {}),
+    "table_1": (plots.table_of_accuracies, {"printed": {"lookahead": 0.01}}),
+    "robustness": (plots.loss_by_rate_and_momentum, {}),
+    "outer_grid": (plots.loss_by_k_and_alpha, {}),
+    "inner_state": (plots.loss_by_inner_state, {"printed": {"reset": 0.01}}),
+    "decomposition": (plots.loss_by_arm, {}),
+    "within_cycle": (plots.accuracy_within_cycle, {}),
+    "replication": (plots.accuracy_by_setup, {}),
+    "imagenet": (plots.accuracies_by_epoch, {"printed": {60: 0.01}}),
+    "defaults": (plots.losses_at_defaults, {}),
+}
+
+
+@pytest.mark.parametrize("name", OF_LOOKAHEAD)
+def test_a_night_beside_the_digits_is_drawn_apart_from_them(name, monkeypatch):
+    dots = functools.partial(seaborn.stripplot, jitter=False)  # or no two drawings are alike
+    monkeypatch.setattr(seaborn, "stripplot", dots)
+    plot, about = OF_LOOKAHEAD[name]
+    table = registry.read_largest(registry.source("zhang2019lookahead"), name, "smoke")
+    digits = table[table.dataset == "digits"]
+    levels = [each for each in digits.select_dtypes("float") if each not in ("lr", "alpha", "place")]  # fmt: skip
+    night = digits.assign(dataset="night", **{each: digits[each] ** 2 for each in levels})
+    alone = [points_of(plot, rows, about) for rows in (digits, night)]
+    together = points_of(plot, pd.concat([digits, night], ignore_index=True), about)
+    assert alone[0] and alone[0] != alone[1]
+    assert together == alone[0] | alone[1]
+
+
+def points_of(plot, table: pd.DataFrame, about: dict) -> set[bytes]:
+    """The points of every line and cloud of a table's figures, rounded."""
+    plt.close("all")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plot(table, **about)
+    drawn = [ax for number in plt.get_fignums() for ax in plt.figure(number).axes]
+    points = [np.asarray(line.get_xydata(), float) for ax in drawn for line in ax.lines]
+    points += [np.ma.filled(each.get_offsets(), np.nan) for ax in drawn for each in ax.collections]
+    return {np.round(each, 9).tobytes() for each in points if len(each)}
 
 
 def test_a_mean_over_data_sets_is_noticed():

@@ -3,7 +3,7 @@ data/results/.
 
     ratio = mean(raw - side-trip) / mean(raw - average)     losses of one window, means over seeds
 
-Foretold is it by `spectrum`, from curvature and noise of that data set alone; measured by `figure_5`.
+`spectrum` foretells it from curvature and noise of that data set alone; `figure_5` measures it.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,10 @@ WHY_DATA_SETS_DIFFER = """\
 
 Half of these rows ask how much of an average's gain in loss its side-trip has. Below, that share as it follows from
 the curvature and the gradient noise measured on each data set, nothing fitted (`BEYOND-spectrum`), and in brackets
-as it was measured. That digits and CIFAR-10 differ over 10 steps is foretold: the rate times the largest curvatures
-is several times as large on CIFAR-10, so gradients change within the window. Over 300 and more the side-trip gains more on CIFAR-10 than is foretold: the run still descends there,
-which a side-trip goes on with and an average, whose weights are half a window old, does not.
+as it was measured. That digits and CIFAR-10 differ over 10 steps is foretold: the rate times the largest curvature
+is several times as large on CIFAR-10, so gradients change within the window. Over 300 steps and more the side-trip
+gains more on CIFAR-10 than is foretold: the run still descends there, which a side-trip goes on with and an average,
+whose weights are half a window old, does not.
 """
 
 

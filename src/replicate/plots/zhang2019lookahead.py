@@ -95,6 +95,7 @@ def averages_and_acceleration(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
     """Test loss at the end by rate, a line an arm, 95 % intervals; a panel a schedule: (panels,).
 
@@ -115,6 +116,7 @@ def loss_by_arm(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def ends_of_combinations(table: pd.DataFrame) -> np.ndarray:
     """Test loss and accuracy of what a run's iterates give when combined, less those of its last
     iterate, a dot a seed, means with 95 % intervals: (2,) axes.
@@ -149,6 +151,7 @@ def ends_of_combinations(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def accuracy_by_setup(table: pd.DataFrame) -> Axes:
     """Test accuracy at the end by what the inner SGD was handed, a dot a seed, means with 95 %
     intervals.
@@ -163,6 +166,7 @@ def accuracy_by_setup(table: pd.DataFrame) -> Axes:
 
 
 @unless_empty
+@split_by_data_set
 def table_of_accuracies(table: pd.DataFrame, printed: Mapping[str, float]) -> np.ndarray:
     """Left, test accuracy of every arm at its best trial on held-out images; right, the losses of
     mini-batches on the way there: (2,) axes, 95 % intervals.
@@ -194,6 +198,7 @@ def _at_best_trial(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @unless_empty
+@split_by_data_set
 def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
     """Training loss at the end by inner rate, and by momentum; a line an arm: (2,) axes.
 
@@ -213,6 +218,7 @@ def loss_by_rate_and_momentum(table: pd.DataFrame) -> np.ndarray:
 
 
 @unless_empty
+@split_by_data_set
 def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
     """Training loss at the first drop by alpha, a line a k; SGD at alpha times the rate beside it.
 
@@ -235,6 +241,7 @@ def loss_by_k_and_alpha(table: pd.DataFrame) -> Axes:
 
 
 @unless_empty
+@split_by_data_set
 def loss_by_inner_state(table: pd.DataFrame, printed: Mapping[str, float]) -> np.ndarray:
     """Training loss at the first drop and test accuracy at the end by treatment: (2,) axes.
 
@@ -267,6 +274,7 @@ def draw_printed(ax: Axes, base: float, gains: Mapping[str, float]) -> None:
 
 
 @unless_empty
+@split_by_data_set
 def accuracy_surface(table: pd.DataFrame) -> Axes:
     """Test accuracy over the plane through three fast weights of one cycle, and the places in it.
 

@@ -8,7 +8,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from replicate.plots.arms import ADAM, SGD, list_looks
-from replicate.plots.style import grid, interval, name_lines, number_log_axes, unless_empty
+from replicate.plots.style import (
+    grid,
+    interval,
+    name_lines,
+    number_log_axes,
+    split_by_data_set,
+    unless_empty,
+)
 from replicate.plots.zhang2019lookahead import DIAMONDS
 
 DRAWN_LOSSES = {"early_loss": "early", "train_loss": "at the end"}
@@ -16,11 +23,12 @@ INNER_COLOURS = {"SGD": SGD, "AdamW": ADAM}
 
 
 @unless_empty
+@split_by_data_set
 def accuracies_by_epoch(table: pd.DataFrame, printed: Mapping[int, float]) -> np.ndarray:
     """Test accuracy by epoch of the recipe, a line an arm, with 95 % intervals: (2,) axes, a panel a
     schedule.
 
-    table: what `imagenet` gives, of one data set; printed: epoch -> the source's gain of Lookahead
+    table: what `imagenet` gives; printed: epoch -> the source's gain of Lookahead
     over SGD under the aggressive schedule, drawn from SGD's mean.
     """
     schedules = list(table.schedule.unique())
@@ -42,11 +50,12 @@ def accuracies_by_epoch(table: pd.DataFrame, printed: Mapping[int, float]) -> np
 
 
 @unless_empty
+@split_by_data_set
 def losses_at_defaults(table: pd.DataFrame) -> np.ndarray:
     """Training loss under Lookahead over that of the inner optimizer, a point a task, with 95 %
     intervals of the mean of its logarithm: (2,) axes, early and at the end.
 
-    table: what `defaults` gives, of one data set. Left of the line Lookahead is ahead.
+    table: what `defaults` gives. Left of the line Lookahead is ahead.
     """
     ratios = _over_inner(table)
     _, axes = grid(1, len(DRAWN_LOSSES), (4.2, 3.0))
