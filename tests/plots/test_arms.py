@@ -14,7 +14,7 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 
 from replicate.app import registry
-from replicate.plots import arms
+from replicate.plots import across, arms
 from replicate.plots.style import NAME_HEIGHT, name_lines
 
 # Machado, Oliveira and Fernandes 2009: linear RGB as it is seen without one kind of cones.
@@ -33,7 +33,11 @@ DRAWN_TOGETHER = {
         "robustness",
         "language_model",
         "translation",
-    )
+    ),
+    "warmerdam2020descent": ("figure_9", "rates"),
+}
+FAMILIES = across.FAMILIES | {
+    f"the task's {name}": arms for name, arms in across.CONTENDING.items()
 }
 
 
@@ -59,15 +63,28 @@ def are_apart(first: tuple, second: tuple, cones: str) -> bool:
     return first[1] != second[1] or distance >= CLOSEST
 
 
+def list_alike(drawn, cones: str) -> list[tuple]:
+    """Pairs of arms that cannot be told apart."""
+    return [
+        pair
+        for pair in itertools.combinations(drawn, 2)
+        if not are_apart(*(arms.ARM_LOOKS[arm] for arm in pair), cones)
+    ]
+
+
 @pytest.mark.parametrize("cones", SEEN_WITHOUT)
 @pytest.mark.parametrize(("source", "name"), [(s, name) for s, names in DRAWN_TOGETHER.items() for name in names])  # fmt: skip
 def test_arms_that_are_drawn_together_look_unlike(source, name, cones):
     table = registry.read_largest(registry.source(source), name, "smoke")
     drawn = [arm for arm in table.arm.unique() if arm in arms.ARM_LOOKS]
     assert len(drawn) >= 3
-    alike = [pair for pair in itertools.combinations(drawn, 2)
-             if not are_apart(*(arms.ARM_LOOKS[arm] for arm in pair), cones)]  # fmt: skip
-    assert alike == []
+    assert list_alike(drawn, cones) == []
+
+
+@pytest.mark.parametrize("cones", SEEN_WITHOUT)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_of_a_panel_look_unlike(family, cones):
+    assert list_alike(FAMILIES[family], cones) == []
 
 
 def test_red_and_green_of_one_brightness_would_be_taken_for_one():
@@ -80,6 +97,28 @@ def test_looks_are_what_seaborn_takes_and_an_unknown_arm_is_grey():
     looks = arms.list_looks(["lookahead-ema", "somebody's"])
     assert looks["palette"] == {"lookahead-ema": arms.GREEN, "somebody's": arms.GREY}
     assert looks["dashes"] == {"lookahead-ema": (4, 2), "somebody's": ""}
+
+
+def test_a_kind_of_method_has_one_colour_in_every_source():
+    colour = {arm: look[0] for arm, look in arms.ARM_LOOKS.items()}
+    assert colour["sgd"] == colour["plain"] == colour["SGD"]
+    assert colour["adam"] == colour["Adam"] == colour["ADAM"]
+    assert colour["heavy-ball"] == colour["momentum"]
+    assert colour["s=0.5"] == colour["extrapolation, first order"]
+    assert colour["lookahead"] == colour["Lookahead"]
+    assert colour["sgd-ema"] == colour["average, ema"]
+    assert colour["KS_50_2 corrected"] == colour["KeepStepping"]
+    assert colour["KV_50 published"] == colour["KeepVaulting"]
+
+
+def test_a_line_has_the_look_of_its_arm_and_an_unknown_arm_is_refused():
+    _, ax = plt.subplots()
+    (line,) = ax.plot([0, 1], **arms.style_line("KS_50_2 published"))
+    assert line.get_color() == arms.STEPPING and line.is_dashed()
+    (line,) = ax.plot([0, 1], **arms.style_line("KS_50_2 corrected"))
+    assert line.get_linestyle() == "-"
+    with pytest.raises(KeyError, match="somebody"):
+        arms.style_line("somebody's")
 
 
 def name_heights(ends, scale: str = "linear", names=()) -> dict[str, float]:

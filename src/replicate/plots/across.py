@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
+from replicate.plots.arms import style_line
 from replicate.plots.style import grid, interval, number_log_axes, unless_empty
 
 FAMILIES = {  # title of a panel -> methods in it; SGD is in all
@@ -42,7 +42,7 @@ HIGHEST_VARIANCE = 30.0  # of a variance that is drawn: above, a method is near 
 @unless_empty
 def filter_views(table: pd.DataFrame, whats: Sequence[str] = tuple(SCALES)) -> np.ndarray:
     """What a gradient moves, which frequencies pass, and what noise is left at SGD's pace: a row each,
-    a column a family of methods. SGD is the thin black line.
+    a column a family of methods. SGD is the thin grey line.
 
     table: what `filters` gives, columns what, arm, at, value.
     """
@@ -64,13 +64,11 @@ def filter_views(table: pd.DataFrame, whats: Sequence[str] = tuple(SCALES)) -> n
 
 def _draw(ax, drawn: pd.DataFrame, arms: Sequence[str], pace: pd.Series | None) -> None:
     """The methods of one family, in steps of the pace where one is given."""
-    colours = ["k", *sns.color_palette("colorblind", len(arms) - 1)]
-    for arm, colour in zip(arms, colours, strict=True):
+    for arm in arms:
         rows = drawn[(drawn.arm == arm) & (drawn.value < HIGHEST_VARIANCE)].sort_values("at")
         values = rows.value if pace is None else rows.value / pace[arm]
         label = arm.removeprefix("extrapolation, ").removeprefix("average, ")
-        ax.plot(rows["at"], values, color=colour, label=label.removeprefix("Lookahead, "),
-                linewidth=0.8 if arm == "SGD" else 1.4)  # fmt: skip
+        ax.plot(rows["at"], values, **_style(arm), label=label.removeprefix("Lookahead, "))
 
 
 def list_edges(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +88,7 @@ def list_edges(table: pd.DataFrame) -> pd.DataFrame:
 @unless_empty
 def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
     """Test loss at the end of each budget by pace, a row a budget, a column a family of methods: the
-    trials of which one is chosen. SGD is the thin black line; bars are intervals over seeds.
+    trials of which one is chosen. SGD is the thin grey line; bars are intervals over seeds.
 
     table: what `one_task` gives, on one data set or several, of which the last one is drawn.
     """
@@ -114,15 +112,19 @@ def ends_by_pace(table: pd.DataFrame) -> np.ndarray:
 
 def _draw_trials(ax, drawn: pd.DataFrame, arms: Sequence[str]) -> None:
     """Mean over seeds and its interval by pace; a trial that a seed lost is left out."""
-    colours = ["k", *sns.color_palette("colorblind", len(arms) - 1)]
-    for arm, colour in zip(arms, colours, strict=True):
+    for arm in arms:
         losses = drawn[drawn.arm == arm].pivot(index="seed", columns="pace", values="test_loss")
         losses = losses.dropna(axis="columns")
         means = losses.mean()
         ends = np.array([interval(losses[pace]) for pace in losses]).reshape(-1, 2)
-        width = 0.8 if arm == "SGD" else 1.4
-        ax.plot(means.index, means, color=colour, label=arm, linewidth=width)
-        ax.fill_between(means.index, ends[:, 0], ends[:, 1], color=colour, alpha=0.15, linewidth=0)
+        style = _style(arm)
+        ax.plot(means.index, means, **style, label=arm)
+        ax.fill_between(means.index, *ends.T, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _style(arm: str) -> dict:
+    """How an arm's line is drawn; SGD's, which is in every panel, is thin."""
+    return style_line(arm) | {"linewidth": 0.8 if arm == "SGD" else 1.4}
 
 
 def list_ends(judged: pd.DataFrame) -> pd.DataFrame:

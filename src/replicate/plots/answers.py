@@ -21,7 +21,8 @@ from replicate.plots.arms import (
     ORANGE,
     OTHER_RATE,
     SGD,
-    WALK,
+    STEPPING,
+    style_line,
 )
 from replicate.plots.style import grid, interval, name_lines
 
@@ -31,8 +32,8 @@ KERNEL_TITLES = {"swa": "mean of the last k", "two-point": "midpoint", "ema": "m
 TRIPS = {"average": ("weights averaged", MEAN), "side-trip": ("rate reduced", OTHER_RATE), "constant-rate": ("control: rate kept", SGD)}  # fmt: skip
 EXTRAPOLATIONS = {"plain": ("SGD", SGD), "s=0.5": ("extrapolated, s = 0.5", EXTRAPOLATION), "rate-1.5": ("SGD, rate 1.5 times", OTHER_RATE),
                   "heavy-ball": ("momentum 0.9", HEAVY_BALL)}  # fmt: skip
-POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", SGD), ("KS_50_2 published", "source"): ("KeepStepping as published", WALK),
-         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", WALK), ("ADAM", "source"): ("Adam, the post's rate", ADAM),
+POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", SGD), ("KS_50_2 published", "source"): ("KeepStepping as published", STEPPING),
+         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", STEPPING), ("ADAM", "source"): ("Adam, the post's rate", ADAM),
          ("SGD", "tuned"): ("SGD, tuned", OTHER_RATE)}  # fmt: skip
 
 ROBUST_ARMS = {
@@ -45,13 +46,16 @@ CYCLE_NORMS = {
     "running": ("BatchNorm as it is", ORANGE),
     "re-estimated": ("BatchNorm re-estimated", BLUE),
 }
-PASSED_BY = {"extrapolation, third order": ("extrapolation, order 3", EXTRAPOLATION), "Lookahead": ("Lookahead", LOOKAHEAD),
-             "extrapolation, second order": ("extrapolation, order 2", EXTRAPOLATION), "SGD": ("SGD", SGD),
-             "Nesterov": ("Nesterov", HEAVY_BALL), "average, swa": ("mean of 10 weights", MEAN),
-             "momentum": ("momentum, running mean", HEAVY_BALL), "running mean": ("_", MEAN)}  # fmt: skip
-DASHED_FILTERS = ("extrapolation, second order", "Nesterov", "running mean")
-FAMILY_COLOURS = {"extrapolation": EXTRAPOLATION, "Lookahead": LOOKAHEAD, "momentum": HEAVY_BALL, "Nesterov": HEAVY_BALL,
-                  "average": MEAN, "momentum, average": MEAN, "schedule-free": MEAN, "SGD": OTHER_RATE, "Adam": ADAM, "Keep": WALK}  # how the names of its arms begin; the last that fits  # fmt: skip
+PASSED_BY = {
+    "extrapolation, third order": "extrapolation, order 3",
+    "Lookahead": "Lookahead",
+    "extrapolation, second order": "extrapolation, order 2",
+    "SGD": "SGD",
+    "Nesterov": "Nesterov",
+    "average, swa": "mean of 10 weights",
+    "momentum": "momentum, running mean",
+    "running mean": "_",
+}
 WORK_MARKS = {"gradients": ("per gradient", "full", -0.14), "modelled seconds": ("per modelled second", "none", 0.14)}  # fmt: skip
 EDGE_LABEL = "the same, rate at\nthe edge of its grid"
 RATIO_TICKS = (0.7, 1.0, 1.5, 2.0, 2.5)
@@ -62,10 +66,9 @@ def draw_across(filters: pd.DataFrame, one_task: Judged) -> np.ndarray:
     """What each method lets through of a gradient that swings, and on the task its test loss over SGD's, (2,)."""
     _, (axes,) = grid(1, 2, (5.4, 4.4))
     passed = filters[filters.what == "response"]
-    for arm, (name, colour) in PASSED_BY.items():
+    for arm, name in PASSED_BY.items():
         rows = passed[passed.arm == arm].sort_values("at")
-        line = {"color": colour, "linewidth": 1.8, "linestyle": "--" if arm in DASHED_FILTERS else "-"}  # fmt: skip
-        axes[0].plot(rows["at"], rows.value, label=name, **line)
+        axes[0].plot(rows["at"], rows.value, label=name, linewidth=1.8, **style_line(arm))
     name_lines(axes[0])
     tuned = one_task[one_task.rate == "tuned"]
     _draw_ends(axes[1], tuned)
@@ -88,7 +91,7 @@ def _draw_ends(ax: Axes, tuned: pd.DataFrame) -> None:
     for axis, (name, filling, below) in WORK_MARKS.items():
         for place, arm in enumerate(arms):
             values = over.loc[axis][arm]
-            look = {"color": _colour_of(arm), "fillstyle": filling, "linewidth": 1}
+            look = {"color": style_line(arm)["color"], "fillstyle": filling, "linewidth": 1}
             ax.plot(10 ** np.array(interval(values)), [place + below] * 2, **look)
             ax.plot(10 ** values.mean(), place + below, "<" if edges[axis, arm] else "o", **look)
         ax.plot([], [], "o", color=GREY, fillstyle=filling, label=name)
@@ -99,19 +102,13 @@ def _draw_ends(ax: Axes, tuned: pd.DataFrame) -> None:
 
 
 def _name_rows(ax: Axes, arms: list[str]) -> None:
-    """The first arm on top, each in its family's colour, over a scale of ratios."""
+    """The first arm on top, each in its colour, over a scale of ratios."""
     ax.set(xscale="log", yticks=range(len(arms)), yticklabels=arms)
     ax.set_xticks(RATIO_TICKS, map(str, RATIO_TICKS))
     ax.minorticks_off()
     ax.invert_yaxis()
     for label, arm in zip(ax.get_yticklabels(), arms, strict=True):
-        label.set_color(_colour_of(arm))
-
-
-def _colour_of(arm: str):
-    """Of the family that a method belongs to, grey of none."""
-    fitting = [colour for begin, colour in FAMILY_COLOURS.items() if arm.startswith(begin)]
-    return fitting[-1] if fitting else GREY
+        label.set_color(style_line(arm)["color"])
 
 
 def draw_sandler2023trajectories(figure_5: pd.DataFrame) -> np.ndarray:

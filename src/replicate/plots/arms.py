@@ -11,10 +11,23 @@ SKY = sns.color_palette("colorblind", 10)[9]
 GREY = "0.45"
 
 SGD, OTHER_RATE, HEAVY_BALL, EXTRAPOLATION = GREY, SKY, BLUE, ORANGE
-LOOKAHEAD, MEAN, ADAM, WALK = GREEN, PURPLE, "black", RED
+LOOKAHEAD, MEAN, ADAM = GREEN, PURPLE, "black"
+STEPPING, VAULTING = RED, "#c51b8a"
 SOLID, DASHED, DOTTED, MIXED = "", (4, 2), (1, 1), (4, 1, 1, 1)
 
-# Arm -> colour and dashes. Of Lookahead's source, of images and of texts, and of the extrapolation's.
+# Walk of the descent's source -> shade: reds and browns step, pinks vault.
+WALKS = {
+    "KS_50_2": STEPPING,
+    "KS_50_0": "#f0a860",
+    "KS_10_0": "#a87838",
+    "KS_10_2": "#6a2408",
+    "KV_50": VAULTING,
+    "KV_10": "#fbafe4",
+}
+CODES = {"published": DASHED, "corrected": SOLID, "rollback": DOTTED}
+
+# Arm -> colour and dashes: Lookahead's, on images and on texts; the extrapolation's; the descent's;
+# those of the view across all sources.
 ARM_LOOKS = {
     "sgd": (SGD, SOLID),
     "sgd-ema": (MEAN, SOLID),
@@ -37,7 +50,31 @@ ARM_LOOKS = {
     "s=0.5": (EXTRAPOLATION, SOLID),
     "rate-1.5": (OTHER_RATE, DASHED),
     "heavy-ball": (HEAVY_BALL, SOLID),
-}
+    "SGD": (SGD, SOLID),
+    "ADAM": (ADAM, SOLID),
+    "ARMIJO": ("#e8d400", SOLID),
+    "EXACT": ("navy", SOLID),
+    "LBFGS": ("#00b3a0", SOLID),
+    "momentum": (HEAVY_BALL, SOLID),
+    "Nesterov": (HEAVY_BALL, DASHED),
+    "momentum, average, swa": (HEAVY_BALL, DOTTED),
+    "momentum, average, ema": (HEAVY_BALL, MIXED),
+    "extrapolation, first order": (EXTRAPOLATION, SOLID),
+    "extrapolation, second order": (EXTRAPOLATION, DASHED),
+    "extrapolation, third order": (EXTRAPOLATION, DOTTED),
+    "Lookahead": (LOOKAHEAD, SOLID),
+    "Lookahead, momentum, maintain": (LOOKAHEAD, DASHED),
+    "Lookahead, momentum, reset": (LOOKAHEAD, DOTTED),
+    "Lookahead, momentum, interpolate": (LOOKAHEAD, MIXED),
+    "average, ema": (MEAN, SOLID),
+    "average, swa": (MEAN, DASHED),
+    "average, two-point": (MEAN, DOTTED),
+    "running mean": (MEAN, MIXED),
+    "SGD, falling rate": (OTHER_RATE, SOLID),
+    "Adam": (ADAM, SOLID),
+    "KeepStepping": (STEPPING, SOLID),
+    "KeepVaulting": (VAULTING, SOLID),
+} | {f"{walk} {code}": (colour, dashes) for walk, colour in WALKS.items() for code, dashes in CODES.items()}  # fmt: skip
 
 
 def list_looks(arms: Iterable[str]) -> dict[str, dict]:
@@ -47,3 +84,12 @@ def list_looks(arms: Iterable[str]) -> dict[str, dict]:
         "palette": {arm: colour for arm, (colour, _) in looks.items()},
         "dashes": {arm: dashes for arm, (_, dashes) in looks.items()},
     }
+
+
+def style_line(arm: str) -> dict:
+    """`color` and `linestyle` of an arm's line, as matplotlib takes them.
+
+    Raises KeyError if the arm is not in ARM_LOOKS.
+    """
+    colour, dashes = ARM_LOOKS[arm]
+    return {"color": colour, "linestyle": (0, dashes) if dashes else "-"}

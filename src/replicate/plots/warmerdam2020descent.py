@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from replicate.plots.arms import ARM_LOOKS, style_line
 from replicate.plots.style import (
     FEW_SEEDS,
     grid,
@@ -16,21 +17,6 @@ from replicate.plots.style import (
 )
 
 PALETTE = sns.color_palette("colorblind", 10)
-ALONE = {
-    "SGD": "0.55",
-    "ADAM": "black",
-    "ARMIJO": PALETTE[3],
-    "EXACT": "navy",
-    "LBFGS": "tab:olive",
-}
-IN_VARIANTS = {"KS_50_0": PALETTE[0], "KS_50_2": PALETTE[1], "KS_10_0": "rebeccapurple", "KS_10_2": "saddlebrown",
-               "KV_10": PALETTE[9], "KV_50": PALETTE[2]}  # fmt: skip
-STYLES = {"published": "--", "corrected": "-", "rollback": ":"}
-LOOKS = {arm: {"color": colour, "linestyle": "-"} for arm, colour in ALONE.items()} | {
-    f"{method} {variant}": {"color": colour, "linestyle": style}
-    for method, colour in IN_VARIANTS.items()
-    for variant, style in STYLES.items()
-}  # arm -> colour by method, dashes by variant
 POSTS_ARMS = ("SGD", "ADAM", "KS_50_0 published", "KS_50_2 published", "KS_10_0 published", "KS_10_2 published",
               "KV_10 published", "KV_50 published")  # fmt: skip
 SHOWN_ARMS = (*POSTS_ARMS, "KS_50_2 corrected", "KV_50 corrected", "ARMIJO", "EXACT", "LBFGS")
@@ -165,7 +151,7 @@ def rate_curves(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(1, len(datasets), (2.3, 1.8), sharey=True)
     for ax, dataset in zip(axes[0], datasets, strict=True):
         for arm, part in swept[swept.dataset == dataset].groupby("arm", sort=False):
-            _line(ax, part.lr, part.height, label=arm, **LOOKS[arm])
+            _line(ax, part.lr, part.height, label=arm, **style_line(arm))
         ax.set(
             xscale="log",
             xlabel="rate",
@@ -299,12 +285,12 @@ def on_your_images(table: pd.DataFrame) -> np.ndarray:
     _, axes = grid(len(datasets), len(budgets), (3.2, 2.8), sharey="row")
     for row, dataset in zip(axes, datasets, strict=True):
         of_dataset = tuned[tuned.dataset == dataset]
-        arms = tuple(arm for arm in of_dataset.arm.unique() if arm in LOOKS)
+        arms = tuple(arm for arm in of_dataset.arm.unique() if arm in ARM_LOOKS)
         for ax, budget in zip(row, budgets, strict=True):
             for arm in arms:
                 part = of_dataset[(of_dataset.arm == arm) & (of_dataset.axis == budget)]
                 part = part.groupby("share").filter(lambda looks: looks.train_loss.notna().all())
-                _line(ax, part.share, np.log10(part.train_loss), label=arm, **LOOKS[arm])
+                _line(ax, part.share, np.log10(part.train_loss), label=arm, **style_line(arm))
             ax.set(title=f"{dataset}, {budget}", xlabel="share of the budget")
         row[0].set_ylabel("log10 of training loss")
         handles, names = row[0].get_legend_handles_labels()
@@ -324,9 +310,9 @@ def _curves(
         by_share = of_arm.groupby("share").loss
         x = by_share.mean().index * of_arm.budget.mean()
         low, high = np.array([interval(values) for _, values in by_share]).T
-        ax.plot(x, height(by_share.mean()), linewidth=1.6, label=arm, **LOOKS[arm])
+        ax.plot(x, height(by_share.mean()), linewidth=1.6, label=arm, **style_line(arm))
         if by_share.size().min() >= FEW_SEEDS:
-            colour = LOOKS[arm]["color"]
+            colour = style_line(arm)["color"]
             ax.fill_between(x, height(low), height(high), color=colour, alpha=0.15, linewidth=0)
 
 
