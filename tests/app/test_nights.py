@@ -5,6 +5,7 @@ stages, and the list tells rows, power and hours.
 import math
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -236,7 +237,7 @@ def test_the_windows_and_seeds_of_night_are_those_that_were_planned():
 def test_hours_are_operations_over_the_rate_of_the_loop(monkeypatch):
     (figure,) = stages.stages(f"{SOURCE}.figure_5.cifar10-1000", preset="night")
     (settings,) = figure.settings.values()
-    monkeypatch.setattr(prospects, "measure_rate", lambda settings, device: 1e9)
+    monkeypatch.setattr(prospects, "measure_rate", lambda experiment, settings, device: 1e9)
     seconds = figure.experiment.operations(settings) / 1e9
     for jobs, rounds in ((1, 8), (2, 4), (3, 3)):
         monkeypatch.setenv("REPLICATE_JOBS", str(jobs))
@@ -247,17 +248,26 @@ def test_hours_are_operations_over_the_rate_of_the_loop(monkeypatch):
 
 def test_the_measured_rate_is_that_of_a_training_step(monkeypatch):
     settings = registry.source(SOURCE).presets["smoke"]["digits"]
+    experiment = registry.source(SOURCE)["figure_5"]
     steps, advance = [], prospects.training.advance
     monkeypatch.setattr(
         prospects.training, "advance", lambda *a: steps.append(a[-1]) or advance(*a)
     )
     monkeypatch.setattr(prospects.numerics, "clock", lambda jobs, *_: _call_thrice(jobs))
     prospects._measure_rate.cache_clear()
-    rate = prospects.measure_rate(settings, "cpu")
+    rate = prospects.measure_rate(experiment, settings, "cpu")
     assert steps == [1, 2, 3]
     per_image = prospects.kit.operations_per_image(settings, "digits")[1]
     assert rate == pytest.approx(settings.batch * per_image / 0.5)
     prospects._measure_rate.cache_clear()
+
+
+def test_a_loop_of_another_kind_is_timed_by_its_own_step(monkeypatch):
+    steps = []
+    experiment = SimpleNamespace(timed_step=lambda *what: (lambda: steps.append(what), 3e6))
+    monkeypatch.setattr(prospects.numerics, "clock", lambda jobs, *_: _call_thrice(jobs))
+    assert prospects.measure_rate(experiment, "its settings", "cpu") == pytest.approx(6e6)
+    assert steps == 3 * [("its settings", "cpu")]
 
 
 def _call_thrice(jobs):
@@ -267,7 +277,7 @@ def _call_thrice(jobs):
 
 
 def test_the_list_tells_rows_power_and_hours(alone, monkeypatch, capsys):
-    monkeypatch.setattr(prospects, "measure_rate", lambda settings, device: 1e12)
+    monkeypatch.setattr(prospects, "measure_rate", lambda experiment, settings, device: 1e12)
     monkeypatch.setattr(registry, "list_missing", lambda source, preset: [])
     prospects._read_written.cache_clear()
     path = write_record(alone / "out" / FILE, preset="cpu", dataset="digits", seeds=8)

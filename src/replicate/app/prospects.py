@@ -1,14 +1,14 @@
 """What a stage of evidence will decide, how surely, and how long it takes on this machine.
 
 Hours are its operations over the rate of its own training loop, which is measured on the spot, on
-one core, with random images; as many seeds go side by side as there are jobs. Power is that of each
+one core, with random data; as many seeds go side by side as there are jobs. Power is that of each
 row at its planned seeds, by mean and spread of the newest pilot: what is recorded at this preset,
 with seeds that are still missing, else at a smaller one.
 """
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -19,6 +19,7 @@ from replicate.app import registry, verdicts
 from replicate.app.stages import Cost, Stage, in_words
 from replicate.claims import Claim
 from replicate.sources import images as kit
+from replicate.sources.protocol import Experiment
 from replicate.sources.settings import ImageSettings
 
 TIMED_STEPS = 3
@@ -48,31 +49,39 @@ def estimate_cost(stage: Stage, device: str) -> Cost | None:
         return None
     (settings,) = stage.remaining.values()
     count = stage.experiment.operations(settings) / len(settings.seeds)
-    seconds = count / measure_rate(settings, device)
+    seconds = count / measure_rate(stage.experiment, settings, device)
     return Cost(seconds * math.ceil(len(settings.seeds) / runs.jobs()), seconds)
 
 
-def measure_rate(settings, device: str) -> float:
-    """Multiplications and additions a second of these settings' training loop on one core, or on
-    the GPU. Settings that train the same network on the same batches are measured once.
+def measure_rate(experiment: Experiment, settings, device: str) -> float:
+    """Multiplications and additions a second of an experiment's training loop on one core, or on the
+    GPU. Settings that train the same network on the same images are measured once.
     """
+    if experiment.timed_step:
+        return _measure_rate(experiment.timed_step, settings, device)
     names = (*(field.name for field in fields(ImageSettings)), "dataset", "batch")
-    return _measure_rate(tuple((name, getattr(settings, name)) for name in names), device)
+    values = tuple((name, getattr(settings, name)) for name in names)
+    return _measure_rate(_make_image_step, values, device)
 
 
 @functools.lru_cache(maxsize=None)
-def _measure_rate(values: tuple[tuple[str, object], ...], device: str) -> float:
+def _measure_rate(make_step: Callable, settings, device: str) -> float:
+    step, operations = make_step(settings, device)
+    with numerics.one_thread():
+        seconds = np.median(numerics.clock({"step": step}, TIMED_STEPS, device)["step"])
+    return operations / seconds
+
+
+def _make_image_step(values: tuple[tuple[str, object], ...], device: str) -> tuple[Callable, float]:
+    """A step on random images, and its operations. values: of the settings, by name."""
     settings = SimpleNamespace(**dict(values))
-    described = datasets.describe(settings.dataset)
-    state, data = _training(settings, described, device)
+    state, data = _training(settings, datasets.describe(settings.dataset), device)
 
     def step() -> None:
         nonlocal state
         state, _ = training.advance(state, data, lambda _: UNREAD_RATE, 0, kit.MAIN, state.step + 1)
 
-    with numerics.one_thread():
-        seconds = np.median(numerics.clock({"step": step}, TIMED_STEPS, device)["step"])
-    return settings.batch * kit.operations_per_image(settings, settings.dataset)[1] / seconds
+    return step, settings.batch * kit.operations_per_image(settings, settings.dataset)[1]
 
 
 def _training(settings, described, device: str):

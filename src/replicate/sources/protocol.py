@@ -52,7 +52,9 @@ class Experiment:
     float or str for any. metrics: columns that are judged. datasets: entries of the presets that it
     is meant for, all of them if empty. settings: entries that it runs on at every preset instead,
     for an experiment that needs no data. needs_data: whether its data sets are files. operations:
-    settings -> multiplications and additions. evidence, night: entry of preset gpu or night ->
+    settings -> multiplications and additions. timed_step: (settings, device) -> (a step of training
+    on random data, its operations), from which hours are foretold; None for that of `ImageSettings`'
+    network. evidence, night: entry of preset gpu or night ->
     `Evidence`. whole: whether a seed of it runs in one go, so that a deadline stops it between
     seeds alone. derive: the recorded table of one data set -> the table that is judged, one row per
     unit and cell. clocked: column ->
@@ -70,6 +72,7 @@ class Experiment:
     settings: Mapping[str, object] | None = None
     needs_data: bool = False
     operations: Callable[[object], float] | None = None
+    timed_step: Callable[[object, str], tuple[Callable, float]] | None = None
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     night: Mapping[str, Evidence] = field(default_factory=dict)
     whole: bool = False

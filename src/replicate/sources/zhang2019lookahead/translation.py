@@ -8,7 +8,13 @@ import pandas as pd
 
 from replicate import datasets, runs
 from replicate.sources.protocol import Evidence, experiment
-from replicate.sources.zhang2019lookahead import _bleu, _rates, _translation, _tuning
+from replicate.sources.zhang2019lookahead import (
+    _bleu,
+    _rates,
+    _text_operations,
+    _translation,
+    _tuning,
+)
 from replicate.sources.zhang2019lookahead._text_methods import (
     TRANSLATION_METHODS,
     list_points,
@@ -24,11 +30,19 @@ def derive(table: pd.DataFrame) -> pd.DataFrame:
     return _rates.judge_at_best_rates(table[table.arm != COPY])
 
 
+def operations(settings: TranslationSettings) -> float:
+    """Multiplications and additions of all runs."""
+    points = list_points(settings, TRANSLATION_METHODS)
+    return _text_operations.count_translation(settings, points)
+
+
 @experiment(
     fields={"arm": name_arms(TRANSLATION_METHODS), "regime": tuple(_tuning.GRID_MOVES)},
     metrics=_translation.TRANSLATION_METRICS,
     datasets=("multi30k",),
     needs_data=True,
+    operations=operations,
+    timed_step=_text_operations.make_translation_step,
     derive=derive,
     evidence={"multi30k": Evidence(38, "translation with and without warm-up, transformer base")},
     night={"multi30k": Evidence(54, "translation with and without warm-up, a small transformer")},
