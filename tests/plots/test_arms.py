@@ -114,7 +114,7 @@ def test_a_kind_of_method_has_one_colour_in_every_source():
 def test_a_line_has_the_look_of_its_arm_and_an_unknown_arm_is_refused():
     _, ax = plt.subplots()
     (line,) = ax.plot([0, 1], **arms.style_line("KS_50_2 published"))
-    assert line.get_color() == arms.STEPPING and line.is_dashed()
+    assert line.get_color() == arms.WALK and line.is_dashed()
     (line,) = ax.plot([0, 1], **arms.style_line("KS_50_2 corrected"))
     assert line.get_linestyle() == "-"
     with pytest.raises(KeyError, match="somebody"):

@@ -21,7 +21,7 @@ from replicate.plots.arms import (
     ORANGE,
     OTHER_RATE,
     SGD,
-    STEPPING,
+    WALK,
     style_line,
 )
 from replicate.plots.style import grid, interval, name_lines
@@ -32,8 +32,8 @@ KERNEL_TITLES = {"swa": "mean of the last k", "two-point": "midpoint", "ema": "m
 TRIPS = {"average": ("weights averaged", MEAN), "side-trip": ("rate reduced", OTHER_RATE), "constant-rate": ("control: rate kept", SGD)}  # fmt: skip
 EXTRAPOLATIONS = {"plain": ("SGD", SGD), "s=0.5": ("extrapolated, s = 0.5", EXTRAPOLATION), "rate-1.5": ("SGD, rate 1.5 times", OTHER_RATE),
                   "heavy-ball": ("momentum 0.9", HEAVY_BALL)}  # fmt: skip
-POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", SGD), ("KS_50_2 published", "source"): ("KeepStepping as published", STEPPING),
-         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", STEPPING), ("ADAM", "source"): ("Adam, the post's rate", ADAM),
+POST_ARMS = {("SGD", "source"): ("SGD, the post's rate", SGD), ("KS_50_2 published", "source"): ("KeepStepping as published", WALK),
+         ("KS_50_2 corrected", "source"): ("KeepStepping as meant", WALK), ("ADAM", "source"): ("Adam, the post's rate", ADAM),
          ("SGD", "tuned"): ("SGD, tuned", OTHER_RATE)}  # fmt: skip
 
 ROBUST_ARMS = {

@@ -12,16 +12,16 @@ GREY = "0.45"
 
 SGD, OTHER_RATE, HEAVY_BALL, EXTRAPOLATION = GREY, SKY, BLUE, ORANGE
 LOOKAHEAD, MEAN, ADAM = GREEN, PURPLE, "black"
-STEPPING, VAULTING = RED, "#c51b8a"
+WALK, VAULT = RED, "#c51b8a"
 SOLID, DASHED, DOTTED, MIXED = "", (4, 2), (1, 1), (4, 1, 1, 1)
 
 # Walk of the descent's source -> shade: reds and browns step, pinks vault.
-WALKS = {
-    "KS_50_2": STEPPING,
+WALK_SHADES = {
+    "KS_50_2": WALK,
     "KS_50_0": "#f0a860",
     "KS_10_0": "#a87838",
     "KS_10_2": "#6a2408",
-    "KV_50": VAULTING,
+    "KV_50": VAULT,
     "KV_10": "#fbafe4",
 }
 CODES = {"published": DASHED, "corrected": SOLID, "rollback": DOTTED}
@@ -72,9 +72,9 @@ ARM_LOOKS = {
     "running mean": (MEAN, MIXED),
     "SGD, falling rate": (OTHER_RATE, SOLID),
     "Adam": (ADAM, SOLID),
-    "KeepStepping": (STEPPING, SOLID),
-    "KeepVaulting": (VAULTING, SOLID),
-} | {f"{walk} {code}": (colour, dashes) for walk, colour in WALKS.items() for code, dashes in CODES.items()}  # fmt: skip
+    "KeepStepping": (WALK, SOLID),
+    "KeepVaulting": (VAULT, SOLID),
+} | {f"{walk} {code}": (colour, dashes) for walk, colour in WALK_SHADES.items() for code, dashes in CODES.items()}  # fmt: skip
 
 
 def list_looks(arms: Iterable[str]) -> dict[str, dict]:

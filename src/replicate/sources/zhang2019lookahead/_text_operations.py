@@ -7,7 +7,7 @@ tokens with tokens; a step of training is three times its forward pass.
 import functools
 from collections.abc import Callable, Iterable
 
-import torch
+import numpy as np
 
 from replicate import datasets, models, training
 from replicate.sources.zhang2019lookahead import _language, _translation
@@ -82,45 +82,34 @@ def count_decoder(settings: TranslationSettings, length: int) -> float:
 
 
 def make_language_step(settings: LanguageSettings, device: str) -> tuple[Callable, float]:
-    """(a step on random words, its operations)."""
+    """(a step on words in their order in the vocabulary, its operations)."""
     types = datasets.describe(settings.dataset).types
     model = models.awd_lstm(_language.shape(settings, types), 0).to(device)
-    words = torch.arange((settings.bptt + 1) * settings.batch, device=device) % types
+    words = np.arange((settings.bptt + 1) * settings.batch) % types
+    columns = datasets.fold(words, settings.batch, device)
     (lowest, *_) = settings.sgd_rates
     optimizer = LANGUAGE_METHODS["sgd"].make(model.parameters(), settings, lowest)
     penalise = functools.partial(
         models.penalise, activation=settings.activation, change=settings.change
     )
     reader = training.TextReader(
-        model, words.view(-1, settings.batch), optimizer, penalise, settings.bptt, settings.clip, 0
+        model, columns, optimizer, penalise, settings.bptt, settings.clip, 0
     )
     operations = TRAINED * settings.bptt * settings.batch * per_word(settings)
     return lambda: reader.read([(0, settings.bptt)], lowest), operations
 
 
 def make_translation_step(settings: TranslationSettings, device: str) -> tuple[Callable, float]:
-    """(a step on random pieces, its operations)."""
+    """(a step on sentences of the mean length, all alike, its operations)."""
     model = models.translator(_translation.sizes(settings, settings.pieces), 0).to(device)
     (lowest, *_) = settings.adam_rates
     optimizer = TRANSLATION_METHODS["adam"].make(model.parameters(), settings, lowest)
-    data = _RandomPairs(settings, device)
+    source, target = (
+        settings.batch * [list(range(1, length))] for length in (SOURCE_LENGTH, TARGET_LENGTH)
+    )  # and their marks
+    data = datasets.Sentences(source, target, settings.batch, device)
     steps = training.translation_steps(
         model, data, optimizer, lambda _: lowest, settings.smoothing, 0, range(settings.steps)
     )
     forward = count_encoder(settings) + count_decoder(settings, TARGET_LENGTH)
     return lambda: next(steps), TRAINED * settings.batch * forward
-
-
-class _RandomPairs:
-    """The same sentences at every step, of the mean length and without padding."""
-
-    def __init__(self, settings: TranslationSettings, device: str):
-        pieces = torch.arange(settings.batch * (TARGET_LENGTH + 1), device=device)
-        words = range(1, settings.pieces)  # 0 is what fills up
-        self.target = (pieces % len(words) + 1).view(settings.batch, -1)
-        pieces = torch.arange(settings.batch * SOURCE_LENGTH, device=device)
-        self.source = (pieces % len(words) + 1).view(settings.batch, -1)
-
-    def batch(self, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Source and target of a step."""
-        return self.source, self.target
