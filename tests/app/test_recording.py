@@ -106,6 +106,28 @@ def test_recording_twice_changes_nothing(exported, results):
     assert (results / "smoke" / SOURCE / NAME).read_bytes() == before
 
 
+@pytest.mark.parametrize(("names_seeds", "asked"), [(True, (0,)), (False, (0, 1, 2))])
+def test_a_table_that_names_no_seed_is_run_anew_with_all(recorded, monkeypatch, names_seeds, asked):
+    """One seed's sum is not that of three."""
+    experiment, asked_for = recorded["table_1"], []
+
+    def make(_, settings):
+        asked_for.append(settings.seeds)
+        table = pd.DataFrame({"seed": settings.seeds, "value": 1.0})
+        return table if names_seeds else pd.DataFrame({"value": [table.value.sum()]})
+
+    before = runs.load_recorded(experiment, "smoke")
+    settings = experiment.chosen(recorded.presets["smoke"])["quadratic"]
+    there = make(experiment, settings).assign(dataset="quadratic", key=before.key.iloc[0])
+    monkeypatch.setattr(runs, "load_recorded", lambda *_: there)
+    monkeypatch.setattr(
+        runs, "produce_or_load",
+        lambda _, settings: make(_, settings).assign(dataset="quadratic", key=before.key.iloc[0]),
+    )  # fmt: skip
+    (line,) = recording.carry(recorded, "smoke")
+    assert line.endswith("carried to today's code") and asked_for[-1] == asked
+
+
 @pytest.mark.parametrize(("change", "words"), [
     (preset("../../../canary"), "preset must be one of"),
     (preset("nosuch"), "preset must be one of"),

@@ -96,7 +96,7 @@ def carry(source: Source, preset: str) -> Iterator[str]:
 
 
 def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> str:
-    """Run one seed anew and carry the recorded results if it is equal; what came of it."""
+    """Run one seed anew, all of a table that names none, and carry what is equal; what came of it."""
     table = runs.load_recorded(experiment, preset)
     recorded = table[table.dataset == entry]
     settings = experiment.chosen(source.presets[preset])[entry]
@@ -107,7 +107,8 @@ def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> s
         return "not carried, its settings have changed"
     if record["numerics"] != runs.numerics(experiment, settings):
         return "not carried, it was recorded on another class of machines"
-    seeds = [seed for seed in getattr(settings, "seeds", ()) if _has(recorded, seed)]
+    there = set(recorded.seed) if "seed" in recorded else set()
+    seeds = [seed for seed in getattr(settings, "seeds", ()) if seed in there]
     settings = replace(settings, seeds=(seeds[0],)) if seeds else settings
     anew = runs.round_numbers(runs.produce_or_load(experiment, settings))
     tables = [_of_seed(each, seeds[:1]) for each in (recorded, anew)]
@@ -117,10 +118,6 @@ def _carry(source: Source, experiment: Experiment, preset: str, entry: str) -> s
     return "carried to today's code"
 
 
-def _has(table: pd.DataFrame, seed: int) -> bool:
-    return "seed" not in table or bool((table.seed == seed).any())
-
-
 def _of_seed(table: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
-    """The rows of a seed, all rows of a table that has no seeds."""
-    return table[table.seed.isin(seeds)] if seeds and "seed" in table else table
+    """The rows of these seeds, all rows of a table that has none."""
+    return table[table.seed.isin(seeds)] if seeds else table
