@@ -1,14 +1,16 @@
 """The figures of the notebooks, drawn from what is recorded: cells are run with a study that reads."""
 
 import ast
+import functools
 import re
 
 import matplotlib.pyplot as plt
 import nbformat
+import pandas as pd
 from matplotlib.figure import Figure
 
 from replicate import paths
-from replicate.app import verdicts
+from replicate.app import registry, verdicts
 from replicate.app.notebooks import Study
 
 
@@ -21,6 +23,13 @@ class FullSizeStudy(Study):
             plot(*map(self.run, [*names, *beside]))
 
 
+@functools.cache
+def read_once(source: str, preset: str, names: tuple[str, ...]) -> pd.DataFrame:
+    """What a study reads: cells and data sets ask for the same tables many times."""
+    tables = [registry.read_largest(registry.source(source), name, preset) for name in names]
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+
+
 class ReadingStudy(FullSizeStudy):
     """A study whose runs are those on record; of what is not, the table is empty."""
 
@@ -29,6 +38,9 @@ class ReadingStudy(FullSizeStudy):
 
     def run_together(self, *names):
         return [self.read_recorded(name) for name in names]
+
+    def read_recorded(self, *names):
+        return read_once(self.source.name, self.preset, names).copy()
 
     def run_beside(self, name):
         return self.run(name)

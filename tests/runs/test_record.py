@@ -10,7 +10,7 @@ import pytest
 
 from replicate import paths, runs
 from replicate.errors import BadData, BadParameter, Missing, Unavailable
-from replicate.runs import machine
+from replicate.runs import machine, tables
 from replicate.runs.record import round_numbers
 
 
@@ -38,6 +38,30 @@ def test_recorded_numbers_have_six_digits():
     table = runs.load_recorded(thirds, "cpu")
     assert table.loss[0] == 0.0333333 and np.isnan(table.loss[1])
     assert table[["dataset", "commit"]].drop_duplicates().to_numpy().tolist() == [["digits", "abc"]]
+
+
+def test_settings_stay_with_a_table_and_are_not_copied_at_every_operation():
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    for table in (
+        runs.load_recorded(thirds, "cpu"),
+        runs.load_cached(thirds, {"digits": Settings()}),
+    ):
+        selected = table[table.seed == 0].assign(more=1)
+        (key,) = table.key.unique()
+        assert selected.attrs["settings"][key] == {"dataset": "digits", "lr": 0.1}
+        assert selected.attrs["settings"] is table.attrs["settings"]
+
+
+def test_a_recorded_table_is_verified_once_a_reading(monkeypatch):
+    runs.produce_or_load(thirds, Settings())
+    runs.record(thirds, {"digits": Settings()}, "cpu")
+    verified, verify = [], tables.has_its_checksum
+    monkeypatch.setattr(
+        tables, "has_its_checksum", lambda arrow: verified.append(1) or verify(arrow)
+    )
+    assert len(runs.load_recorded(thirds, "cpu")) == 2
+    assert len(verified) == 1
 
 
 @pytest.mark.parametrize("value", [0.0, -1234567.0, 1e-30, np.inf])

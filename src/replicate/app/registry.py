@@ -134,7 +134,8 @@ def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
     settings = [table.attrs.get("settings", {}) for table in tables.values()]
     largest = pd.concat(tables.values(), ignore_index=True)
     largest.attrs = {"preset": " and ".join(tables)}
-    largest.attrs["settings"] = {key: each for fields in settings for key, each in fields.items()}
+    by_key = {key: each for fields in settings for key, each in fields.items()}
+    largest.attrs["settings"] = runs.SettingsByKey(by_key)
     return largest
 
 
@@ -183,7 +184,7 @@ def with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
         return table
     fields = table.attrs["settings"]
     table = table.copy()
-    table.attrs = {}  # pandas copies attributes deeply, at every operation
+    table.attrs = {}
     entries = table.groupby("key").dataset.first()
     settings = {key: source.setting(entry, fields[key]) for key, entry in entries.items()}
     return table.assign(setting=table.key.map(settings))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         round_numbers,
     )
     from replicate.runs.tables import (
+        SettingsByKey,
         checksum_of,
         keep_rows,
         kept_rows,

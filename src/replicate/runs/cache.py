@@ -27,7 +27,14 @@ from replicate.progress import deadline, ends_by
 from replicate.runs import backends, identity, machine, ranks, workers
 from replicate.runs.digest import code_digest
 from replicate.runs.pool import SEEDS
-from replicate.runs.tables import UNFINISHED_ROWS, provenance_of, read_table, write_table
+from replicate.runs.tables import (
+    UNFINISHED_ROWS,
+    SettingsByKey,
+    provenance_of,
+    read_table,
+    read_with_provenance,
+    write_table,
+)
 
 TABLE = "table.parquet"
 SOURCE_OF_BENCHMARKS = "speed"  # what the folder benchmarks of a checkout measures
@@ -112,16 +119,15 @@ def load_cached(experiment: Callable, settings: Mapping[str, object]) -> pd.Data
     """What `over` would give, of the runs that are on disk; empty if none is. attrs["settings"]:
     fields by key.
     """
-    tables, of_key = [], {}
+    tables, of_key = [], SettingsByKey()
     for dataset, values in settings.items():
         path = run_folder(experiment, values) / TABLE
         if path.exists():
-            provenance = provenance_of(path)
+            table, provenance = read_with_provenance(path)
             origin = {
                 "dataset": dataset,
                 "commit": provenance["commit"] + ("+" if provenance["dirty"] else ""),
             }
-            table = read_table(path)
             if not table.empty:
                 tables.append(
                     table.assign(**origin, device=provenance["device"], key=provenance["key"])

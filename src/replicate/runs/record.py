@@ -18,7 +18,14 @@ from replicate.runs import machine, pool
 from replicate.runs.cache import TABLE, load_cached, run_folder, source_of
 from replicate.runs.digest import code_digest
 from replicate.runs.foreign import MOST_BYTES, read_foreign
-from replicate.runs.tables import provenance_of, read_columns, read_table, to_bytes, write_table
+from replicate.runs.tables import (
+    SettingsByKey,
+    provenance_of,
+    read_columns,
+    read_with_provenance,
+    to_bytes,
+    write_table,
+)
 
 MOST_FILES = 8  # what one call exports, each of MOST_BYTES, so that it can be transferred in one go
 SIGNIFICANT_DIGITS = (
@@ -100,7 +107,8 @@ def merge(path: Path, table: pd.DataFrame, records: Mapping[str, dict], preset: 
                 f"{name} ({key}) was run by a changed tree; commit the change and run it again to record it"
             )
     if path.exists():
-        old, recorded = read_table(path), provenance_of(path)["records"]
+        old, provenance = read_with_provenance(path)
+        recorded = provenance["records"]
         table = pd.concat([old, table[~table.key.isin(recorded)]], ignore_index=True)
         records = {**records, **recorded}
     write_table(path, round_numbers(table), {"preset": preset, "records": dict(records)})
@@ -122,12 +130,14 @@ def load_pool(experiment: Callable, path: Path) -> pd.DataFrame:
 
     attrs["settings"]: the fields of the settings by key. Raises Missing or BadData.
     """
-    table, records = read_table(path), provenance_of(path)["records"]
+    table, provenance = read_with_provenance(path)
+    records = provenance["records"]
     rows = pool.select_counted(
         table, records, _todays_code(experiment), machine.history()
     ).reset_index(drop=True)
     rows = rows.drop(columns=_list_foreign(rows))
-    rows.attrs["settings"] = {key: records[key]["settings"] for key in rows.key.unique()}
+    fields = {key: records[key]["settings"] for key in rows.key.unique()}
+    rows.attrs["settings"] = SettingsByKey(fields)
     return rows
 
 
@@ -176,7 +186,7 @@ def carry(experiment: Callable, preset: str, keys: Iterable[str]) -> None:
     gives the same.
     """
     path, code = record_path(experiment, preset), _todays_code(experiment)
-    table, provenance = read_table(path), provenance_of(path)
+    table, provenance = read_with_provenance(path)
     for key in keys:
         record = provenance["records"][key]
         record["carried"] = sorted({*record.get("carried", ()), code(record)})
@@ -198,12 +208,8 @@ def is_recorded(experiment: Callable, preset: str, dataset: str, settings: objec
     if not path.exists():
         return False
     values = json.loads(json.dumps(asdict(settings)))
-    keys = {
-        key
-        for key, record in provenance_of(path)["records"].items()
-        if record["settings"] == values
-    }
-    table = read_table(path)
+    table, provenance = read_with_provenance(path)
+    keys = {key for key, record in provenance["records"].items() if record["settings"] == values}
     return bool((table.key.isin(keys) & (table.dataset == dataset)).any())
 
 
@@ -216,7 +222,8 @@ def find_recorded_seeds(
     path, planned = record_path(experiment, preset), set(getattr(settings, pool.SEEDS, ()))
     if not path.exists():
         return set()
-    table, records = read_table(path), provenance_of(path)["records"]
+    table, provenance = read_with_provenance(path)
+    records = provenance["records"]
     code = _todays_code(experiment)
     counted = pool.select_counted(table, records, code, machine.history())
     wanted = pool.without_seeds(json.loads(json.dumps(asdict(settings))))

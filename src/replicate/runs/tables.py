@@ -22,6 +22,17 @@ MENDING = "delete it and run the same command again"  # what mends a table in bu
 FIELD, CHECKSUM = b"replicate", b"replicate.sha256"  # keys of the schema's metadata
 
 
+class SettingsByKey(dict):
+    """Key of a run -> the fields of its settings, an attribute of a table.
+
+    pandas copies attributes deeply at every operation. Nobody changes these: a copy is the mapping
+    itself.
+    """
+
+    def __deepcopy__(self, memo: dict) -> "SettingsByKey":
+        return self
+
+
 def write_table(path: Path, table: pd.DataFrame, provenance: dict) -> None:
     """Write `table` and a JSON-able provenance to `path`, whole or not at all."""
     write_atomic(path, to_bytes(table, provenance))
@@ -52,10 +63,15 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def provenance_of(path: Path) -> dict:
     """What `write_table` was told about the table. Raises Missing or BadData."""
-    try:
-        return json.loads(_read(path).schema.metadata[FIELD])
-    except (ValueError, RecursionError) as error:  # with a checksum that is right
-        raise explain_damage(path, error) from None
+    return _parse_provenance(path, _read(path))
+
+
+def read_with_provenance(path: Path) -> tuple[pd.DataFrame, dict]:
+    """The table at `path` and what `write_table` was told about it, from one reading: most of that is
+    the checksum. Raises Missing or BadData.
+    """
+    arrow = _read(path)
+    return arrow.to_pandas(), _parse_provenance(path, arrow)
 
 
 def checksum_of(path: Path) -> str:
@@ -92,6 +108,13 @@ def kept_rows(folder: Path) -> list[dict]:
 def keep_rows(folder: Path, rows: list[dict]) -> None:
     """Write the rows that a run has so far, to go on from when it is stopped."""
     write_table(folder / UNFINISHED_ROWS, pd.DataFrame(rows), {})
+
+
+def _parse_provenance(path: Path, arrow: pa.Table) -> dict:
+    try:
+        return json.loads(arrow.schema.metadata[FIELD])
+    except (ValueError, RecursionError) as error:  # with a checksum that is right
+        raise explain_damage(path, error) from None
 
 
 def _read(path: Path) -> pa.Table:
