@@ -14,8 +14,8 @@ MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->"
 
 ANSWER_FIGURES = "docs/figures"
 COUNTED = (
-    "**How many claims came out how.** A firm word needs five seeds and the source's own setting; `control fails` counts those reproduced claims whose "
-    "effect is not there without the claimed mechanism."
+    "**How many claims came out how.** A firm word needs five seeds and the source's own setting; `control fails` counts reproduced claims whose "
+    "effect is gone without the claimed mechanism. At `night`, `not tested` has yet to run."
 )
 
 
