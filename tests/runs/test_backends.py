@@ -170,3 +170,15 @@ def test_frameworks_are_read_from_the_code_that_an_experiment_reaches():
     from replicate.sources.protocol import Source
 
     assert backends.frameworks_of(Source("sandler2023trajectories")["figure_5"]) == ["torch"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ending"), [(True, " with AMX"), (False, " without AMX"), (None, "")]
+)
+def test_a_processor_s_name_says_whether_it_has_tiles(monkeypatch, told, ending):
+    """The class of numerics does not: results of both kinds are of one pool."""
+    asked = {} if told is None else {"amx_bf16": told}
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: asked, raising=False)
+    capability = machine.capability("cpu")
+    assert machine.device_name("cpu").endswith(capability + ending)
+    assert "AMX" not in capability

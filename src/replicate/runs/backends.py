@@ -5,7 +5,6 @@ jax may be built for the CPU alone beside a torch that has CUDA, so each framewo
 
 import functools
 import os
-import platform
 from collections.abc import Callable
 
 from replicate.errors import Unavailable
@@ -43,7 +42,7 @@ def name_of(function: Callable) -> str:
     """What a reader of a verdict sees: the GPU's name, or the processor's instruction set.
 
     Where two frameworks compute on two devices, both, as in "torch: NVIDIA H100, jax: x86_64
-    AVX512".
+    AVX512 with AMX".
     """
     names = {name: _name(name) for name in frameworks_of(function)}
     return ranks.name_device(_together(names, _name("numpy")))
@@ -63,8 +62,7 @@ def _together(names: dict[str, str], otherwise: str) -> str:
 
 
 def _name(framework: str) -> str:
-    capability = _capability(framework)
-    return capability if _is_on_cuda(framework) else f"{platform.machine()} {capability}"
+    return _capability(framework) if _is_on_cuda(framework) else machine.device_name("cpu")
 
 
 def _capability(framework: str) -> str:

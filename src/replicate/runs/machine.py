@@ -102,9 +102,19 @@ def numerics(settings, device: str) -> dict:
     }
 
 
+AMX_NAMES = {True: " with AMX", False: " without AMX", None: ""}  # None: torch does not tell
+
+
 def device_name(device: str) -> str:
-    """What a reader of a verdict sees: the GPU's name, or the processor's instruction set."""
-    return capability(device) if device == "cuda" else f"{platform.machine()} {capability(device)}"
+    """What a reader of a verdict sees: the GPU's name, or the processor's instruction set, and whether
+    it multiplies matrices in tiles, which makes one AVX-512 processor several times as fast as another.
+    """
+    if device == "cuda":
+        return capability(device)
+    import torch
+
+    tiles = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16")
+    return f"{platform.machine()} {capability(device)}{AMX_NAMES[tiles]}"
 
 
 def capability(device: str) -> str:
