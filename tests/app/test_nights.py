@@ -3,7 +3,9 @@ stages, and the list tells rows, power and hours.
 """
 
 import math
+import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -268,6 +270,26 @@ def test_a_loop_of_another_kind_is_timed_by_its_own_step(monkeypatch):
     monkeypatch.setattr(prospects.numerics, "clock", lambda jobs, *_: _call_thrice(jobs))
     assert prospects.measure_rate(experiment, "its settings", "cpu") == pytest.approx(6e6)
     assert steps == 3 * [("its settings", "cpu")]
+
+
+def make_noted_step(folder, device):
+    """A step that leaves its process's number in the folder."""
+
+    def step():
+        (folder / str(os.getpid())).touch()
+        deadline = time.monotonic() + 20
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    return step, 1e6
+
+
+def test_a_loop_is_timed_while_as_many_others_run_as_will(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPLICATE_JOBS", "2")
+    experiment = SimpleNamespace(timed_step=make_noted_step)
+    assert prospects.measure_rate(experiment, tmp_path, "cpu") > 0
+    processes = {int(path.name) for path in tmp_path.iterdir()}
+    assert len(processes) == 2 and os.getpid() not in processes
 
 
 def _call_thrice(jobs):
