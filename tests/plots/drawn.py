@@ -49,13 +49,18 @@ class ReadingStudy(FullSizeStudy):
         return verdicts.read_recorded(self.source, "cpu")
 
 
+def list_code_cells(source: str) -> dict[str, str]:
+    """Name of a cell -> its code."""
+    cells = nbformat.read(paths.NOTEBOOKS / f"{source}.ipynb", 4).cells
+    return {cell.id: cell.source for cell in cells if cell.cell_type == "code"}
+
+
 def list_drawing_cells(source: str) -> dict[str, str]:
     """Name of a cell -> its code, of every cell that shows figures."""
-    cells = nbformat.read(paths.NOTEBOOKS / f"{source}.ipynb", 4).cells
     return {
-        cell.id: cell.source
-        for cell in cells
-        if cell.cell_type == "code" and ("show()" in cell.source or "study.draw(" in cell.source)
+        name: code
+        for name, code in list_code_cells(source).items()
+        if "show()" in code or "study.draw(" in code
     }
 
 
@@ -77,11 +82,21 @@ def list_imports(source: str) -> str:
 
 def draw_cell(source: str, code: str, study: Study) -> list[Figure]:
     """The figures that a cell leaves open."""
+    return show_cell(source, code, study)[0]
+
+
+def show_cell(source: str, code: str, study: Study) -> tuple[list[Figure], object]:
+    """The figures that a cell leaves open, and the value of its last line if that is an expression."""
     plt.close("all")
     names: dict = {}
     exec(list_imports(source), names)
-    names |= {"study": study, "show": lambda: None}
+    names |= {"study": study, "show": lambda: None, "shown": None}
     if "larger" in code:
         names["larger"] = study.read_larger()
-    exec(code, names)
-    return [plt.figure(number) for number in plt.get_fignums()]
+    *_, last = lines = ast.parse(code).body
+    if isinstance(last, ast.Expr):
+        name = ast.Name("shown", ast.Store())
+        assigned = ast.copy_location(ast.Assign([name], last.value), last)
+        lines[-1] = ast.fix_missing_locations(assigned)
+    exec(compile(ast.Module(lines, []), "a cell", "exec"), names)
+    return [plt.figure(number) for number in plt.get_fignums()], names["shown"]

@@ -3,6 +3,7 @@ that one alone.
 """
 
 import functools
+import re
 import warnings
 
 import matplotlib
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import seaborn
-from drawn import ReadingStudy, draw_cell, list_drawing_cells
+from drawn import ReadingStudy, list_code_cells, list_drawing_cells, show_cell
 from matplotlib import pyplot as plt
 
 from replicate import plots
 from replicate.app import registry
+from replicate.sources.protocol import names
 
 # Source -> cells that read several data sets, at least.
 SEVERAL = {"fabi2021extrapolation": 6, "sandler2023trajectories": 4, "warmerdam2020descent": 5,
@@ -43,16 +45,25 @@ def make_study(source: str) -> OneDataSetStudy:
 
 
 def draw_lines(source: str, code: str, only: str) -> tuple[set[bytes], set[str]]:
-    """The points of every line and cloud of a cell's figures, rounded, and the data sets it read."""
+    """The points of every line and cloud of a cell's figures and the rows of the table below them,
+    rounded, and the data sets it read.
+    """
     study = make_study(source)
     study.only, study.seen = only, set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        figures = draw_cell(source, code, study)
+        figures, shown = show_cell(source, code, study)
     drawn = [ax for figure in figures for ax in figure.axes]
     points = [np.asarray(line.get_xydata(), float) for ax in drawn for line in ax.lines]
     points += [np.ma.filled(each.get_offsets(), np.nan) for ax in drawn for each in ax.collections]
-    return {np.round(each, 9).tobytes() for each in points if len(each) > 2}, study.seen
+    curves = {np.round(each, 9).tobytes() for each in points if len(each) > 2}
+    return curves | list_rows(shown), study.seen
+
+
+def list_rows(shown) -> set[tuple[float, ...]]:
+    """The numbers of every row of a table, none of another thing."""
+    numbers = shown.select_dtypes("number") if isinstance(shown, pd.DataFrame) else pd.DataFrame()
+    return {tuple(row.dropna().round(9)) for _, row in numbers.iterrows()}
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +79,55 @@ def test_what_is_drawn_of_a_data_set_is_of_it_alone(source):
         together, data_sets = draw_lines(source, code, "")
         for name in sorted(data_sets) if len(data_sets) > 1 else ():
             alone, _ = draw_lines(source, code, name)
-            assert alone <= together, f"{cell}: {len(alone - together)} curves of {name}"
+            assert alone <= together, f"{cell}: {len(alone - together)} curves or rows of {name}"
             looked_at.append(cell)
     assert len(looked_at) >= 2 * SEVERAL[source]
+
+
+class NightStudy(ReadingStudy):
+    """A study whose records hold a larger preset's data set too, with other levels, and that draws
+    nothing.
+    """
+
+    is_night = True
+
+    def draw(self, names, *plots, beside=()):
+        pass
+
+    def read_recorded(self, *experiments):
+        table = super().read_recorded(*experiments)
+        if not self.is_night or table.empty or "dataset" not in table:
+            return table
+        levels = table.select_dtypes("float")
+        night = table.assign(dataset=table.dataset + " at night", **(levels / 2))
+        return pd.concat([table, night], ignore_index=True)
+
+
+def list_table_cells(source: str) -> dict[str, str]:
+    """Name of a cell -> its code, of every cell that ends in a table of an experiment that a night
+    runs on more data sets.
+    """
+    read = re.compile(r"study\.(?:run|read_or_run|read_judged)\(\"(\w+)\"\)")
+    over = ("groupby(", "pivot_table(", "list_ends(")
+    return {
+        name: code
+        for name, code in list_code_cells(source).items()
+        if any(word in code for word in over)
+        and any(registry.source(source)[each].night for each in read.findall(code))
+    }
+
+
+TABLES = [(source, cell) for source in names() for cell in list_table_cells(source)]
+
+
+@pytest.mark.parametrize(("source", "cell"), TABLES)
+def test_a_night_has_rows_of_its_own_in_the_table_of_a_cell(source, cell):
+    study = NightStudy(source, "smoke", {}, "cpu", ())
+    code = list_table_cells(source)[cell]
+    _, together = show_cell(source, code, study)
+    study.is_night = False
+    _, alone = show_cell(source, code, study)
+    assert list_rows(alone) and list_rows(alone) <= list_rows(together)
 
 
 # Lookahead's experiment -> its figure, and what the figure takes from the source.

@@ -103,6 +103,10 @@ class Study:
         recorded = self.read_recorded(name)
         return self.run_beside(name) if recorded.empty else recorded
 
+    def read_judged(self, name: str) -> pd.DataFrame:
+        """The same rows as they are judged, each data set for itself."""
+        return registry.derive(self.source[name], self.read_or_run(name))
+
     def read_recorded(self, *names: str) -> pd.DataFrame:
         """The recorded rows of the largest preset from this one on; empty if nothing is recorded."""
         tables = [registry.read_largest(self.source, name, self.preset) for name in names]

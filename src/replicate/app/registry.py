@@ -68,7 +68,7 @@ def decide(
     def decide_tables(wanted: tuple[str, ...]) -> Decided | None:
         experiments = [source[name] for name in wanted]
         judged = [
-            rows for rows in (_derive(each, tables(each)) for each in experiments) if not rows.empty
+            rows for rows in (derive(each, tables(each)) for each in experiments) if not rows.empty
         ]
         if not judged:
             return None
@@ -126,7 +126,7 @@ def read_largest(source: Source, name: str, preset: str) -> pd.DataFrame:
         table = runs.load_recorded(source[name], larger)
         if not table.empty and "dataset" in table:
             table = table[~table.dataset.isin(shown)]
-        if not table.empty and not _derive(source[name], table.assign(setting="")).empty:
+        if not table.empty and not derive(source[name], table).empty:
             tables[larger] = table
             shown |= set(table.get("dataset", ()))
     if not tables:
@@ -153,7 +153,7 @@ def list_missing(source: Source, preset: str) -> list[str]:
     )
 
 
-def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
+def derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     """The table that is judged, data set by data set, with the columns that say where its rows come
     from; without the rows of older code from which today's table cannot be made.
     """
@@ -164,7 +164,9 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for entry, rows in table.groupby("dataset", sort=False):
         origin = {
-            name: ", ".join(sorted(rows[name].unique())) for name in ("commit", "device", "setting")
+            name: ", ".join(sorted(rows[name].unique()))
+            for name in ("commit", "device", "setting")
+            if name in rows
         }
         try:
             tables.append(experiment.derive_table(rows).assign(dataset=entry, **origin))
@@ -175,7 +177,7 @@ def _derive(experiment: Experiment, table: pd.DataFrame) -> pd.DataFrame:
 
 def can_judge(experiment: Experiment, table: pd.DataFrame) -> bool:
     """Whether today's code makes rows to judge of a recorded table, as it may not of older code's."""
-    return not _derive(experiment, table).empty
+    return not derive(experiment, table).empty
 
 
 def with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:

@@ -129,14 +129,16 @@ def _style(arm: str) -> dict:
 
 def list_ends(judged: pd.DataFrame) -> pd.DataFrame:
     """Mean test loss over seeds of every arm at its tuned trials, a column a budget, lowest per
-    gradient first; beside it test error, median pace and checks a gradient at equal gradients.
+    gradient first; beside it test error, median pace and checks a gradient at equal gradients. Each
+    data set for itself.
 
     judged: the table of `one_task` after `derive`.
     """
     tuned = judged[judged.rate == "tuned"]
-    wide = tuned.pivot_table(index="arm", columns="axis", values="test_loss", sort=False)
-    per_gradient = tuned[tuned.axis == "gradients"].groupby("arm")
+    of = ["dataset", "arm"]
+    wide = tuned.pivot_table(index=of, columns="axis", values="test_loss", sort=False)
+    per_gradient = tuned[tuned.axis == "gradients"].groupby(of)
     beside = {"error": per_gradient.error.mean(), "pace": per_gradient.pace.median(),
               "checks": per_gradient.checks.mean()}  # fmt: skip
     wide = wide[list(BUDGET_NAMES)].assign(**beside)
-    return wide.sort_values("gradients").rename_axis(index=None, columns=None)
+    return wide.sort_values(["dataset", "gradients"]).rename_axis(index=of, columns=None)
