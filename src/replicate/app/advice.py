@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from replicate import claims, paths
-from replicate.app import answers, registry, verdicts
+from replicate import paths
+from replicate.app import answers, registry
 
 RECORDED_AT = "cpu"  # the largest that every source has on record
 SENTENCES = "which.md"
@@ -28,11 +28,11 @@ def render() -> str:
 
     Raises BadData if a sentence rests on a verdict that the records do not show.
     """
-    recorded = [verdicts.read_recorded(source, RECORDED_AT) for source in registry.sources()]
-    rows = pd.concat([table for table in recorded if not table.empty], ignore_index=True)
     text = (paths.ANSWERS / SENTENCES).read_text(encoding="utf-8")
+    recorded = [answers.read_rows(source, RECORDED_AT, text) for source in registry.sources()]
+    rows = pd.concat([table for table in recorded if not table.empty], ignore_index=True)
     named = "\n".join(_name_claims(text.splitlines()))
-    filled = answers.fill(named, SENTENCES, claims.primary_rows(rows))
+    filled = answers.fill(named, SENTENCES, rows)
     return "\n".join(map(_wrap, filled.splitlines())) + "\n"
 
 

@@ -51,7 +51,7 @@ def answer(source: Source) -> Answer | None:
     if not said:
         return None
     file = _path_of(source).name
-    rows = _read_rows(source, said)
+    rows = read_rows(source, said["preset"], said["text"] + said["setting"])
     return Answer(
         source.name,
         said["title"],
@@ -62,15 +62,15 @@ def answer(source: Source) -> Answer | None:
     )
 
 
-def _read_rows(source: Source, said: dict[str, str]) -> pd.DataFrame:
-    """The primary rows of the answer's preset, and of those that its fields name, whose claims are
-    called `preset/claim`.
+def read_rows(source: Source, preset: str, text: str) -> pd.DataFrame:
+    """The primary rows of a preset, and of those that the text's fields name, whose claims are called
+    `preset/claim`.
     """
-    rows = [claims.primary_rows(verdicts.read_recorded(source, said["preset"]))]
-    fields = [field for _, field, *_ in string.Formatter().parse(said["text"] + said["setting"])]
-    for preset in sorted({field.partition("/")[0] for field in fields if field and "/" in field}):
-        others = claims.primary_rows(verdicts.read_recorded(source, preset))
-        rows.append(others.assign(claim=f"{preset}/" + others.claim))
+    rows = [claims.primary_rows(verdicts.read_recorded(source, preset))]
+    fields = [field for _, field, *_ in string.Formatter().parse(text)]
+    for named in sorted({field.partition("/")[0] for field in fields if field and "/" in field}):
+        others = claims.primary_rows(verdicts.read_recorded(source, named))
+        rows.append(others.assign(claim=f"{named}/" + others.claim))
     return pd.concat(rows, ignore_index=True)
 
 
