@@ -2,7 +2,7 @@
 
 Hours are its operations over the rate of its own training loop, which is measured on the spot with
 random data, on as many cores at once as seeds go side by side: they share caches and memory, so one
-alone is up to a quarter faster. Power is that of each
+alone is up to a tenth faster. Power is that of each
 row at its planned seeds, by mean and spread of the newest pilot: what is recorded at this preset,
 with seeds that are still missing, else at a smaller one.
 """
