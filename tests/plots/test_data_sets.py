@@ -72,6 +72,12 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.fixture(autouse=True)
+def dots_in_a_row(monkeypatch):
+    """Scattered at random, no two drawings of them are alike."""
+    monkeypatch.setattr(seaborn, "stripplot", functools.partial(seaborn.stripplot, jitter=False))
+
+
 @pytest.mark.parametrize("source", SEVERAL)
 def test_what_is_drawn_of_a_data_set_is_of_it_alone(source):
     looked_at = []
@@ -146,9 +152,7 @@ OF_LOOKAHEAD = {
 
 
 @pytest.mark.parametrize("name", OF_LOOKAHEAD)
-def test_a_night_beside_the_digits_is_drawn_apart_from_them(name, monkeypatch):
-    dots = functools.partial(seaborn.stripplot, jitter=False)  # or no two drawings are alike
-    monkeypatch.setattr(seaborn, "stripplot", dots)
+def test_a_night_beside_the_digits_is_drawn_apart_from_them(name):
     plot, about = OF_LOOKAHEAD[name]
     table = registry.read_largest(registry.source("zhang2019lookahead"), name, "smoke")
     digits = table[table.dataset == "digits"]
