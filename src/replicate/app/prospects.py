@@ -2,9 +2,9 @@
 
 Hours are its operations over the rate of its own training loop, which is measured on the spot with
 random data, on as many cores at once as seeds go side by side: they share caches and memory, so one
-alone is up to a tenth faster. Power is that of each
-row at its planned seeds, by mean and spread of the newest pilot: what is recorded at this preset,
-with seeds that are still missing, else at a smaller one.
+alone is up to a tenth faster. Power is that of each row at its planned seeds, by mean and spread of
+the newest pilot: what is recorded at this preset, with seeds that are still missing, else at a
+smaller one.
 """
 
 import functools
@@ -57,7 +57,8 @@ def estimate_cost(stage: Stage, device: str) -> Cost | None:
 
 def measure_rate(experiment: Experiment, settings, device: str) -> float:
     """Multiplications and additions a second of an experiment's training loop on one core, the others
-    as busy as they will be, or on the GPU. Settings that train the same network on the same images are measured once.
+    as busy as they will be, or on the GPU. Settings that train the same network on the same images
+    are measured once.
     """
     if experiment.timed_step:
         return _measure_rate(experiment.timed_step, settings, device)

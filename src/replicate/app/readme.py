@@ -15,7 +15,7 @@ MARKS = ("<!-- verdicts: written by make readme -->", "<!-- end of verdicts -->"
 ANSWER_FIGURES = "docs/figures"
 COUNTED = (
     "**How many claims came out how.** A firm word needs five seeds and the source's own setting; `control fails` counts reproduced claims whose "
-    "effect is gone without the claimed mechanism. At `night`, `not tested` has yet to run."
+    "effect is gone without the claimed mechanism. At `night`, `not tested` has not run there."
 )
 
 

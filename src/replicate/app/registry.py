@@ -186,7 +186,7 @@ def with_setting(source: Source, table: pd.DataFrame) -> pd.DataFrame:
         return table
     fields = table.attrs["settings"]
     table = table.copy()
-    table.attrs = {}
+    table.attrs = {}  # the column says it from here on
     entries = table.groupby("key").dataset.first()
     settings = {key: source.setting(entry, fields[key]) for key, entry in entries.items()}
     return table.assign(setting=table.key.map(settings))

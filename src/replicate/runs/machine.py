@@ -19,6 +19,7 @@ COMMIT = (
 )
 DEVICES = ("auto", "cpu", "cuda")
 WORKERS = "REPLICATE_WORKERS"  # environment variable: a Dask scheduler's address, or a cluster file
+AMX_NAMES = {True: " with AMX", False: " without AMX", None: ""}  # None: torch does not tell
 REPORTED_PACKAGES = ("torch", "jax", "numpy", "scipy", "pandas")
 
 
@@ -100,9 +101,6 @@ def numerics(settings, device: str) -> dict:
         **{name: ".".join(versions()[name].split(".")[:2]) for name in ("torch", "jax")},
         **ranks.describe(),
     }
-
-
-AMX_NAMES = {True: " with AMX", False: " without AMX", None: ""}  # None: torch does not tell
 
 
 def device_name(device: str) -> str:

@@ -54,11 +54,9 @@ class Experiment:
     for an experiment that needs no data. needs_data: whether its data sets are files. operations:
     settings -> multiplications and additions. timed_step: (settings, device) -> (a step of training
     on random data, its operations), from which hours are foretold; None for that of `ImageSettings`'
-    network. evidence, night: entry of preset gpu or night ->
-    `Evidence`. whole: whether a seed of it runs in one go, so that a deadline stops it between
-    seeds alone. derive: the recorded table of one data set -> the table that is judged, one row per
-    unit and cell. clocked: column ->
-    None for a column, or the value of rows, that hold seconds of the machine, so that no other run
+    network. evidence, night: entry of preset gpu or night -> `Evidence`. whole: whether a seed of it
+    runs in one go, so that a deadline stops it between seeds alone. derive: the recorded table of one
+    data set -> the table that is judged, one row per unit and cell. clocked: column -> None for a column, or the value of rows, that hold seconds of the machine, so that no other run
     has the same. units: settings -> how many seeds its table has, or what stands for them, such as
     blocks of repeats. unbounded: columns that may hold an infinite number, and of accuracies those
     that are no share. measures: the rare measures that no named contrast expresses, by name:
